@@ -1,0 +1,1 @@
+"""Reports: views of one Recovery record, a module a kind."""

@@ -1,0 +1,1 @@
+"""Imaging: bytes, and where they came from (devices, images, mapfiles, the rescue algorithm)."""

@@ -1,0 +1,72 @@
+"""Format and Pattern: what one format's module declares."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from imaging.source import Source
+from imaging.window import Window
+from signatures.verdict import Verdict
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pattern:
+    """A byte string that tells of a file.
+
+    Attributes:
+        bytes: the constant, at least 4 bytes.
+        offset_bytes: where in the file it lies; the file's start is the hit minus this.
+        name: short, unique within the format; kept with the hit.
+        alignment_bytes: the file's start must be a multiple of this (1: anywhere).
+    """
+
+    bytes: bytes
+    offset_bytes: int = 0
+    name: str = "head"
+    alignment_bytes: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SectorProbe:
+    """For formats without a magic: which bytes a file may begin with, tested at sector starts only.
+
+    Attributes:
+        allowed: for each of the first bytes, the set of values it may have.
+        name: short, unique within the format.
+    """
+
+    allowed: tuple[bytes, ...]
+    name: str = "probe"
+
+
+Starts: TypeAlias = Callable[[Source, int, Pattern], Iterable[int]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Format:
+    """One file format.
+
+    Attributes:
+        name: equal to the module's name.
+        suffix: with its dot; a verdict's facts may give a better one.
+        title: for people, e.g. "PyTorch zip (torch.save, TorchScript)".
+        patterns: what the scanner looks for.
+        probes: what it looks for at sector starts.
+        validate: judges a Window that starts at the supposed start of a file and runs on as far as the source does.
+        starts: yields the possible file starts for a hit, where that is more than `hit - pattern.offset_bytes` (a
+            pattern at the tail, a user block), or yields none to drop a hit by a cheap look at a few bytes around it.
+        proves: one sentence: which contents a checksum of this format covers.
+        container: whether whole files of other formats are stored inside by design (a zip).
+    """
+
+    name: str
+    suffix: str
+    title: str
+    patterns: tuple[Pattern, ...]
+    validate: Callable[[Window], Verdict]
+    proves: str
+    probes: tuple[SectorProbe, ...] = ()
+    starts: Starts | None = None
+    container: bool = False
