@@ -1,0 +1,349 @@
+"""Mapfile: what became of every byte of a drive, in GNU ddrescue's text, kept in memory for the rescue loop.
+
+The grammar is the one of ddrescue's manual, chapter "Mapfile structure", and what the manual leaves open is settled
+by what `ddrescuelog` 1.27 accepts and refuses. Numbers are written as C writes integer constants (a leading 0 is
+octal), a block starts where the last one ended, and a `#` at the start of a line or after white space ends the line.
+"""
+
+from __future__ import annotations
+
+import re
+from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Sequence
+from enum import StrEnum
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from imaging.errors import InputError, MapfileError
+from imaging.extent import Extent, ExtentSet, span
+
+MAX_OFFSET_BYTES = 2**63 - 1  # ddrescue's positions are signed 64-bit; what is over is clamped
+CURRENT_STATUSES = "?*/-FG+"
+
+
+class BlockStatus(StrEnum):
+    """What is known of a block; the member is the character in the mapfile."""
+
+    NON_TRIED = "?"
+    NON_TRIMMED = "*"
+    NON_SCRAPED = "/"
+    BAD_SECTOR = "-"
+    FINISHED = "+"
+
+
+_STATUS_OF_CODE = {ord(status): status for status in BlockStatus}
+_BLANK = r"[ \t\v\f\r]*+"  # C's isspace; quantifiers are possessive because scanf never takes a character back
+_INTEGER = r"([+-]?+(?>0[xX][0-9a-fA-F]*+|0[0-7]*+|[1-9][0-9]*+))"
+_COMMENT = re.compile(r"(?:^|(?<=[ \t\v\f\r]))#|\0")  # C's strings end at a NUL
+_STATUS_LINE = re.compile(rf"{_BLANK}{_INTEGER}{_BLANK}([^ \t\v\f\r]){_BLANK}([+-]?+[0-9]++)?")
+_BLOCK_LINE = re.compile(rf"{_BLANK}{_INTEGER}{_BLANK}{_INTEGER}{_BLANK}([^ \t\v\f\r])")
+
+
+class Mapfile:
+    """Contiguous blocks of one status each, and where the rescue stands.
+
+    Neighbouring blocks always differ in status. Look-ups are binary searches; a change is one splice of two flat
+    arrays (9 bytes a block), so that a map of millions of blocks changes in well under a millisecond.
+
+    Attributes:
+        position_bytes: where the rescue is reading.
+        current_status: one of `?*/-FG+`: copying, trimming, scraping, retrying, filling, generating, finished.
+        current_pass: 1 or more.
+    """
+
+    def __init__(self, blocks: Sequence[tuple[Extent, BlockStatus]] = ()) -> None:
+        """Hold `blocks`, which must be contiguous; neighbours of one status are merged, empty ones dropped.
+
+        Raises:
+            MapfileError: a gap or an overlap, or offsets outside 0 … 2^63−1.
+        """
+        self.position_bytes = 0
+        self.current_status = BlockStatus.NON_TRIED.value
+        self.current_pass = 1
+        self._starts = array("q")
+        self._codes = bytearray()
+        self._end_bytes = blocks[0][0].offset_bytes if blocks else 0
+        self._count_of_code = dict.fromkeys(_STATUS_OF_CODE, 0)
+        for extent, status in blocks:
+            if extent.offset_bytes != self._end_bytes:
+                raise MapfileError(f"gap or overlap at {extent.offset_bytes:#x}, expected {self._end_bytes:#x}")
+            if extent.offset_bytes < 0 or extent.end_bytes > MAX_OFFSET_BYTES:
+                raise MapfileError(f"block {extent} lies outside the offsets a mapfile can hold")
+            self._append(extent, ord(status))
+
+    def _append(self, extent: Extent, code: int) -> None:
+        if extent.size_bytes <= 0:
+            return
+        if not self._codes or self._codes[-1] != code:
+            self._starts.append(extent.offset_bytes)
+            self._codes.append(code)
+        self._end_bytes = extent.end_bytes
+        self._count_of_code[code] += extent.size_bytes
+
+    @classmethod
+    def covering(cls, size_bytes: int) -> Mapfile:
+        """Return the map of a drive of `size_bytes` of which nothing was tried."""
+        return cls([(span(0, size_bytes), BlockStatus.NON_TRIED)])
+
+    @classmethod
+    def load(cls, path: Path) -> Mapfile:
+        """Read a mapfile.
+
+        Raises:
+            InputError: it cannot be read.
+            MapfileError: it breaks the grammar.
+        """
+        try:
+            text = path.read_bytes().decode("latin-1")
+        except OSError as fault:
+            raise InputError(f"cannot read the mapfile {path}: {fault.strerror}") from fault
+        return cls.parse(text, name=str(path))
+
+    @classmethod
+    def parse(cls, text: str, *, name: str = "") -> Mapfile:
+        """Read a mapfile's text; a text without data lines is an empty map.
+
+        Raises:
+            MapfileError: the message gives `name`, the line, and what is wrong with it.
+        """
+        return _parse(text, name or "mapfile")
+
+    def copy(self) -> Mapfile:
+        """Return an independent copy."""
+        made = Mapfile()
+        made.position_bytes, made.current_status, made.current_pass = (
+            self.position_bytes,
+            self.current_status,
+            self.current_pass,
+        )
+        made._starts, made._codes, made._end_bytes = self._starts[:], self._codes[:], self._end_bytes
+        made._count_of_code = dict(self._count_of_code)
+        return made
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Mapfile):
+            return NotImplemented
+        return (
+            (self._starts, self._codes, self.start_bytes) == (other._starts, other._codes, other.start_bytes)
+            and self._end_bytes == other._end_bytes
+            and (self.position_bytes, self.current_status, self.current_pass)
+            == (other.position_bytes, other.current_status, other.current_pass)
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __len__(self) -> int:
+        """How many blocks there are."""
+        return len(self._starts)
+
+    def __repr__(self) -> str:
+        return f"Mapfile({span(self.start_bytes, self._end_bytes)}, {len(self)} blocks)"
+
+    @property
+    def start_bytes(self) -> int:
+        """Where the first block begins."""
+        return self._starts[0] if self._starts else self._end_bytes
+
+    @property
+    def end_bytes(self) -> int:
+        """First byte after the last block."""
+        return self._end_bytes
+
+    @property
+    def size_bytes(self) -> int:
+        """How many bytes the blocks hold together."""
+        return self._end_bytes - self.start_bytes
+
+    @property
+    def unread(self) -> ExtentSet:
+        """Everything that is not finished."""
+        return self.extents(*(status for status in BlockStatus if status is not BlockStatus.FINISHED))
+
+    def count_bytes(self, status: BlockStatus) -> int:
+        """Return how many bytes have this status; O(1)."""
+        return self._count_of_code[ord(status)]
+
+    def count_blocks(self, status: BlockStatus) -> int:
+        """Return how many blocks have this status."""
+        return self._codes.count(ord(status))
+
+    def blocks(self) -> Iterator[tuple[Extent, BlockStatus]]:
+        """Yield the blocks in order; the map must not be changed meanwhile."""
+        for index, code in enumerate(self._codes):
+            yield self._extent(index), _STATUS_OF_CODE[code]
+
+    def block_at(self, offset_bytes: int) -> tuple[Extent, BlockStatus]:
+        """Return the block that holds the byte; O(log n).
+
+        Raises:
+            ValueError: no block does.
+        """
+        if not self.start_bytes <= offset_bytes < self._end_bytes:
+            raise ValueError(f"{offset_bytes:#x} is outside {self!r}")
+        index = bisect_right(self._starts, offset_bytes) - 1
+        return self._extent(index), _STATUS_OF_CODE[self._codes[index]]
+
+    def next_block(self, offset_bytes: int, status: BlockStatus) -> Extent | None:
+        """Return the first block of this status at or after the offset (the rest of the one it is in), or None.
+
+        One binary search and one `memchr` over a byte a block.
+        """
+        index = max(bisect_right(self._starts, offset_bytes) - 1, 0)
+        index = self._codes.find(ord(status), index)
+        if index >= 0 and self._block_end(index) <= offset_bytes:
+            index = self._codes.find(ord(status), index + 1)
+        return None if index < 0 else span(max(self._starts[index], offset_bytes), self._block_end(index))
+
+    def previous_block(self, offset_bytes: int, status: BlockStatus) -> Extent | None:
+        """Return the last block of this status that ends at or before the offset, or None.
+
+        Of the block that the offset is in, the part before it.
+        """
+        index = self._codes.rfind(ord(status), 0, bisect_left(self._starts, offset_bytes))
+        return None if index < 0 else span(self._starts[index], min(self._block_end(index), offset_bytes))
+
+    def extents(self, *statuses: BlockStatus) -> ExtentSet:
+        """Return where the blocks of these statuses lie; O(n), in numpy."""
+        starts: npt.NDArray[np.int64] = np.array(self._starts, dtype=np.int64)
+        ends = np.append(starts[1:], np.int64(self._end_bytes))[: len(starts)]
+        codes = np.frombuffer(bytes(self._codes), dtype=np.uint8)
+        wanted = np.isin(codes, [ord(status) for status in statuses])
+        return ExtentSet.from_arrays(starts[wanted], ends[wanted])
+
+    def mark(self, extent: Extent, status: BlockStatus) -> None:
+        """Give the bytes of `extent` a status; neighbours of one status become one block.
+
+        Raises:
+            ValueError: a part of it is outside the map.
+        """
+        low, high, code = extent.offset_bytes, extent.end_bytes, ord(status)
+        if extent.size_bytes <= 0:
+            return
+        if low < self.start_bytes or high > self._end_bytes:
+            raise ValueError(f"{extent} is not inside {self!r}")
+        first = bisect_right(self._starts, low) - 1
+        last = bisect_left(self._starts, high) - 1
+        if first == last and self._codes[first] == code:
+            return
+        self._recount(first, last, extent, code)
+        if first > 0 and self._starts[first] == low and self._codes[first - 1] == code:
+            first -= 1
+        if self._block_end(last) == high and last + 1 < len(self._codes) and self._codes[last + 1] == code:
+            last += 1
+        self._splice(first, last, extent, code)
+
+    def _splice(self, first: int, last: int, extent: Extent, code: int) -> None:
+        """Replace the blocks `first` … `last` by what `extent` leaves of the two, and itself between them."""
+        starts, codes = array("q"), bytearray()
+        if self._starts[first] < extent.offset_bytes and self._codes[first] != code:
+            starts.append(self._starts[first])
+            codes.append(self._codes[first])
+        starts.append(self._starts[first] if self._codes[first] == code else extent.offset_bytes)
+        codes.append(code)
+        if extent.end_bytes < self._block_end(last) and self._codes[last] != code:
+            starts.append(extent.end_bytes)
+            codes.append(self._codes[last])
+        self._starts[first : last + 1] = starts
+        self._codes[first : last + 1] = codes
+
+    def _recount(self, first: int, last: int, extent: Extent, code: int) -> None:
+        """Move the bytes of `extent` from the counts of the blocks `first` … `last` to that of `code`."""
+        for index in range(first, last + 1):
+            low = max(self._starts[index], extent.offset_bytes)
+            self._count_of_code[self._codes[index]] -= min(self._block_end(index), extent.end_bytes) - low
+        self._count_of_code[code] += extent.size_bytes
+
+    def _block_end(self, index: int) -> int:
+        return self._starts[index + 1] if index + 1 < len(self._starts) else self._end_bytes
+
+    def _extent(self, index: int) -> Extent:
+        return span(self._starts[index], self._block_end(index))
+
+    def to_text(self, comments: Sequence[str] = ()) -> str:
+        """Return the map as ddrescue writes it.
+
+        Args:
+            comments: lines for the head, without their `#`.
+        """
+        ends = [*self._starts[1:], self._end_bytes]
+        lines = [f"# {line}" for comment in comments for line in comment.splitlines() or [""]]
+        lines.append("# current_pos  current_status  current_pass")
+        lines.append(f"0x{self.position_bytes:08X}     {self.current_status}               {self.current_pass}")
+        lines.append("#      pos        size  status")
+        for start, end, code in zip(self._starts, ends, self._codes, strict=False):
+            lines.append(f"0x{start:08X}  0x{end - start:08X}  {code:c}")
+        return "\n".join(lines) + "\n"
+
+
+def _parse(text: str, name: str) -> Mapfile:
+    made: Mapfile | None = None
+    expected_bytes: int | None = None
+    for number, line in enumerate(text.split("\n"), start=1):
+        comment = _COMMENT.search(line)
+        content = (line[: comment.start()] if comment else line).strip(" \t\v\f\r")
+        if not content and not (comment and comment[0] == "\0"):
+            continue
+        where = f"{name}, line {number}"
+        if made is None:
+            made = _parse_status_line(content, where)
+            continue
+        extent, code = _parse_block_line(content, where)
+        if expected_bytes is not None and extent.offset_bytes != expected_bytes:
+            kind = "a gap" if extent.offset_bytes > expected_bytes else "an overlap"
+            raise MapfileError(
+                f"{where}: {kind}: the block starts at {extent.offset_bytes:#x}, the one before ends at "
+                f"{expected_bytes:#x}"
+            )
+        made._append(extent, code)
+        expected_bytes = extent.end_bytes
+    return made or Mapfile()
+
+
+def _parse_status_line(content: str, where: str) -> Mapfile:
+    found = _STATUS_LINE.match(content)
+    if not found:
+        raise MapfileError(f"{where}: expected `position status [pass]`, found {content[:60]!r}")
+    position_bytes, status = _number(found[1]), found[2]
+    if position_bytes < 0:
+        raise MapfileError(f"{where}: the position {position_bytes} is negative")
+    if status not in CURRENT_STATUSES:
+        raise MapfileError(f"{where}: {status!r} is no current status; those are {' '.join(CURRENT_STATUSES)}")
+    current_pass = _as_c_int(found[3] or "1")
+    if current_pass < 1:
+        raise MapfileError(f"{where}: the pass {found[3]} is not 1 or more")
+    made = Mapfile()
+    made.position_bytes, made.current_status, made.current_pass = position_bytes, status, current_pass
+    return made
+
+
+def _parse_block_line(content: str, where: str) -> tuple[Extent, int]:
+    found = _BLOCK_LINE.match(content)
+    if not found:
+        raise MapfileError(f"{where}: expected `position size status`, found {content[:60]!r}")
+    offset_bytes, size_bytes, code = _number(found[1]), _number(found[2]), ord(found[3])
+    if offset_bytes < 0 or size_bytes < 0:
+        raise MapfileError(f"{where}: a position or size is negative")
+    if size_bytes == 0 and offset_bytes != 0:
+        raise MapfileError(f"{where}: the block at {offset_bytes:#x} has size 0")
+    if code not in _STATUS_OF_CODE:
+        raise MapfileError(f"{where}: {found[3]!r} is no block status; those are {' '.join(BlockStatus)}")
+    return span(offset_bytes, min(offset_bytes + size_bytes, MAX_OFFSET_BYTES)), code
+
+
+def _number(digits: str) -> int:
+    """Read an integer as C's `strtoll` does with base 0, clamped."""
+    sign, digits = (-1, digits[1:]) if digits[0] == "-" else (1, digits.removeprefix("+"))
+    if digits[:2] in ("0x", "0X"):
+        value = int(digits[2:] or "0", 16)
+    else:
+        value = int(digits, 8 if digits[0] == "0" else 10)
+    return sign * min(value, MAX_OFFSET_BYTES)
+
+
+def _as_c_int(digits: str) -> int:
+    """Read an integer as C's `%d` does: a long, clamped, of which an int keeps the low 32 bits."""
+    value = max(-MAX_OFFSET_BYTES - 1, min(int(digits), MAX_OFFSET_BYTES))
+    return (value + 2**31) % 2**32 - 2**31
