@@ -1,0 +1,149 @@
+"""Stage logs: one JSON line an entry, so that a stage can be stopped at any moment, resumed and audited.
+
+The first line is the key: everything the stage's outcome depends on. A log with another key is set aside, never
+overwritten. An entry counts when its line is whole; a torn last line (a crash, a full disk) is cut off.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from imaging.ownership import give_to_caller
+
+from imaging.errors import DestinationFullError, OutputError
+
+FULL_ERRORS = (errno.ENOSPC, errno.EDQUOT)
+
+
+class StageLog:
+    """An append-only log of one stage of a case.
+
+    Args:
+        path: the log file.
+        key: JSON-ready; decides whether what is there can be gone on with.
+    """
+
+    def __init__(self, path: Path, key: Mapping[str, object]) -> None:
+        self.path = path
+        self.key = json.loads(json.dumps(key))
+        self.finished = False
+        keep_bytes = self._usable_bytes()
+        if keep_bytes == 0 and path.exists():
+            path.rename(_free_name(path))
+        self._file = path.open("r+b" if path.exists() else "xb", buffering=0)
+        give_to_caller(path)
+        self._file.truncate(keep_bytes)
+        self._file.seek(keep_bytes)
+        if keep_bytes == 0:
+            self.append({"key": self.key})
+
+    def entries(self) -> Iterator[dict[str, Any]]:
+        """Yield what was logged so far, without the key and the final line."""
+        with self.path.open("rb") as file:
+            file.readline()
+            for line in file:
+                entry = json.loads(line)
+                if "finished" not in entry:
+                    yield entry
+
+    def append(self, entry: Mapping[str, object]) -> int:
+        """Write one entry durably and return its offset in the log.
+
+        Raises:
+            DestinationFullError: no room; what was logged before stands.
+            OutputError: another write error.
+        """
+        offset_bytes = self._file.tell()
+        line = json.dumps(entry, separators=(",", ":"), allow_nan=False).encode() + b"\n"
+        try:
+            written_bytes = 0
+            while written_bytes < len(line):
+                written_bytes += self._file.write(line[written_bytes:])
+            os.fsync(self._file.fileno())
+        except OSError as fault:
+            self._file.truncate(offset_bytes)  # a torn line must not stand before the next whole one
+            self._file.seek(offset_bytes)
+            raise output_error(self.path, fault) from fault
+        return offset_bytes
+
+    def read_entry(self, offset_bytes: int) -> dict[str, Any]:
+        """Return the entry that `append` put at `offset_bytes`."""
+        with self.path.open("rb") as file:
+            file.seek(offset_bytes)
+            entry: dict[str, Any] = json.loads(file.readline())
+            return entry
+
+    def offsets(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Yield (offset, entry) for what was logged so far."""
+        with self.path.open("rb") as file:
+            file.readline()
+            offset_bytes = file.tell()
+            for line in file:
+                entry = json.loads(line)
+                if "finished" not in entry:
+                    yield offset_bytes, entry
+                offset_bytes += len(line)
+
+    def finish(self) -> None:
+        """Note that the stage has run to its end."""
+        if not self.finished:
+            self.append({"finished": True})
+            self.finished = True
+
+    def close(self) -> None:
+        """Give the file back."""
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _usable_bytes(self) -> int:
+        """Return how much of an existing log stands: 0 when there is none or it was for something else."""
+        if not self.path.exists():
+            return 0
+        usable_bytes = 0
+        with self.path.open("rb") as file:
+            for number, line in enumerate(file):
+                entry = _whole_entry(line)
+                if entry is None or (number == 0 and entry.get("key") != self.key):
+                    break
+                self.finished = "finished" in entry
+                usable_bytes += len(line)
+        return usable_bytes
+
+
+def output_error(path: Path, fault: OSError) -> OutputError:
+    """Return the typed error for a failed write, with what to do."""
+    if fault.errno in FULL_ERRORS:
+        return DestinationFullError(
+            f"no room left for {path}: everything done so far is saved; free some space and run the same command again"
+        )
+    return OutputError(f"cannot write {path}: {os.strerror(fault.errno or 0)}")
+
+
+def _whole_entry(line: bytes) -> dict[str, Any] | None:
+    if not line.endswith(b"\n"):
+        return None
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return None
+    return entry if isinstance(entry, dict) else None
+
+
+def _free_name(path: Path) -> Path:
+    number = 1
+    while (aside := path.with_name(f"{path.stem}.{number}{path.suffix}")).exists():
+        number += 1
+    return aside

@@ -1,0 +1,98 @@
+"""Image: a raw image together with the mapfile that tells which of its bytes were really read from the drive."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from imaging.errors import InputError, MapfileError
+from imaging.extent import ExtentSet, span
+from imaging.mapfile import BlockStatus, Mapfile
+from imaging.source import RawImage
+
+MAP_SUFFIXES = (".map", ".mapfile", ".log")
+GUESS_BYTES = 4096
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MappedImage:
+    """An opened image and its map (None: unread sectors unknown)."""
+
+    source: RawImage
+    mapfile: Mapfile | None
+    map_path: Path | None
+
+    def unread_blocks(self) -> tuple[tuple[int, int, str], ...] | None:
+        """Return (offset, size, status) of each block that is not finished, within the image; None without a map."""
+        if self.mapfile is None:
+            return None
+        blocks = []
+        whole = span(0, self.source.size_bytes)
+        for extent, status in self.mapfile.blocks():
+            if status is BlockStatus.FINISHED:
+                continue
+            blocks += [(e.offset_bytes, e.size_bytes, status.value) for e in ExtentSet((extent,)).within(whole)]
+        return tuple(blocks)
+
+
+def find_map(image_path: Path) -> Path | None:
+    """Return the mapfile beside an image: IMAGE.map, .mapfile or .log, or the same with the image's suffix replaced.
+
+    Other programs write `.log` files too, so one that does not look like a mapfile is passed over.
+    """
+    names = [image_path.with_name(image_path.name + suffix) for suffix in MAP_SUFFIXES]
+    names += [image_path.with_suffix(suffix) for suffix in MAP_SUFFIXES if image_path.suffix]
+    for path in names:
+        if path != image_path and path.is_file() and (path.suffix != ".log" or _looks_like_a_map(path)):
+            return path
+    return None
+
+
+def open_image(image_path: Path, map_path: Path | None = None) -> MappedImage:
+    """Open an image and the map that was named, or the one beside it.
+
+    Raises:
+        InputError: the image is missing, unreadable or empty, or was cut short under its map.
+        MapfileError: the map breaks its grammar or is for something of another size.
+    """
+    map_path = map_path or find_map(image_path)
+    mapfile = Mapfile.load(map_path) if map_path else None
+    size_bytes = _image_bytes(image_path)
+    unread = None
+    if mapfile is not None:
+        _check_fit(image_path, size_bytes, map_path, mapfile)
+        finished = mapfile.extents(BlockStatus.FINISHED)
+        unread = finished.complement(span(0, size_bytes))
+    source = RawImage(image_path, unread=unread)
+    return MappedImage(source=source, mapfile=mapfile, map_path=map_path)
+
+
+def _image_bytes(image_path: Path) -> int:
+    with RawImage(image_path) as image:
+        size_bytes = image.size_bytes
+    if size_bytes == 0:
+        raise InputError(f"{image_path} is empty: there is nothing to read; check the path, or image the drive again")
+    return size_bytes
+
+
+def _check_fit(image_path: Path, size_bytes: int, map_path: Path | None, mapfile: Mapfile) -> None:
+    finished = mapfile.extents(BlockStatus.FINISHED)
+    finished_end = int(finished.ends[-1]) if finished else 0
+    if finished_end > size_bytes:
+        raise InputError(
+            f"{image_path} was cut short: its map {map_path} has data up to {finished_end:#x}, the image ends at "
+            f"{size_bytes:#x}; copy the image again, or name the map that belongs to it"
+        )
+    map_end = mapfile.start_bytes + mapfile.size_bytes
+    if 0 < map_end < size_bytes:
+        raise MapfileError(
+            f"{map_path} is for another size: it covers {map_end} bytes, {image_path} has {size_bytes}; name the map "
+            "that belongs to this image"
+        )
+
+
+def _looks_like_a_map(path: Path) -> bool:
+    with path.open("rb") as file:
+        head = file.read(GUESS_BYTES).decode("utf-8", errors="replace")
+    lines = [line for line in head.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+    return bool(lines) and lines[0].lstrip().startswith("0x") and len(lines[0].split()) in (2, 3)
