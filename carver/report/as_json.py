@@ -1,0 +1,133 @@
+"""report.json: the record for other programs (schema_version 1). Same input, same bytes, but for the `run` block."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from carver.recovery import SCHEMA_VERSION, CarvedFile, Recovery
+from carver.report import Report
+from carver.report.summary import GradeTally, summarise
+from imaging.extent import Layout
+from signatures.tensors import Tensor
+from signatures.verdict import Grade
+
+LINE_COLUMNS = 160
+
+
+def render(recovery: Recovery) -> str:
+    """Return report.json: ASCII only, so that no name in it can turn or hide text on a terminal."""
+    return _lines(document(recovery)) + "\n"
+
+
+def document(recovery: Recovery) -> dict[str, Any]:
+    """Return report.json as plain values."""
+    source = recovery.source
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "tool": plain(recovery.tool),
+        "run": plain(recovery.run),
+        "case": dataclasses.asdict(recovery.case),
+        "source": {
+            "locator": source.locator,
+            "size_bytes": source.size_bytes,
+            "identity": plain(source.identity),
+            "unread": plain(source.unread),
+        },
+        "summary": _summary(recovery),
+        "files": [_file(file) for file in recovery.files],
+        "rejected": dict(sorted(recovery.rejected.items())),
+    }
+
+
+def plain(value: object) -> Any:  # noqa: ANN401 - a JSON value
+    """Return `value` as JSON can hold it; what it cannot is written as text (bytes as hex, NaN as "nan")."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(inner) for key, inner in value.items()}
+    if isinstance(value, set | frozenset):
+        return sorted((plain(inner) for inner in value), key=repr)
+    if isinstance(value, list | tuple):
+        return [plain(inner) for inner in value]
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if value is None or isinstance(value, bool | int):
+        return value
+    return str(value)
+
+
+def _summary(recovery: Recovery) -> dict[str, Any]:
+    summary = summarise(recovery)
+    return {
+        "files": summary.files,
+        "children": summary.children,
+        "grades": _grades(summary.grades),
+        "children_grades": _grades(summary.children_grades),
+        "recovered_bytes": summary.recovered_bytes,
+        "unread_bytes": summary.unread_bytes,
+        "unread_by_status": dict(summary.unread_by_status),
+        "rejected": summary.rejected,
+    }
+
+
+def _grades(tallies: Mapping[Grade, GradeTally]) -> dict[str, Any]:
+    return {grade.value: dataclasses.asdict(tally) for grade, tally in tallies.items()}
+
+
+def _file(file: CarvedFile) -> dict[str, Any]:
+    record: dict[str, Any] = {
+        "path": file.path,
+        "format": file.format,
+        "grade": file.grade.value,
+        "layout_basis": file.layout_basis.value,
+        "data_evidence": file.data_evidence.value,
+        "size_bytes": file.size_bytes,
+        "sha256": file.sha256,
+        "layout": _pairs(file.layout),
+        "parent": file.parent,
+        "name_source": file.name_source,
+        "findings": [dataclasses.asdict(finding) for finding in file.findings],
+        "tensors": [_tensor(tensor) for tensor in file.tensors],
+        "facts": plain(file.facts),
+    }
+    if file.md5 is not None:
+        record["md5"] = file.md5
+    return record
+
+
+def _tensor(tensor: Tensor) -> dict[str, Any]:
+    record: dict[str, Any] = {
+        "name": tensor.name,
+        "dtype": tensor.dtype,
+        "shape": list(tensor.shape),
+        "offset_bytes": tensor.offset_bytes,
+        "size_bytes": tensor.size_bytes,
+        "grade": str(tensor.grade),
+    }
+    if len(tensor.layout) > 1:
+        record["layout"] = _pairs(tensor.layout)
+    return record
+
+
+def _pairs(layout: Layout) -> list[list[int]]:
+    return [[extent.offset_bytes, extent.size_bytes] for extent in layout]
+
+
+def _lines(value: Any, indent: str = "") -> str:  # noqa: ANN401 - a JSON value
+    """Write JSON so that people can read it: what fits on a line stays on one."""
+    compact = json.dumps(value, allow_nan=False)
+    if not isinstance(value, dict | list) or len(indent) + len(compact) <= LINE_COLUMNS:
+        return compact
+    inner = indent + "  "
+    if isinstance(value, list):
+        rows = [inner + _lines(entry, inner) for entry in value]
+        return "[\n" + ",\n".join(rows) + f"\n{indent}]"
+    rows = [f"{inner}{json.dumps(key)}: {_lines(entry, inner)}" for key, entry in value.items()]
+    return "{\n" + ",\n".join(rows) + f"\n{indent}}}"
+
+
+REPORT = Report(file_name="report.json", render=render)
