@@ -141,7 +141,7 @@ def beneath(number: str, *, through_files: bool, sys_root: Path = SYS, proc_root
 
 
 def under_path(path: Path, *, sys_root: Path = SYS, proc_root: Path = PROC) -> frozenset[str]:
-    """Return every block device that a path's bytes lie on (or would, where it does not exist yet), down to the disks."""
+    """Return every block device that a path's bytes lie on (or would lie on), down to the disks."""
     found: set[str] = set()
     for number in _mounted_numbers(path, proc_root=proc_root):
         found |= beneath(number, through_files=True, sys_root=sys_root, proc_root=proc_root)
