@@ -338,12 +338,21 @@ def _number(digits: str) -> int:
     sign, digits = (-1, digits[1:]) if digits[0] == "-" else (1, digits.removeprefix("+"))
     if digits[:2] in ("0x", "0X"):
         value = int(digits[2:] or "0", 16)
+    elif digits[0] == "0":
+        value = int(digits, 8)
     else:
-        value = int(digits, 8 if digits[0] == "0" else 10)
+        value = _decimal(digits)
     return sign * min(value, MAX_OFFSET_BYTES)
+
+
+def _decimal(digits: str) -> int:
+    """Read decimal digits; beyond 20 of them any number over 2^64 will do (Python refuses thousands)."""
+    digits = digits.lstrip("0")
+    return int(digits or "0") if len(digits) <= 20 else 10**20
 
 
 def _as_c_int(digits: str) -> int:
     """Read an integer as C's `%d` does: a long, clamped, of which an int keeps the low 32 bits."""
-    value = max(-MAX_OFFSET_BYTES - 1, min(int(digits), MAX_OFFSET_BYTES))
-    return (value + 2**31) % 2**32 - 2**31
+    value = min(_decimal(digits.lstrip("+-")), MAX_OFFSET_BYTES)
+    signed = -value if digits[0] == "-" else value
+    return (signed + 2**31) % 2**32 - 2**31
