@@ -192,7 +192,7 @@ def swaps(*, proc_root: Path = PROC) -> tuple[str, ...]:
 
 def existing(path: Path) -> Path:
     """Return the path, or the nearest folder above it that exists."""
-    path = path.absolute()
+    path = path.resolve()
     while not path.exists() and path != path.parent:
         path = path.parent
     return path

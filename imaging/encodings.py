@@ -20,7 +20,8 @@ from imaging.source import Source
 HEAD_BYTES = 4096
 TRAILER_BYTES = 512  # VHD's and UDIF's last sector
 STEP_BYTES = 1 << 16
-TRIAL_BYTES = 1 << 22  # output of one step of a compressed stream: 64 times its input, so that none can flood us
+OUTPUT_BYTES = 1 << 22
+MAX_OUTPUTS = 32
 MAX_FOLLOWED_BYTES = 1 << 24
 EOCD_BYTES = 22  # APPNOTE 4.3.16
 MAX_COMMENT_BYTES = 65535  # APPNOTE 4.4.12
@@ -257,7 +258,7 @@ def _gzip(source: Source, head: bytes, tail: bytes) -> Recognition | None:
     stream = zlib.decompressobj(wbits=31)
 
     def step(data: bytes) -> bytes:
-        stream.decompress(stream.unconsumed_tail + data, TRIAL_BYTES)
+        stream.decompress(data)  # deflate cannot make more than 1032 bytes of one: 64 MiB a step
         return stream.unused_data
 
     whole = _followed(source, step, lambda: stream.eof, zlib.error)
@@ -273,7 +274,11 @@ def _bzip2(source: Source, head: bytes, tail: bytes) -> Recognition | None:
     stream = bz2.BZ2Decompressor()
 
     def step(data: bytes) -> bytes:
-        stream.decompress(data, TRIAL_BYTES)
+        stream.decompress(data, OUTPUT_BYTES)  # bzip2 can make a million bytes of one
+        for _ in range(MAX_OUTPUTS):
+            if stream.eof or stream.needs_input:
+                break
+            stream.decompress(b"", OUTPUT_BYTES)
         return stream.unused_data
 
     whole = _followed(source, step, lambda: stream.eof, OSError)
