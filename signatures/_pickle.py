@@ -1,0 +1,418 @@
+"""Pickles read as opcodes by an inert machine: it builds tuples, lists and `Node`s, imports nothing and calls nothing.
+
+Opcode count, memo, stack and nesting are bounded; a pickle that breaks gives what was built up to the break.
+"""
+
+from __future__ import annotations
+
+import pickletools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+MAX_OPCODES = 5_000_000
+MAX_PICKLE_BYTES = 256 << 20
+MAX_GLOBALS = 1000
+
+ALLOWED_NAMES: Final = {
+    "collections": {"OrderedDict", "defaultdict", "Counter"},
+    "builtins": {"set", "frozenset", "int", "float", "complex", "bool", "str", "bytes", "bytearray", "list", "dict"}
+    | {"tuple", "slice", "range", "object"},
+    "__builtin__": {"set", "frozenset", "int", "float", "complex", "bool", "bytearray", "list", "dict", "tuple"}
+    | {"long", "unicode", "str", "object", "slice", "xrange"},
+    "_codecs": {"encode"},
+    "numpy": {"dtype", "ndarray"},
+    "numpy.core.multiarray": {"scalar", "_reconstruct"},
+    "numpy._core.multiarray": {"scalar", "_reconstruct"},
+    "torch": {"Size", "device", "Tensor", "layout", "dtype", "BoolStorage"},
+    "torch._utils": {
+        "_rebuild_tensor",
+        "_rebuild_tensor_v2",
+        "_rebuild_tensor_v3",
+        "_rebuild_parameter",
+        "_rebuild_parameter_with_state",
+        "_rebuild_qtensor",
+        "_rebuild_sparse_tensor",
+        "_rebuild_sparse_csr_tensor",
+        "_rebuild_meta_tensor_no_storage",
+        "_rebuild_nested_tensor",
+        "_rebuild_device_tensor_from_numpy",
+        "_rebuild_device_tensor_from_cpu_tensor",
+    },
+    "torch._tensor": {"_rebuild_from_type_v2"},
+    "torch.storage": {"UntypedStorage", "TypedStorage"},  # not _load_from_bytes: it unpickles its argument
+    "torch.nn.parameter": {"Parameter", "Buffer", "UninitializedParameter", "UninitializedBuffer"},
+    "torch.serialization": {"_get_layout"},
+    "torch.jit._pickle": {
+        "build_intlist",
+        "build_tensorlist",
+        "build_doublelist",
+        "build_boollist",
+        "build_tensor_from_id",
+        "restore_type_tag",
+    },
+}
+TORCH_DTYPES: Final = frozenset(
+    [
+        "float16",
+        "bfloat16",
+        "float32",
+        "float64",
+        "float",
+        "half",
+        "double",
+        "int8",
+        "int16",
+        "int32",
+        "int64",
+        "uint8",
+        "uint16",
+        "uint32",
+        "uint64",
+        "short",
+        "int",
+        "long",
+        "bool",
+        "complex32",
+        "complex64",
+        "complex128",
+        "cfloat",
+        "cdouble",
+        "quint8",
+        "qint8",
+        "qint32",
+        "quint4x2",
+        "quint2x4",
+        "float8_e4m3fn",
+        "float8_e5m2",
+        "float8_e4m3fnuz",
+        "float8_e5m2fnuz",
+        "float8_e8m0fnu",
+        "float4_e2m1fn_x2",
+        "strided",
+        "sparse_coo",
+        "per_tensor_affine",
+        "per_channel_affine",
+        "contiguous_format",
+        "channels_last",
+        "preserve_format",
+    ]
+)
+
+
+class Mark:
+    """Where a MARK was pushed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Global:
+    """A name that the pickle would import; here only its text."""
+
+    module: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.module}.{self.name}"
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Persistent:
+    """A persistent id: in torch files a storage."""
+
+    pid: Any
+
+
+@dataclass(slots=True, eq=False, repr=False)
+class Node:
+    """Anything that a pickle builds: a dict, a list, a set, or the inert record of a call.
+
+    Attributes:
+        kind: "dict", "list", "set", or "call".
+        head: what would be called (a `Global`, or anything else), for calls.
+        args: its arguments.
+        pairs: what SETITEMS put in.
+        items: what APPENDS and ADDITEMS put in.
+        state: what BUILD gave.
+    """
+
+    kind: str
+    head: Any = None
+    args: tuple[Any, ...] = ()
+    pairs: list[tuple[Any, Any]] = field(default_factory=list)
+    items: list[Any] = field(default_factory=list)
+    state: Any = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pickle:
+    """What one pickle holds.
+
+    Attributes:
+        value: the object on top of the stack at its end (None when there is none).
+        complete: STOP was reached without a break.
+        size_bytes: how far it was read.
+        reads: every name it would import.
+        unsafe: those outside the allow-list, in order, as "module.name".
+    """
+
+    value: Any
+    complete: bool
+    size_bytes: int
+    globals_seen: tuple[str, ...]
+    unsafe: tuple[str, ...]
+
+
+def is_allowed(name: Global) -> bool:
+    """Tell whether loading this name is harmless: tensors, storages, dtypes, plain containers, TorchScript's types."""
+    if name.module == "torch" and (name.name in TORCH_DTYPES or _is_storage(name.name)):
+        return True
+    if name.module == "torch.cuda" and _is_storage(name.name):
+        return True
+    if name.module == "__torch__" or name.module.startswith("__torch__."):
+        return True
+    return name.name in ALLOWED_NAMES.get(name.module, ())
+
+
+def _is_storage(name: str) -> bool:
+    return name.endswith("Storage") and name[: -len("Storage")].isalnum()
+
+
+def read_pickle(raw: bytes) -> Pickle:
+    """Run the opcodes of one pickle on an inert stack. Never imports, never calls; bounded; never raises."""
+    machine = _Machine()
+    position = 0
+    try:
+        for count, (opcode, argument, at) in enumerate(pickletools.genops(raw[:MAX_PICKLE_BYTES])):
+            position = at or 0
+            if count >= MAX_OPCODES or opcode.name == "STOP":
+                machine.complete = opcode.name == "STOP"
+                position += 1
+                break
+            machine.step(opcode.name, argument)
+    except (ValueError, IndexError, KeyError, OverflowError, MemoryError, TypeError):
+        machine.complete = False
+    value = next((v for v in reversed(machine.stack) if not isinstance(v, Mark)), None)
+    return Pickle(
+        value=value if machine.complete else machine.best(),
+        complete=machine.complete,
+        size_bytes=position,
+        globals_seen=tuple(machine.seen),
+        unsafe=tuple(machine.unsafe),
+    )
+
+
+class _Machine:
+    """The stack, the memo, and one method a group of opcodes."""
+
+    def __init__(self) -> None:
+        self.stack: list[Any] = []
+        self.memo: dict[int, Any] = {}
+        self.seen: dict[str, None] = {}
+        self.unsafe: dict[str, None] = {}
+        self.complete = False
+
+    def best(self) -> Any:  # noqa: ANN401 - any value of the pickle
+        """Return the lowest object of a broken pickle: the outermost container built so far."""
+        return next((v for v in self.stack if not isinstance(v, Mark)), None)
+
+    def step(self, name: str, argument: Any) -> None:  # noqa: ANN401 - pickletools' own type
+        """Do one opcode.
+
+        Raises:
+            IndexError: the stack is too short.
+            KeyError: an unknown memo slot or opcode.
+        """
+        action = _ACTIONS.get(name)
+        if action is not None:
+            action(self, argument)
+        elif name not in _IGNORED:
+            self.stack.append(argument)  # every other opcode pushes its literal
+
+    def to_mark(self) -> list[Any]:
+        """Pop down to the topmost mark and return what was above it."""
+        for index in range(len(self.stack) - 1, -1, -1):
+            if isinstance(self.stack[index], Mark):
+                taken = self.stack[index + 1 :]
+                del self.stack[index:]
+                return taken
+        raise IndexError("no mark")
+
+    def name(self, module: object, name: object) -> Global:
+        """Note a name that would be imported."""
+        known = isinstance(module, str) and isinstance(name, str)
+        found = Global(module, name) if known else Global("?", "?")  # type: ignore[arg-type]
+        if len(self.seen) < MAX_GLOBALS:
+            self.seen[str(found)] = None
+        if not is_allowed(found) and len(self.unsafe) < MAX_GLOBALS:
+            self.unsafe[str(found)] = None
+        return found
+
+
+def _global(machine: _Machine, argument: Any) -> None:  # noqa: ANN401
+    module, _, name = str(argument).partition(" ")
+    machine.stack.append(machine.name(module, name))
+
+
+def _stack_global(machine: _Machine, _: object) -> None:
+    name, module = machine.stack.pop(), machine.stack.pop()
+    machine.stack.append(machine.name(module, name))
+
+
+def _inst(machine: _Machine, argument: Any) -> None:  # noqa: ANN401
+    module, _, name = str(argument).partition(" ")
+    args = tuple(machine.to_mark())
+    machine.stack.append(Node("call", machine.name(module, name), args))
+
+
+def _obj(machine: _Machine, _: object) -> None:
+    taken = machine.to_mark()
+    machine.stack.append(Node("call", taken[0], tuple(taken[1:])))
+
+
+def _extension(machine: _Machine, argument: object) -> None:
+    machine.stack.append(machine.name("copyreg", f"extension-{argument}"))
+
+
+def _reduce(machine: _Machine, _: object) -> None:
+    args, head = machine.stack.pop(), machine.stack.pop()
+    machine.stack.append(Node("call", head, args if isinstance(args, tuple) else (args,)))
+
+
+def _newobj_ex(machine: _Machine, _: object) -> None:
+    keywords, args, head = machine.stack.pop(), machine.stack.pop(), machine.stack.pop()
+    machine.stack.append(Node("call", head, args if isinstance(args, tuple) else (args,), state=keywords))
+
+
+def _build(machine: _Machine, _: object) -> None:
+    state, target = machine.stack.pop(), machine.stack[-1]
+    if isinstance(target, Node):
+        target.state = state
+
+
+def _set_items(machine: _Machine, _: object) -> None:
+    flat = machine.to_mark()
+    target = machine.stack[-1]
+    if isinstance(target, Node):
+        target.pairs.extend(zip(flat[::2], flat[1::2], strict=False))
+
+
+def _set_item(machine: _Machine, _: object) -> None:
+    value, key = machine.stack.pop(), machine.stack.pop()
+    if isinstance(machine.stack[-1], Node):
+        machine.stack[-1].pairs.append((key, value))
+
+
+def _append_items(machine: _Machine, _: object) -> None:
+    taken = machine.to_mark()
+    if isinstance(machine.stack[-1], Node):
+        machine.stack[-1].items.extend(taken)
+
+
+def _append(machine: _Machine, _: object) -> None:
+    value = machine.stack.pop()
+    if isinstance(machine.stack[-1], Node):
+        machine.stack[-1].items.append(value)
+
+
+def _dict(machine: _Machine, _: object) -> None:
+    flat = machine.to_mark()
+    machine.stack.append(Node("dict", pairs=list(zip(flat[::2], flat[1::2], strict=False))))
+
+
+def _tuple_of(count: int) -> Callable[[_Machine, object], None]:
+    def action(machine: _Machine, _: object) -> None:
+        if count > len(machine.stack):
+            raise IndexError("stack too short")
+        taken = tuple(machine.stack[len(machine.stack) - count :])
+        del machine.stack[len(machine.stack) - count :]
+        machine.stack.append(taken)
+
+    return action
+
+
+def _put(machine: _Machine, argument: Any) -> None:  # noqa: ANN401
+    machine.memo[int(argument)] = machine.stack[-1]
+
+
+def _get(machine: _Machine, argument: Any) -> None:  # noqa: ANN401
+    machine.stack.append(machine.memo[int(argument)])
+
+
+def _memoize(machine: _Machine, _: object) -> None:
+    machine.memo[len(machine.memo)] = machine.stack[-1]
+
+
+def _persistent_text(machine: _Machine, argument: object) -> None:
+    machine.stack.append(Persistent(argument))
+
+
+def _persistent(machine: _Machine, _: object) -> None:
+    machine.stack.append(Persistent(machine.stack.pop()))
+
+
+def _pop(machine: _Machine, _: object) -> None:
+    machine.stack.pop()
+
+
+def _pop_mark(machine: _Machine, _: object) -> None:
+    machine.to_mark()
+
+
+def _dup(machine: _Machine, _: object) -> None:
+    machine.stack.append(machine.stack[-1])
+
+
+_IGNORED: Final = frozenset({"PROTO", "FRAME", "READONLY_BUFFER", "NEXT_BUFFER"})
+_ACTIONS: Final[dict[str, Callable[[_Machine, Any], None]]] = {
+    "GLOBAL": _global,
+    "STACK_GLOBAL": _stack_global,
+    "INST": _inst,
+    "OBJ": _obj,
+    "EXT1": _extension,
+    "EXT2": _extension,
+    "EXT4": _extension,
+    "REDUCE": _reduce,
+    "NEWOBJ": _reduce,
+    "NEWOBJ_EX": _newobj_ex,
+    "BUILD": _build,
+    "SETITEMS": _set_items,
+    "SETITEM": _set_item,
+    "APPENDS": _append_items,
+    "APPEND": _append,
+    "ADDITEMS": _append_items,
+    "DICT": _dict,
+    "EMPTY_DICT": lambda m, _: m.stack.append(Node("dict")),
+    "EMPTY_LIST": lambda m, _: m.stack.append(Node("list")),
+    "EMPTY_SET": lambda m, _: m.stack.append(Node("set")),
+    "EMPTY_TUPLE": lambda m, _: m.stack.append(()),
+    "NONE": lambda m, _: m.stack.append(None),
+    "NEWTRUE": lambda m, _: m.stack.append(True),
+    "NEWFALSE": lambda m, _: m.stack.append(False),
+    "LIST": lambda m, _: m.stack.append(Node("list", items=m.to_mark())),
+    "FROZENSET": lambda m, _: m.stack.append(Node("set", items=m.to_mark())),
+    "TUPLE": lambda m, _: m.stack.append(tuple(m.to_mark())),
+    "TUPLE1": _tuple_of(1),
+    "TUPLE2": _tuple_of(2),
+    "TUPLE3": _tuple_of(3),
+    "MARK": lambda m, _: m.stack.append(Mark()),
+    "POP": _pop,
+    "POP_MARK": _pop_mark,
+    "DUP": _dup,
+    "PUT": _put,
+    "BINPUT": _put,
+    "LONG_BINPUT": _put,
+    "GET": _get,
+    "BINGET": _get,
+    "LONG_BINGET": _get,
+    "MEMOIZE": _memoize,
+    "PERSID": _persistent_text,
+    "BINPERSID": _persistent,
+}
+
+
+def each_pair(node: Node) -> Iterator[tuple[Any, Any]]:
+    """Yield the (key, value) pairs of a dict-like node, those of an OrderedDict built from pairs included."""
+    yield from node.pairs
+    for argument in node.args:
+        if isinstance(argument, Node) and argument.kind == "list":
+            yield from (pair for pair in argument.items if isinstance(pair, tuple) and len(pair) == 2)

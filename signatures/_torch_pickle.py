@@ -1,0 +1,180 @@
+"""Tensors named by a torch pickle: names, dtypes, shapes, and where in which storage they lie."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+from signatures._pickle import Global, Node, Persistent, each_pair
+
+MAX_DEPTH = 64
+MAX_VISITS = 2_000_000
+MAX_TENSORS = 1_000_000
+MAX_RANK = 64
+MAX_ELEMENTS = 1 << 60
+
+STORAGE_DTYPES: Final = {
+    "FloatStorage": "float32",
+    "DoubleStorage": "float64",
+    "HalfStorage": "float16",
+    "BFloat16Storage": "bfloat16",
+    "LongStorage": "int64",
+    "IntStorage": "int32",
+    "ShortStorage": "int16",
+    "CharStorage": "int8",
+    "ByteStorage": "uint8",
+    "BoolStorage": "bool",
+    "ComplexFloatStorage": "complex64",
+    "ComplexDoubleStorage": "complex128",
+    "QUInt8Storage": "quint8",
+    "QInt8Storage": "qint8",
+    "QInt32Storage": "qint32",
+    "QUInt4x2Storage": "quint4x2",
+    "QUInt2x4Storage": "quint2x4",
+    "UntypedStorage": "uint8",
+}
+DTYPE_BYTES: Final = {
+    **dict.fromkeys(("float64", "int64", "uint64", "complex64"), 8),
+    **dict.fromkeys(("float32", "int32", "uint32", "qint32", "complex32"), 4),
+    **dict.fromkeys(("float16", "bfloat16", "int16", "uint16"), 2),
+    **dict.fromkeys(("int8", "uint8", "bool", "quint8", "qint8", "quint4x2", "quint2x4"), 1),
+    **dict.fromkeys(("float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz", "float8_e8m0fnu"), 1),
+    "float4_e2m1fn_x2": 1,
+    "complex128": 16,
+}
+SYNONYMS: Final = {
+    "float": "float32",
+    "double": "float64",
+    "half": "float16",
+    "long": "int64",
+    "int": "int32",
+    "short": "int16",
+    "cfloat": "complex64",
+    "cdouble": "complex128",
+}
+INVISIBLE: Final = frozenset(
+    {"_parameters", "_buffers", "_modules"}
+)  # of a whole pickled module: not in its state dict
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredTensor:
+    """A tensor over a storage: the range it covers, in bytes from the storage's first."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    storage_key: str
+    storage_bytes: int
+    offset_bytes: int
+    size_bytes: int
+
+
+def tensors_of(value: object) -> Iterator[StoredTensor]:
+    """Yield every tensor below `value`, by its path of keys and attributes; bounded in depth, visits and number."""
+    visits = 0
+    found = 0
+    pending: list[tuple[tuple[str, ...], Any, int]] = [((), value, 0)]
+    while pending and visits < MAX_VISITS and found < MAX_TENSORS:
+        path, thing, depth = pending.pop()
+        visits += 1
+        tensor = _tensor(".".join(path), thing)
+        if tensor is not None:
+            found += 1
+            yield tensor
+        elif depth < MAX_DEPTH:
+            below = [(_join(path, key), child, depth + 1) for key, child in _children(thing)]
+            pending.extend(reversed(below))
+
+
+def _join(path: tuple[str, ...], key: object) -> tuple[str, ...]:
+    if isinstance(key, str):
+        return path if key in INVISIBLE else (*path, key[:4096])
+    return (*path, str(key)) if isinstance(key, int | float | bool) else path
+
+
+def _children(thing: object) -> Iterator[tuple[object, object]]:
+    if isinstance(thing, tuple):
+        yield from enumerate(thing)
+    elif isinstance(thing, Node):
+        yield from enumerate(thing.items)
+        yield from each_pair(thing)
+        if isinstance(thing.head, Global) and thing.head.name.startswith("_rebuild_"):
+            yield from _rebuilt(thing)
+        elif isinstance(thing.state, Node):
+            yield from each_pair(thing.state)
+        elif isinstance(thing.state, tuple):
+            yield from (("", part) for part in thing.state if isinstance(part, Node))
+
+
+def _rebuilt(call: Node) -> Iterator[tuple[object, object]]:
+    """Yield what a rebuilding call wraps: a parameter's data, a subclass's tensor, a sparse tensor's parts."""
+    name, args = call.head.name, call.args
+    if name.startswith("_rebuild_parameter") and args:
+        yield None, args[0]
+    elif name == "_rebuild_from_type_v2" and len(args) >= 3 and isinstance(args[2], tuple):
+        yield None, Node("call", args[0], args[2])
+    elif name in ("_rebuild_sparse_tensor", "_rebuild_sparse_csr_tensor") and len(args) == 2:
+        parts = args[1] if isinstance(args[1], tuple) else ()
+        names = ("indices", "values") if name == "_rebuild_sparse_tensor" else ("crow_indices", "col_indices", "values")
+        yield from zip(names, parts, strict=False)
+
+
+def _tensor(name: str, thing: object) -> StoredTensor | None:
+    if not isinstance(thing, Node) or not isinstance(thing.head, Global):
+        return None
+    call, args = thing.head.name, thing.args
+    if call not in ("_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_tensor_v3", "_rebuild_qtensor"):
+        return None
+    storage = _storage(args[0]) if len(args) >= 4 else None
+    if storage is None or not isinstance(args[1], int):
+        return None
+    key, dtype, storage_bytes = storage
+    if call == "_rebuild_tensor_v3" and len(args) >= 7 and isinstance(args[6], Global):
+        dtype = SYNONYMS.get(args[6].name, args[6].name)
+    shape, strides = _ints(args[2]), _ints(args[3])
+    if shape is None or strides is None or len(shape) != len(strides):
+        return None
+    item_bytes = DTYPE_BYTES.get(dtype, 1)
+    reach = _reach(shape, strides)
+    if reach is None or not 0 <= args[1] < MAX_ELEMENTS:
+        return None
+    return StoredTensor(
+        name=name or "tensor",
+        dtype=dtype,
+        shape=shape,
+        storage_key=key,
+        storage_bytes=storage_bytes,
+        offset_bytes=args[1] * item_bytes,
+        size_bytes=reach * item_bytes,
+    )
+
+
+def _storage(thing: object) -> tuple[str, str, int] | None:
+    """Return (key, dtype, size in bytes) of a storage's persistent id."""
+    pid = thing.pid if isinstance(thing, Persistent) else None
+    if not isinstance(pid, tuple) or len(pid) < 5 or pid[0] != "storage" or not isinstance(pid[1], Global):
+        return None
+    dtype = STORAGE_DTYPES.get(pid[1].name)
+    if dtype is None or not isinstance(pid[2], str) or not isinstance(pid[4], int):
+        return None
+    return pid[2], dtype, max(0, min(pid[4], MAX_ELEMENTS)) * DTYPE_BYTES[dtype]
+
+
+def _ints(thing: object) -> tuple[int, ...] | None:
+    if isinstance(thing, Node) and isinstance(thing.head, Global) and thing.head.name == "Size" and thing.args:
+        thing = thing.args[0]
+    if not isinstance(thing, tuple) or len(thing) > MAX_RANK:
+        return None
+    if not all(isinstance(v, int) and 0 <= v < MAX_ELEMENTS for v in thing):
+        return None
+    return thing
+
+
+def _reach(shape: tuple[int, ...], strides: tuple[int, ...]) -> int | None:
+    """Return how many elements from the first to the last one used; None when that is absurd."""
+    if 0 in shape:
+        return 0
+    reach = 1 + sum((extent - 1) * stride for extent, stride in zip(shape, strides, strict=True))
+    return reach if reach < MAX_ELEMENTS else None

@@ -1,0 +1,121 @@
+"""Where a PyTorch zip may start, seen from a hit: inner records are dropped by a look at a few bytes around them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from imaging.extent import span
+from imaging.source import Source
+from imaging.window import Window
+from signatures._zip import (
+    CENTRAL,
+    CENTRAL_BYTES,
+    DESCRIPTOR,
+    END,
+    LOCAL,
+    LOCAL_BYTES,
+    MAX_NAME_BYTES,
+    NARROW_DESCRIPTOR_BYTES,
+    WIDE_DESCRIPTOR_BYTES,
+    read_entry,
+    read_local_header,
+    read_tail,
+)
+from signatures.format import Pattern
+
+SECTOR_BYTES = 512
+ALIGNMENT_BYTES = 64  # of each record's data, from the file's start
+MAX_TRAILING_DIRECTORY_BYTES = 8 << 20
+
+STORED_PREFIX: Final = b"PK\x03\x04\x00\x00\x08\x08" + bytes(18)  # version 0, descriptor, UTF-8; no time, CRC, sizes
+EMPTY_PREFIX: Final = b"PK\x03\x04\x00\x00\x00\x08" + bytes(18)  # a record of no bytes has no descriptor
+DEFLATED_PREFIX: Final = b"PK\x03\x04\x14\x00\x08\x08\x08\x00"
+TAIL_PREFIX: Final = b"PK\x06\x06\x2c\x00\x00\x00\x00\x00\x00\x00\x1e\x03\x2d\x00"
+PICKLE_NAME: Final = b"/data.pkl"
+
+PATTERNS: Final = (
+    Pattern(bytes=STORED_PREFIX, name="stored"),
+    Pattern(bytes=EMPTY_PREFIX, name="empty"),
+    Pattern(bytes=DEFLATED_PREFIX, name="deflated"),
+    Pattern(bytes=TAIL_PREFIX, name="tail"),
+    Pattern(bytes=PICKLE_NAME, name="pickle"),
+)
+
+
+def torch_starts(source: Source, hit_bytes: int, pattern: Pattern) -> Iterable[int]:
+    """Yield the possible starts of the file that a hit belongs to; none for a record inside a file.
+
+    Args:
+        source: what was scanned.
+        hit_bytes: where the pattern was found.
+        pattern: one of `PATTERNS`.
+    """
+    window = Window(source, (span(0, source.size_bytes),))
+    if pattern.name == "tail":
+        return _from_tail(window, hit_bytes)
+    if pattern.name == "pickle":
+        return _from_pickle_name(window, hit_bytes)
+    return _from_record(window, hit_bytes)
+
+
+def _from_record(window: Window, hit_bytes: int) -> Iterable[int]:
+    """Yield the hit itself unless another record of the same file ends right before it."""
+    header = read_local_header(window, hit_bytes)
+    if header is None or "/" not in header.name:
+        return ()
+    if header.method and not any(header.extra.startswith(mark) for mark in (b"FB", b"\x01\x00")):
+        return ()  # other writers use the same flags; torch always pads
+    aligned = (header.data_offset_bytes - hit_bytes) % ALIGNMENT_BYTES == 0
+    if _follows_record(window, hit_bytes) and not (aligned and hit_bytes % SECTOR_BYTES == 0):
+        return ()
+    return (hit_bytes,)
+
+
+def _follows_record(window: Window, offset_bytes: int) -> bool:
+    """Tell whether a descriptor, or the padding of a record without data, ends right before `offset_bytes`."""
+    if offset_bytes < WIDE_DESCRIPTOR_BYTES:
+        return False
+    before = window.read_at(offset_bytes - WIDE_DESCRIPTOR_BYTES, WIDE_DESCRIPTOR_BYTES)
+    narrow = before[WIDE_DESCRIPTOR_BYTES - NARROW_DESCRIPTOR_BYTES :]
+    return (
+        before.startswith(DESCRIPTOR)
+        or narrow.startswith(DESCRIPTOR)
+        or before.endswith((b"ZZ", b"FB\0\0", b"FB\x01\0Z"))
+    )
+
+
+def _from_tail(window: Window, hit_bytes: int) -> Iterable[int]:
+    tail = read_tail(window, hit_bytes)
+    if tail is None or not 0 <= tail.start_bytes <= hit_bytes or tail.directory_bytes < CENTRAL_BYTES:
+        return ()
+    entry = read_entry(window, hit_bytes - tail.directory_bytes)
+    return (tail.start_bytes,) if entry is not None and "/" in entry[0].name else ()
+
+
+def _from_pickle_name(window: Window, hit_bytes: int) -> Iterable[int]:
+    """Find the start of a re-zipped file from the name in a local header or in the directory."""
+    look_back_bytes = min(hit_bytes, MAX_NAME_BYTES + CENTRAL_BYTES)
+    before = window.read_at(hit_bytes - look_back_bytes, look_back_bytes)
+    end_bytes = hit_bytes + len(PICKLE_NAME)
+    at = before.rfind(b"PK")
+    if at < 0:
+        return ()
+    header_bytes = hit_bytes - look_back_bytes + at
+    raw = window.read_at(header_bytes, CENTRAL_BYTES)
+    if raw.startswith(LOCAL) and raw[4:28].count(0) < 20:
+        name_bytes = int.from_bytes(raw[26:28], "little")
+        whole = header_bytes + LOCAL_BYTES + name_bytes == end_bytes
+        return (header_bytes,) if whole and not _follows_record(window, header_bytes) else ()
+    if raw.startswith(CENTRAL) and raw[12:16] != bytes(4):  # a date: not torch's own writer
+        name_bytes = int.from_bytes(raw[28:30], "little")
+        if header_bytes + CENTRAL_BYTES + name_bytes == end_bytes:
+            return _from_plain_end(window, end_bytes)
+    return ()
+
+
+def _from_plain_end(window: Window, offset_bytes: int) -> Iterable[int]:
+    after = window.read_at(offset_bytes, MAX_TRAILING_DIRECTORY_BYTES)
+    at = after.find(END)
+    tail = read_tail(window, offset_bytes + at) if at >= 0 else None
+    return (tail.start_bytes,) if tail is not None and tail.start_bytes >= 0 else ()

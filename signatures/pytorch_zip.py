@@ -1,0 +1,316 @@
+"""PyTorch zip: what torch.save, torch.jit.save and torch.export write since torch 1.4 (.pt .pth .ckpt .ptl .pt2).
+
+Every record has a CRC-32, told twice; torch itself never checks it, we check each. The pickle inside is read as
+opcodes and never loaded. Byte facts: torch's PyTorchStreamWriter (caffe2/serialize/inline_container) and files of
+torch 1.4 to 2.13.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from imaging.extent import Extent
+from imaging.window import Window
+from signatures._pickle import MAX_PICKLE_BYTES, Pickle, read_pickle
+from signatures._torch_pickle import StoredTensor, tensors_of
+from signatures._torch_starts import PATTERNS, torch_starts
+from signatures._zip import STORED, ZIP64_END_BYTES, Record, read_tail, record_contents
+from signatures._zip_survey import Survey, root_of, survey_zip
+from signatures.format import Format
+from signatures.tensors import Tensor
+from signatures.verdict import DataEvidence, Finding, Grade, Verdict, rejected
+
+TAIL_BYTES = 98  # zip64 end, locator and end, as torch always writes them
+SERIALIZATION_ID_DIGITS = 40
+MAX_SMALL_BYTES = 1 << 16
+
+DAMAGE_CODES = frozenset(
+    [
+        "crc-mismatch",
+        "record-cut",
+        "record-header-lost",
+        "directory-mismatch",
+        "directory-damaged",
+        "overlapping-records",
+        "duplicate-name",
+        "unlisted-record",
+        "record-missing",
+        "storage-size-mismatch",
+        "serialization-id-mismatch",
+        "missing-head",
+        "unread",
+    ]
+)
+
+
+@dataclass(slots=True)
+class _Reading:
+    """What has been learnt of one candidate so far."""
+
+    window: Window
+    survey: Survey
+    by_name: dict[str, Record]
+    pickles: dict[str, Pickle] = field(default_factory=dict)
+    findings: list[Finding] = field(default_factory=list)
+    used: set[str] = field(default_factory=set)
+
+    def note(self, code: str, offset_bytes: int | None, detail: str) -> None:
+        self.findings.append(Finding(code=code, offset_bytes=offset_bytes, detail=detail))
+
+    def small(self, name: str) -> str | None:
+        """Return a small text record, stripped."""
+        record = self.by_name.get(f"{self.survey.root}/{name}")
+        raw = record_contents(self.window, record, limit_bytes=MAX_SMALL_BYTES) if record and record.whole else None
+        return raw.decode("utf-8", "replace").strip() if raw is not None else None
+
+    def has(self, prefix: str) -> bool:
+        """Whether any record's name below the root begins so."""
+        return any(name.startswith(f"{self.survey.root}/{prefix}") for name in self.by_name)
+
+
+def validate(window: Window) -> Verdict:
+    """Judge a window that starts where a PyTorch zip is supposed to start.
+
+    Raises:
+        BudgetExceeded, ReadFault: from the window.
+    """
+    survey = survey_zip(window, sizes_told=_storage_sizes)
+    if not survey.records:
+        return rejected("no-records", at_bytes=0)
+    if not _is_torch(survey):
+        return rejected("not-pytorch", at_bytes=0, detail="no data.pkl and no storages")
+    reading = _Reading(window=window, survey=survey, by_name={record.name: record for record in survey.records})
+    reading.findings.extend(survey.findings)
+    _judge_records(reading)
+    tensors = _tensors(reading)
+    _judge_serialization_id(reading)
+    grade = _grade(reading)
+    return Verdict(
+        grade=grade,
+        size_bytes=_size_bytes(reading),
+        findings=tuple(reading.findings),
+        tensors=tuple(tensors),
+        facts=_facts(reading),
+        data_evidence=DataEvidence.CHECKSUM if grade is Grade.INTACT else DataEvidence.NONE,
+        explained=_explained(reading),
+    )
+
+
+def _is_torch(survey: Survey) -> bool:
+    inner = {record.name.partition("/")[2] for record in survey.records}
+    return "data.pkl" in inner or any(name.startswith(("data/", "constants/", "archive_format")) for name in inner)
+
+
+def _storage_sizes(window: Window, record: Record) -> Mapping[str, int]:
+    """Return how long each storage's record must be, as data.pkl tells."""
+    if not record.name.endswith("/data.pkl"):
+        return {}
+    raw = record_contents(window, record, limit_bytes=MAX_PICKLE_BYTES)
+    if raw is None:
+        return {}
+    folder = root_of(record.name) + "/data/"
+    return {folder + tensor.storage_key: tensor.storage_bytes for tensor in tensors_of(read_pickle(raw).value)}
+
+
+def _judge_records(reading: _Reading) -> None:
+    absent = 0
+    for record in reading.survey.records:
+        if not record.whole and record.computed_crc is None:
+            reading.note("record-cut", record.offset_bytes, f"{record.name} does not end where it should")
+        elif record.unproven:
+            absent += 1
+            if reading.window.unread_within(record.data_offset_bytes, record.packed_bytes):
+                reading.note("unread", record.data_offset_bytes, f"parts of {record.name} were never read")
+        elif record.computed_crc != record.declared_crc:
+            reading.note("crc-mismatch", record.offset_bytes, f"{record.name} does not have the CRC-32 it tells")
+        elif not record.whole:
+            reading.note("record-cut", record.end_bytes, f"the descriptor of {record.name} is damaged")
+    if absent:
+        reading.note("crc-absent", None, f"{absent} records were written without a CRC-32")
+    if reading.survey.missing_head_bytes:
+        missing = reading.survey.missing_head_bytes
+        reading.note("missing-head", 0, f"the first {missing} bytes of the file are not here")
+
+
+def _tensors(reading: _Reading) -> list[Tensor]:
+    tensors: list[Tensor] = []
+    for pickle_name, folder, prefix in (("data.pkl", "data", ""), ("constants.pkl", "constants", "CONSTANTS.")):
+        record = reading.by_name.get(f"{reading.survey.root}/{pickle_name}")
+        if record is None:
+            continue
+        raw = record_contents(reading.window, record, limit_bytes=MAX_PICKLE_BYTES) if record.packed_bytes else None
+        if raw is None:
+            reading.note("pickle-unread", record.offset_bytes, f"{pickle_name} could not be read")
+            continue
+        pickle = reading.pickles[pickle_name] = read_pickle(raw)
+        if not pickle.complete:
+            reading.note("pickle-cut", record.data_offset_bytes, f"{pickle_name} breaks off; its names may be partial")
+        tensors.extend(_placed(reading, stored, folder, prefix) for stored in tensors_of(pickle.value))
+    for pickle_name, pickle in reading.pickles.items():
+        for name in pickle.unsafe:
+            reading.note("unsafe-global", None, f"loading {pickle_name} would import {name}")
+    return tensors
+
+
+def _placed(reading: _Reading, stored: StoredTensor, folder: str, prefix: str) -> Tensor:
+    """Give a tensor its place in the file and the grade of its storage's record."""
+    record_name = f"{reading.survey.root}/{folder}/{stored.storage_key}"
+    record = reading.by_name.get(record_name)
+    first_use = record_name not in reading.used
+    reading.used.add(record_name)
+    layout: tuple[Extent, ...] = ()
+    grade = Grade.DAMAGED
+    if record is None:
+        if first_use:
+            reading.note("record-missing", None, f"the storage {record_name} is not in the file")
+    else:
+        if first_use and record.size_bytes != stored.storage_bytes and record.whole:
+            what = f"{record_name} has {record.size_bytes} bytes, data.pkl wants {stored.storage_bytes}"
+            reading.note("storage-size-mismatch", record.offset_bytes, what)
+        if stored.offset_bytes + stored.size_bytes <= record.size_bytes:
+            layout, grade = _range_of(record, stored), _record_grade(reading, record)
+    return Tensor(name=prefix + stored.name, dtype=stored.dtype, shape=stored.shape, layout=layout, grade=grade.value)
+
+
+def _range_of(record: Record, stored: StoredTensor) -> tuple[Extent, ...]:
+    if stored.size_bytes == 0:
+        return ()
+    if record.method != STORED:
+        return (Extent(offset_bytes=record.data_offset_bytes, size_bytes=record.packed_bytes),)
+    return (Extent(offset_bytes=record.data_offset_bytes + stored.offset_bytes, size_bytes=stored.size_bytes),)
+
+
+def _record_grade(reading: _Reading, record: Record) -> Grade:
+    if record.unproven:
+        unread = reading.window.unread_within(record.data_offset_bytes, record.packed_bytes)
+        return Grade.DAMAGED if unread else Grade.CONSISTENT
+    return Grade.INTACT if record.computed_crc == record.declared_crc else Grade.DAMAGED
+
+
+def combined_crc(crcs: Iterable[int]) -> int:
+    """Return torch's combination of record CRC-32s in write order (c10::hash_combine, 64 bit)."""
+    combined = 0
+    for crc in crcs:
+        combined ^= (crc + 0x9E3779B9 + (combined << 6) + (combined >> 2)) & 0xFFFFFFFFFFFFFFFF
+    return combined
+
+
+def _judge_serialization_id(reading: _Reading) -> None:
+    text = reading.small(".data/serialization_id")
+    if text is None or len(text) != SERIALIZATION_ID_DIGITS or not (text.isascii() and text.isdigit()):
+        return
+    own = f"{reading.survey.root}/.data/serialization_id"
+    counted = [record for record in reading.survey.records if record.size_bytes and record.name != own]
+    if any(record.unproven for record in counted):
+        return
+    if combined_crc(record.declared_crc for record in counted) != int(text[20:]):
+        reading.note("serialization-id-mismatch", None, "the records together are not those that were written")
+
+
+def _grade(reading: _Reading) -> Grade:
+    directory = reading.survey.directory
+    if directory is None or directory.tail is None or directory.tail.end_bytes > reading.window.size_bytes:
+        return Grade.TRUNCATED if not reading.survey.missing_head_bytes else Grade.DAMAGED
+    codes = {finding.code for finding in reading.findings}
+    if codes & DAMAGE_CODES:
+        return Grade.DAMAGED
+    if codes & {"crc-absent", "pickle-cut", "pickle-unread"}:
+        return Grade.CONSISTENT
+    return Grade.INTACT
+
+
+def _size_bytes(reading: _Reading) -> int:
+    directory = reading.survey.directory
+    if directory is not None:
+        if directory.tail is not None:
+            return directory.tail.end_bytes
+        tail = read_tail(reading.window, directory.end_bytes)
+        return tail.end_bytes if tail is not None else directory.end_bytes + TAIL_BYTES
+    last = reading.survey.records[-1]
+    if last.whole:
+        return last.end_bytes
+    return min(last.end_bytes, last.data_offset_bytes + reading.survey.sizes.get(last.name, last.packed_bytes))
+
+
+def _facts(reading: _Reading) -> dict[str, object]:
+    root = reading.survey.root or ""
+    kind, suffix = _kind(reading)
+    facts: dict[str, object] = {"root": root, "kind": kind, "suffix": suffix, "records": len(reading.survey.records)}
+    if root and root != "archive":
+        facts |= {"name": root, "name_source": "zip root"}
+    for fact, name in (
+        ("archive_version", "version"),
+        ("byteorder", "byteorder"),
+        ("format_version", ".format_version"),
+    ):
+        text = reading.small(name)
+        if text:
+            facts[fact] = text[:40]
+    facts["torch_version"] = _torch_version(reading)
+    unsafe = sorted({name for pickle in reading.pickles.values() for name in pickle.unsafe})
+    if unsafe:
+        facts["unsafe_globals"] = unsafe
+    loose = [name for name in reading.by_name if _is_storage_name(root, name) and name not in reading.used]
+    if loose:
+        facts["unreferenced_records"] = loose
+    if reading.survey.missing_head_bytes:
+        facts["missing_head_bytes"] = reading.survey.missing_head_bytes
+    return facts
+
+
+def _is_storage_name(root: str, name: str) -> bool:
+    return name.startswith((f"{root}/data/", f"{root}/constants/", f"{root}/tensors/"))
+
+
+def _kind(reading: _Reading) -> tuple[str, str]:
+    """Return (kind, suffix) by the records' names and the top keys of data.pkl."""
+    if reading.small("archive_format") == "pt2" or reading.has("models/"):
+        return "pt2", ".pt2"
+    if reading.has("bytecode.pkl"):
+        return "mobile", ".ptl"
+    if reading.has("constants.pkl") or reading.has("code/"):
+        return "torchscript", ".pt"
+    if reading.has(".data/extern_modules"):
+        return "torch.package", ".pt"
+    pickle = reading.pickles.get("data.pkl")
+    value = pickle.value if pickle else None
+    keys = {key for key, _ in getattr(value, "pairs", ())[:1000] if isinstance(key, str)}
+    if keys & {"state_dict", "optimizer_states", "pytorch-lightning_version", "epoch", "optimizer_state_dict"}:
+        return "checkpoint", ".ckpt"
+    return "torch.save", ".pth"
+
+
+def _torch_version(reading: _Reading) -> str:
+    if reading.has(".format_version"):
+        return ">=2.7"
+    if reading.has("byteorder"):
+        return ">=2.1"
+    first = min(reading.survey.records, key=lambda r: r.offset_bytes)
+    return "<=1.5" if first.name.endswith("/version") else ">=1.4"
+
+
+def _explained(reading: _Reading) -> tuple[int, ...]:
+    """Return where this file's own headers and end records lie, so that no candidate starts there."""
+    survey = reading.survey
+    offsets = {record.offset_bytes for record in survey.records}
+    if survey.directory is not None:
+        offsets.update(entry.position_bytes for entry in survey.directory.entries)
+        tail = survey.directory.tail or read_tail(reading.window, survey.directory.end_bytes)
+        if tail is not None:
+            offsets.add(tail.offset_bytes)
+            if tail.zip64:
+                offsets.update({tail.offset_bytes + ZIP64_END_BYTES, tail.end_record_bytes})
+    return tuple(sorted(offsets))
+
+
+FORMAT = Format(
+    name="pytorch_zip",
+    suffix=".pth",
+    title="PyTorch zip (torch.save, TorchScript, mobile, .pt2)",
+    patterns=PATTERNS,
+    validate=validate,
+    proves="every record, tensors and pickles included, is under a CRC-32 that was computed",
+    starts=torch_starts,
+    container=True,
+)
