@@ -1,0 +1,151 @@
+"""Links: what a group holds, in old groups (symbol tables) and new ones (link messages, dense links)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from signatures._hdf5_header import LINK, LINK_INFO, SYMBOL_TABLE, ObjectHeader
+from signatures._hdf5_space import Damage, Fields, Space
+
+MAX_TREE_DEPTH = 64
+_HARD, _SOFT, _EXTERNAL = 0, 1, 64
+_CACHED_SOFT_LINK = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Link:
+    """One name in a group; `address` is None for a soft or external link, whose `kind` tells which."""
+
+    name: bytes
+    address: int | None
+    kind: int = _HARD
+
+    @property
+    def is_external(self) -> bool:
+        """Whether it leads into another file."""
+        return self.kind == _EXTERNAL
+
+
+def is_group(header: ObjectHeader) -> bool:
+    """Tell whether an object is a group."""
+    return any(message.kind in (SYMBOL_TABLE, LINK_INFO, LINK) for message in header.messages)
+
+
+def read_links(space: Space, header: ObjectHeader) -> list[Link]:
+    """Return the links of a group, sorted by name; what is broken is reported and left out."""
+    links: list[Link] = []
+    for message in header.messages:
+        try:
+            fields = Fields(space, message.body, message.at_bytes)
+            if message.kind == SYMBOL_TABLE:
+                links.extend(_read_symbol_table(space, fields.address(), fields.address()))
+            elif message.kind == LINK:
+                links.append(read_link(fields))
+        except Damage as damage:
+            space.damage(damage)
+    return sorted(links, key=lambda link: link.name)
+
+
+def read_link(fields: Fields) -> Link:
+    """Take a link message.
+
+    Raises:
+        Damage: it is none.
+    """
+    version, flags = fields.number(1), fields.number(1)
+    fields.expect(version == 1 and flags < 0x20, "link", "no link is here")
+    kind = fields.number(1) if flags & 0x08 else _HARD
+    fields.raw((8 if flags & 0x04 else 0) + (1 if flags & 0x10 else 0))
+    name = fields.raw(fields.number(1 << (flags & 3)))
+    fields.expect(bool(name), "link", "a link without a name")
+    if kind == _HARD:
+        address = fields.address()
+        fields.expect(address is not None, "link", "a hard link that leads nowhere")
+        return Link(name=name, address=address)
+    fields.raw(fields.number(2))
+    return Link(name=name, address=None, kind=kind)
+
+
+def _read_symbol_table(space: Space, tree: int | None, heap: int | None) -> Iterator[Link]:
+    """Yield the links of an old group: its names in a local heap, its objects in the nodes of a B-tree."""
+    if tree is None or heap is None:
+        raise Damage("symbol-table", None, "a group without its tree or heap")
+    names = _read_local_heap(space, heap)
+    for node in _symbol_nodes(space, tree):
+        try:
+            yield from _read_symbol_node(space, node, names)
+        except Damage as damage:
+            space.damage(damage)
+
+
+def _read_local_heap(space: Space, address: int) -> bytes:
+    """Return the data segment of a local heap."""
+    head_bytes = 8 + 2 * space.length_bytes + space.address_bytes
+    head = space.read_signed(address, head_bytes, b"HEAP\0\0\0\0", "a local heap")
+    fields = Fields(space, head, space.at(address), position=8)
+    size_bytes, _free, segment = fields.length(), fields.length(), fields.address()
+    if segment is None:
+        raise Damage("local-heap", space.at(address), "a local heap without data")
+    names = space.read(segment, size_bytes, "a local heap's data")
+    space.reached(segment, size_bytes)
+    return names
+
+
+def _symbol_nodes(space: Space, root: int) -> Iterator[int]:
+    """Yield the addresses of the symbol table nodes of a group's B-tree, left to right; a broken node is reported."""
+    stack, seen = [(root, MAX_TREE_DEPTH)], {root}
+    while stack:
+        address, above = stack.pop()
+        try:
+            level, children = _read_group_node(space, address, above)
+        except Damage as damage:
+            space.damage(damage)
+            continue
+        fresh = [child for child in children if child not in seen]
+        if len(set(children)) < len(children) or len(fresh) < len(children):
+            space.damage(Damage("tree-loop", space.at(address), "a node of a group's tree was met before"))
+        seen.update(fresh)
+        if level == 0:
+            yield from fresh
+        else:
+            stack.extend((child, level) for child in reversed(fresh))
+
+
+def _read_group_node(space: Space, address: int, above: int) -> tuple[int, list[int]]:
+    """Return level and children of a node; `above` is the level of its parent."""
+    head_bytes = 8 + 2 * space.address_bytes
+    head = space.read_signed(address, head_bytes, b"TREE\0", "a group's tree")
+    level, used = head[5], int.from_bytes(head[6:8], "little")
+    if level >= above:
+        raise Damage("tree-level", space.at(address), "a tree's levels do not fall")
+    step = space.length_bytes + space.address_bytes
+    body = space.read(address + head_bytes, used * step, "a group's tree") if used else b""
+    space.reached(address, head_bytes + used * step + space.length_bytes)
+    fields = Fields(space, body, space.at(address))
+    children: list[int] = []
+    for _ in range(used):
+        fields.length()
+        child = fields.address()
+        fields.expect(child is not None, "tree-child", "a tree's child leads nowhere")
+        children.append(child or 0)
+    return level, children
+
+
+def _read_symbol_node(space: Space, address: int, names: bytes) -> Iterator[Link]:
+    head = space.read_signed(address, 8, b"SNOD\x01\0", "a symbol table node")
+    count = int.from_bytes(head[6:8], "little")
+    entry_bytes = 2 * space.address_bytes + 24
+    body = space.read(address + 8, count * entry_bytes, "a symbol table node") if count else b""
+    space.reached(address, 8 + count * entry_bytes)
+    fields = Fields(space, body, space.at(address) + 8)
+    for _ in range(count):
+        name_at, target, cached = fields.number(space.address_bytes), fields.address(), fields.number(4)
+        fields.raw(20)
+        stop = names.find(b"\0", name_at)
+        fields.expect(name_at < stop, "link", "a name lies outside its heap")
+        name = names[name_at:stop]
+        if cached == _CACHED_SOFT_LINK or target is None:
+            yield Link(name=name, address=None, kind=_SOFT)
+        else:
+            yield Link(name=name, address=target)

@@ -1,0 +1,216 @@
+"""Space: the address space of one HDF5 file. Bounded reads, checksums, and what was found on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from imaging.extent import Extent
+from imaging.window import Window
+from signatures.verdict import Finding, Grade
+
+MAX_STRUCTURE_BYTES = 1 << 28  # no single piece of metadata is larger; raw data is never read as one
+MAX_FINDINGS = 200
+CHECKSUM_BYTES = 4
+
+
+class Damage(Exception):  # noqa: N818 - the field's word
+    """A structure is not what it must be. Never leaves these modules: the walk makes it a Finding and goes on."""
+
+    def __init__(self, code: str, at_bytes: int | None, detail: str = "") -> None:
+        super().__init__(code)
+        self.finding = Finding(code=code, offset_bytes=at_bytes, detail=detail)
+
+
+@dataclass(slots=True, kw_only=True)
+class Space:
+    """One file's addresses, as its superblock declares them, over a window.
+
+    Attributes:
+        window: the file, from its first byte (a user block included).
+        base_bytes: what every address is relative to.
+        end_bytes: the end-of-file address, in the window.
+        address_bytes: size of an address.
+        length_bytes: size of a length.
+        findings: what was noticed, at most `MAX_FINDINGS`.
+        damaged: whether a structure inside the file is broken.
+        cut: whether a structure runs past the end of the window, though not past the end-of-file address.
+        unproven: whether something keeps the file from INTACT.
+        reach_bytes: end of the last structure or stored data seen.
+        maybe_open: whether the writer may never have closed the file, so that its end-of-file address may be too small.
+    """
+
+    window: Window
+    base_bytes: int
+    end_bytes: int
+    address_bytes: int
+    length_bytes: int
+    findings: list[Finding] = field(default_factory=list)
+    damaged: bool = False
+    cut: bool = False
+    unproven: bool = False
+    reach_bytes: int = 0
+    maybe_open: bool = False
+
+    def at(self, address: int) -> int:
+        """Return where in the window an address is."""
+        return self.base_bytes + address
+
+    def read(self, address: int, size_bytes: int, what: str) -> bytes:
+        """Return exactly the bytes of a structure.
+
+        Raises:
+            Damage: they are not all in the window, or are more than any structure has.
+        """
+        at_bytes = self.base_bytes + address
+        if size_bytes > MAX_STRUCTURE_BYTES:
+            raise Damage("structure-size", at_bytes, f"{what} claims {size_bytes} bytes")
+        content = self.window.read_at(at_bytes, size_bytes)
+        if len(content) < size_bytes:
+            if at_bytes + size_bytes <= self.end_bytes:
+                self.cut = True
+                raise Damage("structure-cut", at_bytes, f"{what} lies beyond the end of what is there")
+            raise Damage("address-beyond-end", at_bytes, f"{what} lies beyond the end of the file")
+        return content
+
+    def reached(self, address: int, size_bytes: int) -> None:
+        """Remember that the file holds at least these bytes."""
+        self.reach_bytes = max(self.reach_bytes, self.base_bytes + address + size_bytes)
+
+    def read_signed(self, address: int, size_bytes: int, signature: bytes, what: str) -> bytes:
+        """Return a structure that begins with `signature`, without a checksum of its own."""
+        content = self.read(address, size_bytes, what)
+        if not content.startswith(signature):
+            raise Damage("signature-missing", self.at(address), f"{what} does not begin with {signature!r}")
+        self.reached(address, size_bytes)
+        return content
+
+    def read_sealed(self, address: int, size_bytes: int, signature: bytes, what: str) -> bytes:
+        """Return a structure without the lookup3 checksum at its end, which is compared and reported."""
+        content = self.read_signed(address, size_bytes, signature, what)
+        self.check_seal(content, address, what)
+        return content[:-CHECKSUM_BYTES]
+
+    def check_seal(self, content: bytes, address: int, what: str) -> bool:
+        """Compare the last four bytes with lookup3 over the others; a mismatch becomes a finding."""
+        if lookup3(content[:-CHECKSUM_BYTES]) == int.from_bytes(content[-CHECKSUM_BYTES:], "little"):
+            return True
+        self.damage(Damage("metadata-checksum", self.at(address), f"the checksum of {what} does not agree"))
+        return False
+
+    def grade_extent(self, extent: Extent, name: str) -> Grade:
+        """Return what can be said of stored bytes from where they lie alone: CONSISTENT if they are all there."""
+        if extent.end_bytes > self.end_bytes and not self.maybe_open:
+            self.damage(Damage("data-beyond-end", extent.offset_bytes, f"{name}: its data lies beyond the file's end"))
+            return Grade.DAMAGED
+        self.reach_bytes = max(self.reach_bytes, extent.end_bytes)
+        if extent.end_bytes > self.window.size_bytes:
+            self.cut = True
+            return Grade.TRUNCATED
+        if self.window.unread_within(extent.offset_bytes, extent.size_bytes):
+            self.damage(
+                Damage("unread", extent.offset_bytes, f"{name}: some of its data was never read from the drive")
+            )
+            return Grade.DAMAGED
+        return Grade.CONSISTENT
+
+    def damage(self, damage: Damage) -> None:
+        """Keep a Damage as a finding that lowers the grade."""
+        self.damaged = True
+        self.add(damage.finding)
+
+    def remark(self, code: str, at_bytes: int | None, detail: str) -> None:
+        """Keep a finding that does not lower the grade."""
+        self.add(Finding(code=code, offset_bytes=at_bytes, detail=detail))
+
+    def add(self, finding: Finding) -> None:
+        """Keep a finding, once, and not too many of them."""
+        if finding in self.findings or len(self.findings) > MAX_FINDINGS:
+            return
+        if len(self.findings) == MAX_FINDINGS:
+            finding = Finding(code="findings-left-out", detail=f"only the first {MAX_FINDINGS} findings are listed")
+        self.findings.append(finding)
+
+
+def lookup3(content: bytes) -> int:
+    """Return the lookup3 checksum of `content`."""
+    return _kernel()(np.frombuffer(content, dtype=np.uint8))
+
+
+def _kernel() -> Callable[[object], int]:
+    from signatures.kernels import lookup3 as kernel  # numba takes most of a second to load
+
+    return kernel  # type: ignore[no-any-return,unused-ignore]
+
+
+class Fields:
+    """The fields of one structure in order, each bounded by the structure's end.
+
+    HDF5's messages change shape with their own first bytes and with the file's sizes, which a declared struct cannot
+    follow cheaply; this cursor runs over a copy in memory, never over the file.
+    """
+
+    __slots__ = ("at_bytes", "content", "position", "space")
+
+    def __init__(self, space: Space, content: bytes, at_bytes: int, position: int = 0) -> None:
+        self.space = space
+        self.content = content
+        self.at_bytes = at_bytes
+        self.position = position
+
+    @property
+    def left(self) -> int:
+        """How many bytes have not been taken."""
+        return len(self.content) - self.position
+
+    def raw(self, size_bytes: int) -> bytes:
+        """Take bytes.
+
+        Raises:
+            Damage: the structure is shorter.
+        """
+        stop = self.position + size_bytes
+        if size_bytes < 0 or stop > len(self.content):
+            raise Damage("structure-short", self.at_bytes + self.position, "a structure ends before its fields do")
+        piece = self.content[self.position : stop]
+        self.position = stop
+        return piece
+
+    def number(self, size_bytes: int) -> int:
+        """Take a little-endian unsigned integer."""
+        stop = self.position + size_bytes
+        if stop > len(self.content):
+            raise Damage("structure-short", self.at_bytes + self.position, "a structure ends before its fields do")
+        piece = self.content[self.position : stop]
+        self.position = stop
+        return int.from_bytes(piece, "little")
+
+    def length(self) -> int:
+        """Take a length."""
+        return self.number(self.space.length_bytes)
+
+    def address(self) -> int | None:
+        """Take an address; None when it is the undefined one (all bits set)."""
+        size_bytes = self.space.address_bytes
+        address = self.number(size_bytes)
+        return None if address == (1 << 8 * size_bytes) - 1 else address
+
+    def text_to_zero(self, *, pad_to: int = 1) -> bytes:
+        """Take a null-terminated string, then padding to a multiple of `pad_to` of its own length."""
+        stop = self.content.find(b"\0", self.position)
+        if stop < 0:
+            raise Damage("structure-short", self.at_bytes + self.position, "a name has no end")
+        piece = self.content[self.position : stop]
+        self.position += -(-(len(piece) + 1) // pad_to) * pad_to
+        return piece
+
+    def expect(self, wanted: bool, code: str, detail: str = "") -> None:
+        """Check evidence.
+
+        Raises:
+            Damage: it is not as wanted.
+        """
+        if not wanted:
+            raise Damage(code, self.at_bytes + self.position, detail)

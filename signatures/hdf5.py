@@ -1,0 +1,166 @@
+"""HDF5: Keras weights, netCDF-4, MATLAB 7.3, PyTables, AnnData (HDF5 file format specification, version 3.0).
+
+Our own bounded parser reads the whole object graph; libhdf5 crashes on damaged files and is never asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from imaging.source import Source
+from imaging.window import Window
+from signatures._hdf5_dataset import is_dataset, make_tensor, read_dataset, tensor_of
+from signatures._hdf5_space import Damage, Space, lookup3
+from signatures._hdf5_superblock import (
+    FIRST_USER_BLOCK_BYTES,
+    MAX_SUPERBLOCK_BYTES,
+    SIGNATURE,
+    Superblock,
+    parse_superblock,
+    user_block_sizes,
+)
+from signatures._hdf5_walk import FoundObject, walk
+from signatures.format import Format, Pattern
+from signatures.tensors import Tensor
+from signatures.verdict import DataEvidence, Finding, Grade, Verdict, rejected
+
+MAX_USER_BLOCK_BYTES = 1 << 26
+EDGE_BYTES = 512  # a file's end is followed by zeros up to a sector's edge
+
+
+def starts(source: Source, hit_bytes: int, pattern: Pattern) -> Iterator[int]:
+    """Yield where the file of a superblock at `hit_bytes` starts: before it, if it has a user block."""
+    superblock = parse_superblock(source.read_at(hit_bytes, MAX_SUPERBLOCK_BYTES), lookup3)
+    if isinstance(superblock, str):
+        return
+    base = superblock.base
+    yield hit_bytes - base if base <= hit_bytes and _is_user_block(base) else hit_bytes
+
+
+def _is_user_block(size_bytes: int) -> bool:
+    return FIRST_USER_BLOCK_BYTES <= size_bytes <= MAX_USER_BLOCK_BYTES and size_bytes & (size_bytes - 1) == 0
+
+
+def validate(window: Window) -> Verdict:
+    """Judge a window that starts at the supposed start of an HDF5 file."""
+    found = _find_superblock(window)
+    if isinstance(found, str):
+        return rejected(found, at_bytes=0)
+    place_bytes, superblock = found
+    space = Space(
+        window=window,
+        base_bytes=place_bytes,
+        end_bytes=superblock.end - superblock.base + place_bytes,
+        address_bytes=superblock.address_bytes,
+        length_bytes=superblock.length_bytes,
+        maybe_open=superblock.maybe_open,
+    )
+    space.reached(0, superblock.size_bytes)
+    if superblock.sealed is False:
+        space.damage(Damage("superblock-checksum", place_bytes, "the superblock's checksum does not agree"))
+    objects, tensors = _read_objects(space, superblock.root)
+    if superblock.sealed is not True and not _is_sure(objects):
+        return rejected("root-group", at_bytes=space.at(superblock.root))
+    return _conclude(space, superblock, tensors)
+
+
+def _find_superblock(window: Window) -> tuple[int, Superblock] | str:
+    """Return where the superblock is and what it says, or the code of the reason why there is none."""
+    for place_bytes in user_block_sizes(min(window.size_bytes, MAX_USER_BLOCK_BYTES + 1)):
+        superblock = parse_superblock(window.read_at(place_bytes, MAX_SUPERBLOCK_BYTES), lookup3)
+        if superblock == "signature":
+            continue
+        if isinstance(superblock, str):
+            return superblock
+        if place_bytes in (0, superblock.base):
+            return place_bytes, superblock
+        return "superblock-base"
+    return "signature"
+
+
+def _read_objects(space: Space, root: int) -> tuple[list[FoundObject], list[Tensor]]:
+    objects: list[FoundObject] = []
+    tensors: list[Tensor] = []
+    for found in walk(space, root):
+        objects.append(found)
+        if is_dataset(found.header):
+            tensor = _judge_dataset(space, found)
+            if tensor:
+                tensors.append(tensor)
+    return objects, tensors
+
+
+def _judge_dataset(space: Space, found: FoundObject) -> Tensor | None:
+    """Return a dataset as a tensor; None where not even its shape is known."""
+    try:
+        dataset = read_dataset(space, found.path, found.header)
+    except Damage as damage:
+        space.damage(damage)
+        return None
+    try:
+        return tensor_of(space, dataset)
+    except Damage as damage:
+        space.damage(damage)
+        return make_tensor(dataset, (), Grade.DAMAGED)
+
+
+def _is_sure(objects: list[FoundObject]) -> bool:
+    """Whether the root was read as a group: random bytes never get there."""
+    return bool(objects) and objects[0].path == "" and objects[0].is_group
+
+
+def _conclude(space: Space, superblock: Superblock, tensors: list[Tensor]) -> Verdict:
+    size_bytes = _size_bytes(space, superblock)
+    _look_behind(space, size_bytes)
+    grade = _grade(space, size_bytes, tensors)
+    facts: dict[str, object] = {"superblock_version": superblock.version, "user_block_bytes": space.base_bytes}
+    evidence = DataEvidence.CHECKSUM if grade is Grade.INTACT else DataEvidence.NONE
+    return Verdict(
+        grade=grade,
+        size_bytes=size_bytes,
+        findings=tuple(space.findings),
+        tensors=tuple(tensors),
+        facts=facts,
+        data_evidence=evidence,
+    )
+
+
+def _size_bytes(space: Space, superblock: Superblock) -> int:
+    """Return the file's length; that of an unclosed file reaches as far as what can be reached in it."""
+    if not superblock.surely_open and space.reach_bytes <= space.end_bytes:
+        return space.end_bytes
+    detail = f"its end-of-file address says {space.end_bytes}, its objects reach to {space.reach_bytes}"
+    space.add(Finding(code="unclosed", offset_bytes=space.base_bytes, detail=f"the writer never closed it; {detail}"))
+    if space.reach_bytes > space.end_bytes:
+        space.damaged = True
+    return max(space.end_bytes, space.reach_bytes)
+
+
+def _look_behind(space: Space, size_bytes: int) -> None:
+    """Report bytes between the file's end and the next sector's edge: more than the file is there."""
+    slack = space.window.read_at(size_bytes, -size_bytes % EDGE_BYTES)
+    if slack.strip(b"\0"):
+        space.remark("bytes-after-end", size_bytes, "there are bytes between the file's end and the next sector's edge")
+
+
+def _grade(space: Space, size_bytes: int, tensors: list[Tensor]) -> Grade:
+    if size_bytes > space.window.size_bytes:
+        space.remark("end-missing", space.window.size_bytes, f"the file should have {size_bytes} bytes")
+        return Grade.TRUNCATED
+    if space.damaged or space.cut or any(tensor.grade in (Grade.DAMAGED, Grade.TRUNCATED) for tensor in tensors):
+        return Grade.DAMAGED
+    stored = [tensor for tensor in tensors if tensor.layout]
+    if stored and not space.unproven and all(tensor.grade == Grade.INTACT for tensor in stored):
+        return Grade.INTACT
+    return Grade.CONSISTENT
+
+
+FORMAT = Format(
+    name="hdf5",
+    suffix=".h5",
+    title="HDF5 (Keras, netCDF-4, MATLAB 7.3, PyTables, AnnData)",
+    patterns=(Pattern(bytes=SIGNATURE, name="signature"),),
+    validate=validate,
+    starts=starts,
+    proves="Chunks under deflate or Fletcher-32, and metadata of newer files; contiguous data is under no checksum.",
+)

@@ -1,0 +1,93 @@
+"""The checksum kernels against published vectors and against plain Python twins."""
+
+import random
+
+import numpy as np
+import pytest
+
+from signatures.kernels import fletcher32, lookup3
+
+LOW_32 = 0xFFFFFFFF
+
+
+def array(data):
+    return np.frombuffer(data, dtype=np.uint8)
+
+
+def rotate(word, by):
+    return ((word << by) | (word >> (32 - by))) & LOW_32
+
+
+def lookup3_twin(data):
+    a = b = c = (0xDEADBEEF + len(data)) & LOW_32
+    if not data:
+        return c
+    blocks = (len(data) - 1) // 12
+    words = np.frombuffer(data.ljust(12 * (blocks + 1), b"\0"), dtype="<u4").tolist()
+    for block in range(blocks):
+        a, b, c = (x + y & LOW_32 for x, y in zip((a, b, c), words[3 * block : 3 * block + 3], strict=True))
+        for by_a, by_b, by_c in ((4, 6, 8), (16, 19, 4)):
+            a, c = (a - c & LOW_32) ^ rotate(c, by_a), c + b & LOW_32
+            b, a = (b - a & LOW_32) ^ rotate(a, by_b), a + c & LOW_32
+            c, b = (c - b & LOW_32) ^ rotate(b, by_c), b + a & LOW_32
+    a, b, c = (x + y & LOW_32 for x, y in zip((a, b, c), words[3 * blocks :], strict=True))
+    for by_1, by_2, by_3 in ((14, 11, 25), (16, 4, 14)):
+        c = (c ^ b) - rotate(b, by_1) & LOW_32
+        a = (a ^ c) - rotate(c, by_2) & LOW_32
+        b = (b ^ a) - rotate(a, by_3) & LOW_32
+    return (c ^ b) - rotate(b, 24) & LOW_32
+
+
+def fletcher32_twin(data):
+    low = high = 0
+    for word in np.frombuffer(data + b"\0" * (len(data) % 2), dtype=">u2").tolist():
+        low = (low + word) % 65535
+        high = (high + low) % 65535
+    return high << 16 | low
+
+
+@pytest.mark.parametrize(
+    ("data", "checksum"),
+    [
+        (b"", 0xDEADBEEF),
+        (b"Four score and seven years ago", 0x17770551),
+        (
+            bytes.fromhex("894844460d0a1a0a03080800")
+            + bytes(8)
+            + b"\xff" * 8
+            + bytes.fromhex("ee2c0000000000003000000000000000"),
+            0x0AFDF5E8,
+        ),
+    ],
+)
+def test_lookup3_gives_the_published_vectors(data, checksum):
+    assert lookup3(array(data)) == checksum
+    assert lookup3_twin(data) == checksum
+
+
+@pytest.mark.parametrize(
+    ("data", "checksum"),
+    [
+        (b"", 0),
+        (b"\x00\x01", 0x00010001),
+        (b"\x01", 0x01000100),
+        (b"\x00\x01\x00\x02", 0x00040003),
+        (b"\xff\xff" * 500, 0),
+    ],
+)
+def test_fletcher32_gives_the_sums_one_can_do_by_hand(data, checksum):
+    assert fletcher32(array(data), 0) == checksum
+    assert fletcher32_twin(data) == checksum
+
+
+def test_kernels_agree_with_their_plain_twins_on_every_short_length_and_some_long_ones():
+    chance = random.Random(7)
+    for size in [*range(64), 719, 720, 721, 1440, 5001]:
+        data = chance.randbytes(size)
+        assert lookup3(array(data)) == lookup3_twin(data)
+        assert fletcher32(array(data), 0) == fletcher32_twin(data)
+
+
+def test_fletcher32_goes_on_from_an_even_part():
+    data = random.Random(8).randbytes(3001)
+    assert fletcher32(array(data[1000:]), fletcher32(array(data[:1000]), 0)) == fletcher32_twin(data)
