@@ -1,0 +1,149 @@
+"""report.html: the record for people, in one file that needs nothing else: no network, no script, prints on A4."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from carver.recovery import CarvedFile, Recovery
+from carver.report import Report, wording
+from carver.report.as_json import document, plain
+from carver.report.source_map import WORST_STATUSES, draw, map_source, status_class
+from carver.report.summary import summarise
+from carver.report.visible import shortened, visible
+from imaging.extent import Layout, layout_bytes
+from signatures.tensors import Tensor
+from signatures.verdict import Grade
+
+FILES_A_TABLE = 200  # more are folded, so that 10,000 files stay readable
+MAX_DAMAGED_FILES = 200
+MAX_TENSORS = 50
+MAX_FINDINGS = 4
+MAX_PIECES = 4
+MAX_UNREAD = 60
+MAX_REASONS = 40
+GOOD = tuple(grade for grade in Grade if grade.good)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """A line of the table of files.
+
+    Attributes:
+        number: as it is cited, from 1.
+        file: the file.
+        depth: how many containers it lies in.
+    """
+
+    number: int
+    file: CarvedFile
+    depth: int
+
+    @property
+    def hit(self) -> list[Tensor]:
+        """The tensors that are not whole."""
+        return [tensor for tensor in self.file.tensors if tensor.grade not in GOOD]
+
+    @property
+    def present_bytes(self) -> int:
+        """How many of its bytes are there."""
+        return layout_bytes(self.file.layout)
+
+
+def render(recovery: Recovery) -> str:
+    """Return report.html."""
+    summary = summarise(recovery)
+    cells = map_source(recovery)
+    entries = list(_entries(recovery.files))
+    hurt = [entry for entry in entries if not entry.file.grade.good]
+    return _template().render(
+        recovery=recovery,
+        summary=summary,
+        wording=wording,
+        headline=wording.headline(recovery, summary),
+        steps=wording.next_steps(recovery, summary),
+        report_id=report_id(recovery),
+        cell_bytes=cells.cell_bytes,
+        picture=draw(cells),
+        tables=[entries[at : at + FILES_A_TABLE] for at in range(0, len(entries), FILES_A_TABLE)],
+        hurt=hurt,
+        last_damaged=max((entry.number for entry in hurt[:MAX_DAMAGED_FILES]), default=0),
+        any_md5=any(file.md5 is not None for file in recovery.files),
+        rejected=sorted(recovery.rejected.items(), key=lambda pair: (-pair[1], pair[0])),
+        grades=[grade for grade in Grade if grade in wording.GRADES],
+        statuses=[(kind, status_class(kind)) for kind in WORST_STATUSES],
+        max_damaged=MAX_DAMAGED_FILES,
+        max_tensors=MAX_TENSORS,
+        max_findings=MAX_FINDINGS,
+        max_unread=MAX_UNREAD,
+        max_reasons=MAX_REASONS,
+    )
+
+
+def report_id(recovery: Recovery) -> str:
+    """Return a digest of everything in the record but its run: the same findings have the same number."""
+    record = document(recovery)
+    del record["run"]
+    digest = hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+    return "-".join(digest[at : at + 4] for at in range(0, 16, 4)).upper()
+
+
+def _entries(files: Sequence[CarvedFile]) -> Iterator[Entry]:
+    depths: dict[str, int] = {}
+    for number, file in enumerate(files, start=1):
+        depth = depths.get(file.parent, 0) + 1 if file.parent is not None else 0  # containers come first
+        depths[file.path] = depth
+        yield Entry(number=number, file=file, depth=min(depth, 6))
+
+
+@cache
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("carver", "report"),
+        autoescape=True,
+        finalize=_shown,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "hex": hex,
+        "size": wording.human_size,
+        "count": lambda number: f"{number:,}",
+        "short": shortened,
+        "pieces": _pieces,
+        "shape": lambda shape: " × ".join(map(str, shape)) or "scalar",
+        "status": status_class,
+        "facts": _facts,
+    }
+    return environment.get_template("report.html.jinja")
+
+
+def _shown(value: object) -> object:
+    """Make every text that the template puts out printable; what the program itself marked up stays."""
+    return visible(str(value)) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def _pieces(layout: Layout) -> str:
+    """Return a layout in hex, its first few pieces only."""
+    shown = ", ".join(str(extent) for extent in layout[:MAX_PIECES])
+    return f"{shown} … and {len(layout) - MAX_PIECES:,} more" if len(layout) > MAX_PIECES else shown
+
+
+def _facts(mapping: Any) -> list[tuple[str, str]]:  # noqa: ANN401 - a JSON object
+    """Return a mapping as pairs to show: keys as words, nested values as JSON."""
+    pairs = []
+    for key, value in plain(mapping).items():
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        pairs.append((str(key).replace("_", " "), shortened(text, 400)))
+    return pairs
+
+
+REPORT = Report(file_name="report.html", render=render)

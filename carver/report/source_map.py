@@ -1,0 +1,174 @@
+"""Source map: the whole source as rows of cells, in ddrescueview's manner, as inline SVG.
+
+Each cell is a range of the source, a power of two long, so that 20 TB take no more cells than 2 GB. A cell has two
+lanes: above, the files that lie in it, by grade; below, whether it was read. A lane that holds several states shows the
+worst, so that one bad sector in 16 GiB is still seen. Lanes are told apart by place, states by pattern as well as by
+colour.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from markupsafe import Markup, escape
+
+from carver.recovery import CarvedFile, Recovery
+from carver.report.visible import shortened, visible
+from carver.report.wording import GRADES, STATUSES, human_size
+from imaging.extent import ExtentSet, span
+from signatures.verdict import Grade
+
+COLUMNS = 96
+MAX_CELLS = COLUMNS * 16
+MIN_CELL_BYTES = 512
+NAMES_A_CELL = 3
+
+CELL_WIDTH, FILE_HEIGHT, READ_HEIGHT, ROW_HEIGHT = 10, 9, 3, 15
+LABEL_WIDTH = 64
+
+WORST_GRADES = (Grade.DAMAGED, Grade.TRUNCATED, Grade.UNDECIDED, Grade.CONSISTENT, Grade.INTACT)
+WORST_STATUSES = "-/*?"
+STATUS_CLASS = {"-": "bad", "/": "scrape", "*": "trim", "?": "untried"}
+
+Counts = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceMap:
+    """The cells of a source.
+
+    Attributes:
+        size_bytes: the source's length.
+        cell_bytes: how much of the source a cell stands for.
+        files: for each grade, the bytes of files in each cell, shape (cells,).
+        unread: for each mapfile status, the unread bytes in each cell, shape (cells,); None when unknown.
+        names: for each cell, the first few files in it.
+    """
+
+    size_bytes: int
+    cell_bytes: int
+    files: Mapping[Grade, Counts]
+    unread: Mapping[str, Counts] | None
+    names: tuple[tuple[str, ...], ...]
+
+    @property
+    def cells(self) -> int:
+        """How many cells there are."""
+        return len(self.names)
+
+    def grade(self, cell: int) -> Grade | None:
+        """Return the worst grade in a cell."""
+        return next((grade for grade in WORST_GRADES if grade in self.files and self.files[grade][cell]), None)
+
+    def status(self, cell: int) -> str:
+        """Return the worst status in a cell: "+" read, " " unknown."""
+        if self.unread is None:
+            return " "
+        return next((kind for kind in WORST_STATUSES if kind in self.unread and self.unread[kind][cell]), "+")
+
+
+def map_source(recovery: Recovery) -> SourceMap:
+    """Cut the source in cells and count what lies in each; children lie in their containers' bytes and are left out."""
+    size_bytes = recovery.source.size_bytes
+    cell_bytes = MIN_CELL_BYTES
+    while cell_bytes * MAX_CELLS < size_bytes:
+        cell_bytes *= 2
+    cells = -(-size_bytes // cell_bytes)
+    own = [file for file in recovery.files if file.parent is None]
+    unread = recovery.source.unread
+    return SourceMap(
+        size_bytes=size_bytes,
+        cell_bytes=cell_bytes,
+        files={
+            grade: _count(ExtentSet(e for file in own if file.grade is grade for e in file.layout), cell_bytes, cells)
+            for grade in {file.grade for file in own}
+        },
+        unread=None
+        if unread is None
+        else {
+            kind: _count(ExtentSet(span(at, at + size) for at, size, k in unread if k == kind), cell_bytes, cells)
+            for kind in {kind for _, _, kind in unread}
+        },
+        names=_names(own, cell_bytes, cells),
+    )
+
+
+def _count(extents: ExtentSet, cell_bytes: int, cells: int) -> Counts:
+    """Return how many bytes of the set each cell holds; O((extents + cells) log extents)."""
+    edges = np.arange(cells + 1, dtype=np.int64) * cell_bytes
+    index = np.searchsorted(extents.ends, edges, side="right")  # extents that end at or before each edge
+    before = np.concatenate(([0], np.cumsum(extents.ends - extents.starts)))[index]
+    starts = np.append(extents.starts, np.iinfo(np.int64).max)[index]
+    counts: Counts = np.diff(before + np.maximum(edges - starts, 0))
+    return counts
+
+
+def _names(files: Iterable[CarvedFile], cell_bytes: int, cells: int) -> tuple[tuple[str, ...], ...]:
+    names: list[list[str]] = [[] for _ in range(cells)]
+    for file in files:
+        touched = sorted(
+            {cell for extent in file.layout for cell in _cells(extent.offset_bytes, extent.end_bytes, cell_bytes)}
+        )
+        for cell in touched:
+            if cell < cells and len(names[cell]) < NAMES_A_CELL:
+                names[cell].append(file.path)
+    return tuple(map(tuple, names))
+
+
+def _cells(start_bytes: int, end_bytes: int, cell_bytes: int) -> range:
+    return range(start_bytes // cell_bytes, -(-end_bytes // cell_bytes))
+
+
+def draw(cells: SourceMap) -> Markup:
+    """Return the map as an SVG element; its classes and patterns are the page's."""
+    rows = -(-cells.cells // COLUMNS)
+    width, height = LABEL_WIDTH + COLUMNS * CELL_WIDTH, max(rows, 1) * ROW_HEIGHT
+    parts = [
+        f'<svg class="map" viewBox="0 0 {width} {height}" role="img" aria-labelledby="map-title map-text">',
+        '<title id="map-title">Map of the source</title>',
+        f'<desc id="map-text">{cells.cells} cells of {human_size(cells.cell_bytes)}, row by row from the start of the '
+        "source. The upper lane of a cell shows recovered files, the lower lane what was read.</desc>",
+    ]
+    for row in range(rows):
+        offset_bytes = row * COLUMNS * cells.cell_bytes
+        baseline = row * ROW_HEIGHT + FILE_HEIGHT
+        parts.append(f'<text x="{LABEL_WIDTH - 6}" y="{baseline}">{human_size(offset_bytes) if row else "0"}</text>')
+    parts += [_cell(cells, cell) for cell in range(cells.cells)]
+    # every foreign text in the parts went through escape()
+    return Markup("\n".join([*parts, "</svg>"]))
+
+
+def _cell(cells: SourceMap, cell: int) -> str:
+    x = LABEL_WIDTH + cell % COLUMNS * CELL_WIDTH
+    y = cell // COLUMNS * ROW_HEIGHT
+    grade, status = cells.grade(cell), cells.status(cell)
+    wide = CELL_WIDTH - 1
+    return (
+        f"<g><title>{escape(_title(cells, cell))}</title>"
+        f'<rect class="g-{grade or "none"}" x="{x}" y="{y}" width="{wide}" height="{FILE_HEIGHT}"/>'
+        f'<rect class="s-{status_class(status)}" x="{x}" y="{y + FILE_HEIGHT}" width="{wide}" height="{READ_HEIGHT}"/>'
+        "</g>"
+    )
+
+
+def status_class(status: str) -> str:
+    """Return the page's class for a mapfile status."""
+    return STATUS_CLASS.get(status, "read" if status == "+" else "unknown")
+
+
+def _title(cells: SourceMap, cell: int) -> str:
+    """Return what a cell holds, one fact a line, for reading on hover."""
+    start_bytes = cell * cells.cell_bytes
+    size_bytes = min(cells.cell_bytes, cells.size_bytes - start_bytes)
+    lines = [f"{start_bytes:#x}+{size_bytes:#x} ({human_size(size_bytes)})"]
+    lines += [f"{GRADES[g].label}: {human_size(int(n[cell]))}" for g, n in sorted(cells.files.items()) if n[cell]]
+    if cells.unread is None:
+        lines.append("read or not: unknown")
+    for kind, sizes in sorted((cells.unread or {}).items()):
+        if sizes[cell]:
+            lines.append(f"{STATUSES.get(kind, kind)}: {human_size(int(sizes[cell]))}")
+    lines += [visible(shortened(name, 80)) for name in cells.names[cell]]
+    return "\n".join(lines)

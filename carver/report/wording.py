@@ -1,0 +1,180 @@
+"""Wording: what the report's words mean, said once, for people who did not write the tool."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from carver.recovery import Recovery
+from carver.report.summary import Summary
+from signatures.verdict import DataEvidence, Grade, LayoutBasis
+
+UNREAD_UNKNOWN = "unread sectors unknown: no mapfile was found"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GradeWords:
+    """A grade, for people.
+
+    Attributes:
+        label: two or three words.
+        one: in a sentence, after a number.
+        proves: what may be concluded.
+        does_not: what may not.
+    """
+
+    label: str
+    one: str
+    proves: str
+    does_not: str
+
+
+GRADES: Mapping[Grade, GradeWords] = {
+    Grade.INTACT: GradeWords(
+        label="Proven intact",
+        one="proven intact",
+        proves="The structure is complete, and every tensor byte is under a checksum in the file that was computed "
+        "again and agrees (or the whole file has a known hash).",
+        does_not="That the model was any good, that it is the newest version, or that nobody changed it before it was "
+        "stored: a checksum guards against accidents, not against intent.",
+    ),
+    Grade.CONSISTENT: GradeWords(
+        label="Structure complete, contents unproven",
+        one="structure complete but contents unproven",
+        proves="Every header, offset and length fits together, the file has its exact length, and nothing that was "
+        "looked at speaks against the contents.",
+        does_not="That the weights are right. The format keeps no checksum over them, so a changed byte inside a "
+        "tensor would not be seen. Compare the SHA-256 with the publisher's to prove it.",
+    ),
+    Grade.DAMAGED: GradeWords(
+        label="Damaged",
+        one="damaged",
+        proves="This was such a file, and the tensors listed as hit are wrong or were never read.",
+        does_not="That the tensors not listed are right, unless they are proven by a checksum of their own.",
+    ),
+    Grade.TRUNCATED: GradeWords(
+        label="End missing",
+        one="with the end missing",
+        proves="The file begins here, and its own headers ask for more bytes than are there.",
+        does_not="Where the rest is, or that it still exists.",
+    ),
+    Grade.UNDECIDED: GradeWords(
+        label="Undecided",
+        one="undecided",
+        proves="Something that looks like such a file was found, and is kept.",
+        does_not="Anything about it: the examination failed or ran out of its limits.",
+    ),
+}
+
+LAYOUTS: Mapping[LayoutBasis, str] = {
+    LayoutBasis.PROVEN: "a checksum over the data, or a known hash, fits only these bytes in this order",
+    LayoutBasis.MAPPED: "the extents come from the file system's own metadata",
+    LayoutBasis.CONTIGUOUS: "taken as one run from its first byte; the structure fits, but for data without a checksum "
+    "the format cannot show that no foreign piece lies between",
+    LayoutBasis.PROBABLE: "pieces put together by statistics; treat the contents as a lead",
+}
+
+EVIDENCE: Mapping[DataEvidence, str] = {
+    DataEvidence.HASH: "the whole file has a known hash",
+    DataEvidence.CHECKSUM: "every tensor byte is under a checksum that agrees",
+    DataEvidence.PLAUSIBLE: "the numbers look like weights of their type; this is no proof",
+    DataEvidence.NONE: "nothing speaks for the contents but the structure around them",
+}
+
+STATUSES: Mapping[str, str] = {
+    "-": "bad sector",
+    "/": "not scraped",
+    "*": "not trimmed",
+    "?": "not tried",
+}
+
+STATUS_MEANS: Mapping[str, str] = {
+    "-": "the drive answered with an error",
+    "/": "inside a bad area, not yet read sector by sector",
+    "*": "at the edge of a bad area, not yet trimmed",
+    "?": "no read was tried yet",
+}
+
+
+def plural(count: int, one: str, many: str) -> str:
+    """Return "1 file" or "1,204 files"."""
+    return f"{count:,} {one if count == 1 else many}"
+
+
+def human_size(size_bytes: int) -> str:
+    """Return a size in binary units, e.g. "1.2 MiB"; never rounded up into a unit it does not reach."""
+    if size_bytes < 1024:
+        return f"{size_bytes} B"
+    exponent = min((size_bytes.bit_length() - 1) // 10, 6)
+    tenths = size_bytes * 10 >> 10 * exponent
+    return f"{tenths // 10:,}.{tenths % 10} {'KMGTPE'[exponent - 1]}iB"
+
+
+def headline(recovery: Recovery, summary: Summary) -> list[str]:
+    """Return what was found, in a few plain sentences."""
+    return [_came_back(summary), *_children(summary), _never_read(recovery, summary)]
+
+
+def _came_back(summary: Summary) -> str:
+    if not summary.files:
+        return "No file came back."
+    parts = [f"{tally.files:,} {GRADES[grade].one}" for grade, tally in summary.grades.items()]
+    return f"{plural(summary.files, 'file', 'files')} came back: {', '.join(parts)}."
+
+
+def _children(summary: Summary) -> list[str]:
+    if not summary.children:
+        return []
+    verb = "lies" if summary.children == 1 else "lie"
+    return [f"{plural(summary.children, 'further file', 'further files')} {verb} inside them."]
+
+
+def _never_read(recovery: Recovery, summary: Summary) -> str:
+    if summary.unread_bytes is None:
+        return f"{UNREAD_UNKNOWN[0].upper()}{UNREAD_UNKNOWN[1:]}."
+    if not summary.unread_bytes:
+        return "Every byte of the source was read."
+    share = summary.unread_bytes / max(recovery.source.size_bytes, 1)
+    shown = f"{share:.1%}" if share >= 0.001 else "less than 0.1%"
+    return f"{human_size(summary.unread_bytes)} of the source ({shown}) was never read."
+
+
+def next_steps(recovery: Recovery, summary: Summary) -> list[str]:
+    """Return what to do next, most urgent first."""
+    grades = {file.grade for file in recovery.files}
+    status = summary.unread_by_status
+    steps = []
+    if summary.unread_bytes is None:
+        steps.append(
+            "If the image came from a failing drive, put its mapfile beside it (IMAGE.map) and carve again: without "
+            "it, a range that was never read cannot be told from zeros."
+        )
+    if any(status.get(kind) for kind in "?*/"):
+        steps.append(
+            "The rescue is not finished. Run the same `carver rescue` again: it goes on where it stopped. A failing "
+            "drive should not be powered for anything else first."
+        )
+    elif status.get("-"):
+        steps.append(
+            "Every reachable sector was tried. Further retry passes may still win some of the bad ones; if the "
+            "damaged files matter, weigh that against the wear, or ask a clean-room service before it gets worse."
+        )
+    if grades & {Grade.DAMAGED, Grade.TRUNCATED}:
+        steps.append(
+            "For the damaged files, see which tensors are hit: a checkpoint can often be repaired from an older one, "
+            "tensor by tensor, and layers that are not hit can be used with care."
+        )
+    if Grade.CONSISTENT in grades:
+        steps.append(
+            "To prove a file whose contents are unproven, compare its SHA-256 with the publisher's or a backup's, or "
+            "run the model on inputs with known outputs."
+        )
+    if Grade.UNDECIDED in grades:
+        steps.append("Look at the undecided files by hand; they are kept as they were found.")
+    if any("pytorch" in file.format for file in recovery.files):
+        steps.append(
+            "Do not unpickle a recovered PyTorch file from a source you do not trust: use torch.load(…, "
+            "weights_only=True). Carver itself executes nothing that it recovers."
+        )
+    steps.append("Work on copies. Keep the image, its mapfile and this case folder together.")
+    return steps
