@@ -71,7 +71,7 @@ def lookup3(data: Bytes) -> int:
     c = ((c ^ b) - _rotate(b, 16)) & _LOW_32
     a = ((a ^ c) - _rotate(c, 4)) & _LOW_32
     b = ((b ^ a) - _rotate(a, 14)) & _LOW_32
-    return int(((c ^ b) - _rotate(b, 24)) & _LOW_32
+    return int(((c ^ b) - _rotate(b, 24)) & _LOW_32)
 
 
 @numba.njit(nogil=True, cache=True)
