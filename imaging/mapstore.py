@@ -95,7 +95,7 @@ class LocalDisk:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
         try:
             self.write_at(descriptor, 0, content)
-            sync_to_disk(descriptor)
+            self.sync(descriptor)
         finally:
             os.close(descriptor)
         give_to_caller(path)
@@ -326,7 +326,7 @@ class MapStore:
 
     def _checkpoint_is_due(self) -> bool:
         """Every 30 seconds and, the more blocks, up to every 5 minutes, as GNU ddrescue saves its map."""
-        interval_seconds = 30 + min(270, len(self.mapfile) / 38)
+        interval_seconds = 30 + min(270, len(self.mapfile) // 38)
         outgrown = self._journal_bytes > max(MIN_JOURNAL_BYTES, self._map_bytes)
         return self._map_is_doubtful or outgrown or self._commits * COMMIT_SECONDS >= interval_seconds
 
