@@ -37,13 +37,17 @@ class ReadFault(InputError):  # noqa: N818 - the field's word
         offset_bytes: where the failing read began.
         size_bytes: how many bytes were asked for.
         errno: the system's error number (5, EIO, is a bad sector), or None.
+        prefix: the bytes that came before the fault, from `offset_bytes` on; nothing where the read failed whole.
     """
 
-    def __init__(self, message: str, *, offset_bytes: int, size_bytes: int, errno: int | None = None) -> None:
+    def __init__(
+        self, message: str, *, offset_bytes: int, size_bytes: int, errno: int | None = None, prefix: bytes = b""
+    ) -> None:
         super().__init__(message)
         self.offset_bytes = offset_bytes
         self.size_bytes = size_bytes
         self.errno = errno
+        self.prefix = prefix
 
 
 class OutputError(CarverError):

@@ -29,6 +29,11 @@ class Phase(StrEnum):
     RETRYING = "-"
     FINISHED = "+"
 
+    @property
+    def word(self) -> str:
+        """The word for it: copying, trimming, scraping, retrying, finished."""
+        return self.name.lower()
+
 
 class Heading(Enum):
     """Which way a pass travels over the drive."""

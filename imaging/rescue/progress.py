@@ -1,0 +1,145 @@
+"""Progress: what a rescue tells of itself, while it runs and at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from imaging.mapfile import BlockStatus, Mapfile
+from imaging.rescue.plan import Phase
+
+REPORT_SECONDS = 0.25
+RATE_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Totals:
+    """What the whole map knows of the drive, in bytes by status; a bad area is a run of bad sectors."""
+
+    size_bytes: int
+    rescued_bytes: int
+    non_tried_bytes: int
+    non_trimmed_bytes: int
+    non_scraped_bytes: int
+    bad_bytes: int
+    bad_areas: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """Where a running rescue is.
+
+    Attributes:
+        phase: copying, trimming, scraping, retrying or finished; `phase.word` is the word.
+        pass_number: the pass of that phase, from 1.
+        position_bytes: what is read next.
+        totals: what the map knows.
+        reads: reads of the drive in this run.
+        read_errors: how many of them failed.
+        rate_bytes: bytes rescued a second, over about the last second.
+        average_rate_bytes: the same over the whole run.
+        seconds: since the run began.
+        since_success_seconds: since a read last gave anything.
+        last_error_bytes: where the latest failed read began; None while there was none.
+    """
+
+    phase: Phase
+    pass_number: int
+    position_bytes: int
+    totals: Totals
+    reads: int
+    read_errors: int
+    rate_bytes: float
+    average_rate_bytes: float
+    seconds: float
+    since_success_seconds: float
+    last_error_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RescueSummary:
+    """How a run ended.
+
+    Attributes:
+        finished: everything that was asked for is done (bad sectors may remain); False: stopped on request.
+        totals: what the map knows.
+        rescued_bytes: what this run added.
+        reads: reads of the drive in this run.
+        read_errors: how many of them failed.
+        seconds: how long it took.
+        last_error_bytes: where the latest failed read began; None when none did.
+        source_end_bytes: where the source ended before the size that it had claimed; None when it did not.
+    """
+
+    finished: bool
+    totals: Totals
+    rescued_bytes: int
+    reads: int
+    read_errors: int
+    seconds: float
+    last_error_bytes: int | None
+    source_end_bytes: int | None
+
+    @property
+    def stopped(self) -> bool:
+        """Whether it was stopped on request; the same call goes on."""
+        return not self.finished
+
+
+def totals_of(mapfile: Mapfile) -> Totals:
+    """Count a map."""
+    return Totals(
+        size_bytes=mapfile.size_bytes,
+        rescued_bytes=mapfile.count_bytes(BlockStatus.FINISHED),
+        non_tried_bytes=mapfile.count_bytes(BlockStatus.NON_TRIED),
+        non_trimmed_bytes=mapfile.count_bytes(BlockStatus.NON_TRIMMED),
+        non_scraped_bytes=mapfile.count_bytes(BlockStatus.NON_SCRAPED),
+        bad_bytes=mapfile.count_bytes(BlockStatus.BAD_SECTOR),
+        bad_areas=mapfile.count_blocks(BlockStatus.BAD_SECTOR),
+    )
+
+
+class Stopwatch:
+    """Time and rates of one run.
+
+    Attributes:
+        now_seconds: the clock at the latest `tick`.
+        last_error_bytes: where the latest failed read began.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self.now_seconds = self._start_seconds = self._success_seconds = clock()
+        self._window_seconds, self._window_bytes = self._start_seconds, 0
+        self._report_seconds: float | None = None
+        self.rescued_bytes = 0
+        self.rate_bytes = 0.0
+        self.last_error_bytes: int | None = None
+
+    @property
+    def seconds(self) -> float:
+        """Since the run began."""
+        return self.now_seconds - self._start_seconds
+
+    @property
+    def since_success_seconds(self) -> float:
+        """Since a read last gave anything."""
+        return self.now_seconds - self._success_seconds
+
+    def tick(self, rescued_bytes: int) -> None:
+        """Note that a read ended, and what it gave."""
+        self.now_seconds = self._clock()
+        self.rescued_bytes += rescued_bytes
+        if rescued_bytes:
+            self._success_seconds = self.now_seconds
+        past_seconds = self.now_seconds - self._window_seconds
+        if past_seconds >= RATE_SECONDS:
+            self.rate_bytes = (self.rescued_bytes - self._window_bytes) / past_seconds
+            self._window_seconds, self._window_bytes = self.now_seconds, self.rescued_bytes
+
+    def report_is_due(self) -> bool:
+        """Tell whether it is time to say something; True starts the next wait."""
+        if self._report_seconds is not None and self.now_seconds - self._report_seconds < REPORT_SECONDS:
+            return False
+        self._report_seconds = self.now_seconds
+        return True
