@@ -159,16 +159,16 @@ def identity(source: Source, info: DeviceInfo) -> dict[str, object]:
 
 
 def sample_offsets(size_bytes: int, *, count: int = SAMPLES) -> tuple[int, ...]:
-    """Return where to look: the first block, and one at a pseudo-random place in each of `count - 1` equal parts."""
+    """Return where to look: the first block, and one at a pseudo-random place in each of the other `count - 1` parts."""
     blocks = -(-size_bytes // SAMPLE_BYTES)
     if blocks <= count:
         return tuple(block * SAMPLE_BYTES for block in range(blocks))
-    offsets = {0}
-    for index in range(count - 1):
-        low, high = index * blocks // (count - 1), (index + 1) * blocks // (count - 1)
+    offsets = [0]
+    for index in range(1, count):
+        low, high = index * blocks // count, (index + 1) * blocks // count
         digest = hashlib.sha256(f"{size_bytes}:{count}:{index}".encode()).digest()
-        offsets.add((low + int.from_bytes(digest[:8], "big") % (high - low)) * SAMPLE_BYTES)
-    return tuple(sorted(offsets))
+        offsets.append((low + int.from_bytes(digest[:8], "big") % (high - low)) * SAMPLE_BYTES)
+    return tuple(offsets)
 
 
 def same_identity(one: Mapping[str, object], other: Mapping[str, object]) -> str | None:
