@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from imaging.ownership import give_to_caller
-
-from carver.stagelog import output_error
-from imaging.errors import Interrupted, OutputError
+from carver.output import PARTIAL_SUFFIX, output_error
+from imaging.errors import Interrupted
 from imaging.extent import Layout
+from imaging.ownership import give_to_caller
 from imaging.source import RawImage
 
 CHUNK_BYTES = 8 << 20  # a multiple of any file system's block, so that in-kernel copies can share blocks
-PARTIAL_SUFFIX = ".partial"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,22 +37,23 @@ class Written:
 def extract(
     image: RawImage,
     layout: Layout,
-    path: Path,
+    paths: Iterator[Path],
     *,
     with_md5: bool = False,
-    on_bytes: Callable[[int], None] = lambda size_bytes: None,
+    on_bytes: Callable[[int], None] = lambda done_bytes: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Written:
-    """Write the bytes that `layout` names to `path`.
+    """Write the bytes that `layout` names to the first of `paths` that is free, or holds just these bytes already.
 
     The bytes are hashed as they are read; where the system has an in-kernel copy it moves them without a second trip
     (and shares the blocks on file systems that can).
 
     Raises:
-        OutputError: `path` exists with other content, or cannot be written.
+        OutputError: it cannot be written.
         DestinationFullError: no room; nothing is left behind.
         Interrupted: `stop` said so; nothing is left behind.
     """
+    path = next(paths)
     partial = path.with_name(path.name + PARTIAL_SUFFIX)
     hashes = [hashlib.sha256()] + ([hashlib.md5(usedforsecurity=False)] if with_md5 else [])
     try:
@@ -70,12 +69,13 @@ def extract(
                         digest.update(piece)
                     _put(image.fileno(), offset_bytes, descriptor, size_bytes, piece)
                     size_bytes += len(piece)
-                    on_bytes(len(piece))
+                    on_bytes(size_bytes)
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
         give_to_caller(partial)
-        _settle(partial, path, hashes[0].hexdigest())
+        while not _settle(partial, path, hashes[0].hexdigest()):
+            path = next(paths)
     except OSError as fault:
         partial.unlink(missing_ok=True)
         raise output_error(path, fault) from fault
@@ -115,17 +115,18 @@ def _copy_in_kernel(source: int, source_offset_bytes: int, target: int, target_o
     return done_bytes
 
 
-def _settle(partial: Path, path: Path, sha256: str) -> None:
-    """Give the whole file its name without replacing another; the same content there is our own earlier work."""
+def _settle(partial: Path, path: Path, sha256: str) -> bool:
+    """Give the whole file its name if that is free, or drop it if an earlier run of ours left the same bytes there."""
     try:
         os.link(partial, path)
     except FileExistsError:
         with path.open("rb") as there:
             if hashlib.file_digest(there, "sha256").hexdigest() != sha256:
-                raise OutputError(f"{path} exists with other content; name another folder") from None
+                return False
     except OSError:  # no hard links here (FAT, some network mounts)
         if path.exists():
-            raise OutputError(f"{path} exists; name another folder") from None
+            return False
         partial.rename(path)
-        return
+        return True
     partial.unlink()
+    return True

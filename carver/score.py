@@ -249,6 +249,23 @@ def _share(share: float | None, part: int, whole: int) -> str:
     return f"{percent} ({part}/{whole})"
 
 
+def as_json(score: Score) -> dict[str, object]:
+    """Return the score as JSON-ready values; a measure over nothing is null."""
+    rows = [
+        {
+            "format": row.format,
+            "truth": row.truth,
+            "exact": row.exact,
+            "located": row.located,
+            "recall": row.recall,
+            "located_recall": row.located_recall,
+            "precision": row.precision,
+        }
+        for row in score.rows
+    ]
+    return {"formats": rows, "missed": list(score.missed), "false": list(score.false)}
+
+
 def render_junit(score: Score, min_recall: float | None = None, min_precision: float | None = None) -> str:
     """Return JUnit XML: a test suite a format, a test case a measure, failed where it is below its bar."""
     root = ElementTree.Element("testsuites", name="carver score")

@@ -6,7 +6,6 @@ overwritten. An entry counts when its line is whole; a torn last line (a crash, 
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -14,11 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from carver.output import output_error
 from imaging.ownership import give_to_caller
-
-from imaging.errors import DestinationFullError, OutputError
-
-FULL_ERRORS = (errno.ENOSPC, errno.EDQUOT)
 
 
 class StageLog:
@@ -45,12 +41,7 @@ class StageLog:
 
     def entries(self) -> Iterator[dict[str, Any]]:
         """Yield what was logged so far, without the key and the final line."""
-        with self.path.open("rb") as file:
-            file.readline()
-            for line in file:
-                entry = json.loads(line)
-                if "finished" not in entry:
-                    yield entry
+        return (entry for _, entry in self.offsets())
 
     def append(self, entry: Mapping[str, object]) -> int:
         """Write one entry durably and return its offset in the log.
@@ -81,14 +72,7 @@ class StageLog:
 
     def offsets(self) -> Iterator[tuple[int, dict[str, Any]]]:
         """Yield (offset, entry) for what was logged so far."""
-        with self.path.open("rb") as file:
-            file.readline()
-            offset_bytes = file.tell()
-            for line in file:
-                entry = json.loads(line)
-                if "finished" not in entry:
-                    yield offset_bytes, entry
-                offset_bytes += len(line)
+        return read_log(self.path)
 
     def finish(self) -> None:
         """Note that the stage has run to its end."""
@@ -123,13 +107,17 @@ class StageLog:
         return usable_bytes
 
 
-def output_error(path: Path, fault: OSError) -> OutputError:
-    """Return the typed error for a failed write, with what to do."""
-    if fault.errno in FULL_ERRORS:
-        return DestinationFullError(
-            f"no room left for {path}: everything done so far is saved; free some space and run the same command again"
-        )
-    return OutputError(f"cannot write {path}: {os.strerror(fault.errno or 0)}")
+def read_log(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield (offset, entry) of a log that is there, without opening it for writing; a torn last line is left out."""
+    with path.open("rb") as file:
+        offset_bytes = len(file.readline())
+        for line in file:
+            entry = _whole_entry(line)
+            if entry is None:
+                return
+            if "finished" not in entry:
+                yield offset_bytes, entry
+            offset_bytes += len(line)
 
 
 def _whole_entry(line: bytes) -> dict[str, Any] | None:

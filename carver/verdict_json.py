@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from carver.recovery import CarvedFile
 from imaging.extent import Extent, Layout
 from signatures.tensors import Tensor
-from signatures.verdict import DataEvidence, Finding, Grade, Verdict
+from signatures.verdict import DataEvidence, Finding, Grade, LayoutBasis, Verdict
 
 
 def layout_pairs(layout: Layout) -> list[list[int]]:
@@ -46,4 +47,48 @@ def verdict_from_json(entry: Mapping[str, Any]) -> Verdict:
         facts=entry["facts"],
         data_evidence=DataEvidence(entry["data_evidence"]),
         explained=tuple(entry["explained"]),
+    )
+
+
+def carved_to_json(file: CarvedFile) -> dict[str, object]:
+    """Return a recovered file as JSON-ready values."""
+    verdict = Verdict(
+        grade=file.grade,
+        size_bytes=file.size_bytes,
+        findings=file.findings,
+        tensors=file.tensors,
+        facts=file.facts,
+        data_evidence=file.data_evidence,
+    )
+    return {
+        "path": file.path,
+        "format": file.format,
+        "layout_basis": file.layout_basis.value,
+        "sha256": file.sha256,
+        "md5": file.md5,
+        "layout": layout_pairs(file.layout),
+        "parent": file.parent,
+        "name_source": file.name_source,
+        "verdict": verdict_to_json(verdict),
+    }
+
+
+def carved_from_json(entry: Mapping[str, Any]) -> CarvedFile:
+    """Return the recovered file that `carved_to_json` wrote."""
+    verdict = verdict_from_json(entry["verdict"])
+    return CarvedFile(
+        path=entry["path"],
+        format=entry["format"],
+        grade=verdict.grade,
+        layout_basis=LayoutBasis(entry["layout_basis"]),
+        data_evidence=verdict.data_evidence,
+        size_bytes=verdict.size_bytes,
+        sha256=entry["sha256"],
+        layout=layout_from_pairs(entry["layout"]),
+        parent=entry["parent"],
+        name_source=entry["name_source"],
+        findings=verdict.findings,
+        tensors=verdict.tensors,
+        facts=verdict.facts,
+        md5=entry["md5"],
     )

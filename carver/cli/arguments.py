@@ -1,0 +1,191 @@
+"""Arguments: what can be typed."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from pathlib import Path
+
+from carver import __version__
+from imaging.errors import UsageError
+
+EXIT_CODES = """exit codes:
+  0 finished (damage of the drive is told, not an error)   1 internal error   2 usage
+  3 input or permission   4 output (no room, write error)   130 interrupted, the same command goes on
+  10 with --strict (or a score's bar): unread sectors or damaged files remain, or a score falls short"""
+
+_UNITS: dict[str, int] = {"": 1, "s": 512, **{letter: 1000**n for n, letter in enumerate("kMGTPE", 1)}}
+_UNITS |= {f"{letter}i": 1024**n for n, letter in enumerate("KMGTPE", 1)}
+_SIZE = re.compile(r"(0x[0-9a-fA-F]+|[0-9]+)([a-zA-Z]*)\Z")
+
+
+def size(text: str) -> int:
+    """Return a number of bytes: decimal or 0x…, with s (512), k M G T (1000s) or Ki Mi Gi Ti (1024s), B optional.
+
+    Raises:
+        argparse.ArgumentTypeError: it is none.
+    """
+    match = _SIZE.match(text.strip())
+    unit = match.group(2).removesuffix("B") if match else None
+    if match is None or unit not in _UNITS:
+        raise argparse.ArgumentTypeError(f"{text!r} is no size; write e.g. 4096, 0x1000, 64Ki, 10G")
+    return int(match.group(1), 16 if match.group(1).startswith("0x") else 10) * _UNITS[unit]
+
+
+def byte_range(text: str) -> tuple[int, int]:
+    """Return (start, end) of "START-END" or "START+SIZE"; END may be left out.
+
+    Raises:
+        argparse.ArgumentTypeError: it is none.
+    """
+    start, mark, rest = text.partition("+") if "+" in text else text.partition("-")
+    if not mark:
+        raise argparse.ArgumentTypeError(f"{text!r} is no range; write START-END or START+SIZE, e.g. 1Gi-2Gi")
+    first = size(start) if start else 0
+    last = (first + size(rest) if mark == "+" else size(rest)) if rest else 2**63 - 1
+    if last <= first:
+        raise argparse.ArgumentTypeError(f"{text!r} is an empty range")
+    return first, last
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the whole command line's parser."""
+    top = argparse.ArgumentParser(
+        prog="carver",
+        description="Bring back machine-learning weights from failing drives, deleted files and raw images.",
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    top.add_argument("--version", action="version", version=f"carver {__version__}")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _rescue(_command(commands, "rescue", "image a failing drive (or take an image file), carve it, report: all in one"))
+    _image(_command(commands, "image", "copy a failing drive to an image and a mapfile, as GNU ddrescue does"))
+    _scan(_command(commands, "scan", "find where files may begin in an image"))
+    _carve(_command(commands, "carve", "find, validate and write the files of an image"))
+    _report(_command(commands, "report", "write a case's reports anew, for example after editing case.toml"))
+    _score(_command(commands, "score", "compare a case with the truth of a test image"))
+    return top
+
+
+def _command(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, text: str
+) -> argparse.ArgumentParser:
+    command = commands.add_parser(
+        name, help=text, description=text, epilog=EXIT_CODES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    command.add_argument("--json", action="store_true", help="results for machines on stdout")
+    command.add_argument("-q", "--quiet", action="store_true", help="no progress bars")
+    command.add_argument("-v", "--verbose", action="store_true", help="say what is done, with offsets")
+    return command
+
+
+def _rescue(command: argparse.ArgumentParser) -> None:
+    command.add_argument("source", type=Path, metavar="SOURCE", help="a block device, or a raw image file")
+    command.add_argument("case", type=Path, metavar="CASE", help="the folder that gets everything; not on the source")
+    command.add_argument("extra", nargs="*", type=Path, metavar="", help=argparse.SUPPRESS)
+    _imaging_options(command)
+    _carving_options(command)
+    _case_options(command)
+
+
+def _image(command: argparse.ArgumentParser) -> None:
+    command.add_argument("source", type=Path, metavar="SOURCE", help="a block device (or a file)")
+    command.add_argument("image", type=Path, metavar="IMAGE", help="the raw image to write")
+    command.add_argument("map", type=Path, nargs="?", metavar="MAPFILE", help="default: IMAGE.map")
+    _imaging_options(command)
+
+
+def _scan(command: argparse.ArgumentParser) -> None:
+    _image_arguments(command)
+    command.add_argument("--case", type=Path, metavar="DIR", help="keep the hits there, for `carve --out DIR` to go on")
+    _choice_options(command)
+
+
+def _carve(command: argparse.ArgumentParser) -> None:
+    _image_arguments(command)
+    command.add_argument("--out", type=Path, required=True, metavar="DIR", help="the case folder")
+    command.add_argument("--dry-run", action="store_true", help="list the files and the room they take; write none")
+    _carving_options(command)
+    _case_options(command)
+
+
+def _report(command: argparse.ArgumentParser) -> None:
+    command.add_argument("case", type=Path, metavar="CASE", help="a case folder")
+    _case_options(command)
+
+
+def _score(command: argparse.ArgumentParser) -> None:
+    command.add_argument("case", type=Path, metavar="CASE", help="a case folder, or its report.json")
+    command.add_argument("--truth", type=Path, required=True, metavar="TRUTH.json", help="what the image really holds")
+    command.add_argument("--junit", type=Path, metavar="FILE", help="write JUnit XML there")
+    command.add_argument("--min-recall", type=float, metavar="0..1", help="exit 10 below this byte-exact recall")
+    command.add_argument("--min-precision", type=float, metavar="0..1", help="exit 10 below this precision")
+
+
+def _image_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("image", type=Path, metavar="IMAGE", help="a raw image (or a healthy device)")
+    command.add_argument("map", type=Path, nargs="?", metavar="MAPFILE", help="default: the one beside the image")
+    _mounted_option(command)
+
+
+def _mounted_option(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--allow-mounted-source", action="store_true", help="read a source that is in use all the same"
+    )
+
+
+def _imaging_options(command: argparse.ArgumentParser) -> None:
+    group = command.add_argument_group("imaging (letters and meanings are GNU ddrescue's)")
+    group.add_argument("-d", "--idirect", action="store_true", help="accepted: devices are always read directly")
+    group.add_argument("-r", "--retry-passes", type=int, default=0, metavar="N", help="read bad sectors again N times")
+    group.add_argument("-n", "--no-scrape", action="store_true", help="leave out the scraping phase")
+    group.add_argument("-N", "--no-trim", action="store_true", help="leave out the trimming phase")
+    group.add_argument("-R", "--reverse", action="store_true", help="every pass in the other direction")
+    group.add_argument("-u", "--unidirectional", action="store_true", help="all passes in the same direction")
+    group.add_argument("-A", "--try-again", action="store_true", help="non-trimmed and non-scraped count as non-tried")
+    group.add_argument("-M", "--retrim", action="store_true", help="failed blocks count as non-trimmed")
+    group.add_argument("-i", "--input-position", type=size, default=0, metavar="BYTES", help="where the range starts")
+    group.add_argument("-s", "--size", type=size, metavar="BYTES", help="how long it is at most")
+    group.add_argument("-y", "--synchronous", action="store_true", help="every write reaches the disk at once")
+    group.add_argument("-H", "--test-mode", type=Path, metavar="MAPFILE", help="no drive: SOURCE fails as MAPFILE says")
+    _mounted_option(group)  # type: ignore[arg-type]
+
+
+def _carving_options(command: argparse.ArgumentParser) -> None:
+    _choice_options(command)
+    command.add_argument("--min-size", type=size, default=0, metavar="BYTES", help="leave out smaller files")
+    command.add_argument("--md5", action="store_true", help="MD5 beside SHA-256")
+    command.add_argument("--strict", action="store_true", help="exit 10 if unread sectors or damaged files remain")
+
+
+def _choice_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--formats", metavar="A,B", help="only these (default: all that are known)")
+    command.add_argument("--range", type=byte_range, metavar="START-END", help="only files that begin there")
+    command.add_argument("--threads", type=int, metavar="N", help="default: one a processor")
+
+
+def _case_options(command: argparse.ArgumentParser) -> None:
+    group = command.add_argument_group("the case (also in CASE/case.toml)")
+    group.add_argument("--case-number", metavar="TEXT", help="the lab's number of the case")
+    for name, text in (
+        ("evidence", "the item examined"),
+        ("examiner", "who examines it"),
+        ("organisation", "the lab or office"),
+        ("notes", "what a reader should know"),
+    ):
+        group.add_argument(f"--{name}", metavar="TEXT", help=text)
+
+
+def check_threads(threads: int | None) -> int:
+    """Return how many threads to use.
+
+    Raises:
+        UsageError: fewer than one.
+    """
+    import os
+
+    if threads is None:
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if threads < 1:
+        raise UsageError("--threads takes a number from 1")
+    return threads

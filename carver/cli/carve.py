@@ -1,0 +1,146 @@
+"""`carver carve`: find, validate and write the files of an image."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from argparse import Namespace
+from collections.abc import Callable
+from pathlib import Path
+
+import signatures
+from carver import preflight
+from carver.case import Case
+from carver.cli import screen
+from carver.cli.arguments import check_threads
+from carver.recover import keep_metadata, plan_recovery, recover
+from carver.recovery import Recovery
+from carver.stages import Choices, Hooks
+from carver.stages.claiming import Planned
+from imaging.device import describe, identity
+from imaging.errors import StrictShortfall, UsageError
+from imaging.extent import layout_bytes, span
+from imaging.image import MappedImage, open_image
+from signatures.verdict import Grade
+
+METADATA_OPTIONS = ("evidence", "examiner", "organisation", "notes")
+
+
+def run(options: Namespace, stop: Callable[[], bool]) -> int:
+    """Carve, or list what would be carved."""
+    image = open_checked(options, folder=options.out)
+    with Case.create(
+        options.out, locator=str(options.image), identity=identity(image.source, describe(options.image))
+    ) as case:
+        keep_metadata(case, metadata_options(options))
+        if options.dry_run:
+            _dry_run(case, image, options, stop)
+            return 0
+        recovery = carve_into(case, image, options, stop)
+    return finish(recovery, options.out, options)
+
+
+def open_checked(options: Namespace, folder: Path | None) -> MappedImage:
+    """Open the image a command names, after the preflight checks.
+
+    Raises:
+        InputError: the image is none, or cannot be read.
+        OutputError: the folder cannot take the files.
+    """
+    image = open_image(options.image, options.map)
+    notices = preflight.examine(
+        options.image,
+        source=image.source,
+        info=describe(options.image),
+        folder=folder,
+        allow_mounted=options.allow_mounted_source,
+    )
+    screen.tell_notices(notices)
+    preflight.refuse(notices)
+    return image
+
+
+def carve_into(case: Case, image: MappedImage, options: Namespace, stop: Callable[[], bool]) -> Recovery:
+    """Run every carving stage in a case."""
+    with screen.Bars(quiet=options.quiet) as bars:
+        return recover(
+            case,
+            image,
+            signatures.formats(),
+            choices(options),
+            Hooks(on_progress=bars.show, stop=stop),
+            command=shlex.join(["carver", *sys.argv[1:]]),
+        )
+
+
+def finish(recovery: Recovery, folder: Path, options: Namespace) -> int:
+    """Tell how it ended.
+
+    Raises:
+        StrictShortfall: with --strict, when something is damaged or was never read.
+    """
+    screen.tell_recovery(recovery, folder)
+    if options.json:
+        screen.put_json(screen.summary_json(recovery, folder))
+    if options.strict:
+        unread = recovery.source.unread
+        damaged = sum(1 for file in recovery.files if not file.grade.good)
+        if damaged or unread:
+            raise StrictShortfall(f"--strict: {damaged} files are not good, {len(unread or ())} ranges were never read")
+    return 0
+
+
+def choices(options: Namespace) -> Choices:
+    """Return what the options choose.
+
+    Raises:
+        UsageError: a format that is not known.
+    """
+    known = tuple(signatures.formats())
+    names = known if options.formats is None else tuple(name for name in options.formats.split(",") if name)
+    unknown = [name for name in names if name not in known]
+    if unknown or not names:
+        raise UsageError(f"no format {', '.join(unknown) or 'was named'}; there are {', '.join(known)}")
+    return Choices(
+        formats=tuple(sorted(set(names))),
+        domain=None if options.range is None else span(*options.range),
+        min_size_bytes=getattr(options, "min_size", 0),
+        with_md5=getattr(options, "md5", False),
+        threads=check_threads(options.threads),
+    )
+
+
+def metadata_options(options: Namespace) -> dict[str, str | None]:
+    """Return what was given for the head of the report."""
+    return {"case": options.case_number, **{name: getattr(options, name) for name in METADATA_OPTIONS}}
+
+
+def _dry_run(case: Case, image: MappedImage, options: Namespace, stop: Callable[[], bool]) -> None:
+    with screen.Bars(quiet=options.quiet) as bars:
+        hooks = Hooks(on_progress=bars.show, stop=stop)
+        plan = plan_recovery(case, image, signatures.formats(), choices(options), hooks)
+    for planned in plan.files:
+        _put_planned(planned, as_json=options.json)
+    needed_bytes = sum(layout_bytes(planned.layout) for planned in plan.files)
+    good = sum(1 for planned in plan.files if planned.owned.claim.grade.good)
+    screen.say(
+        f"{len(plan.files)} files ({good} good) would take {screen.human(needed_bytes)}; none was written. "
+        "The same command without --dry-run writes them; scanning and checking are not done again."
+    )
+    plan.verdicts.close()
+
+
+def _put_planned(planned: Planned, *, as_json: bool) -> None:
+    claim = planned.owned.claim
+    grade = Grade.DAMAGED if planned.owned.contested_at_bytes is not None and claim.grade.good else claim.grade
+    size_bytes = layout_bytes(planned.layout)
+    if as_json:
+        line = {
+            "offset_bytes": claim.start_bytes,
+            "format": claim.format,
+            "size_bytes": size_bytes,
+            "grade": grade.value,
+        }
+        screen.put_json(line)
+    else:
+        screen.put(f"{claim.start_bytes:#014x}  {size_bytes:>15}  {grade.value:<10}  {claim.format}")

@@ -1,0 +1,139 @@
+"""`carver image`: a failing drive copied to an image and a mapfile."""
+
+from __future__ import annotations
+
+import dataclasses
+from argparse import Namespace
+from collections.abc import Callable
+from pathlib import Path
+
+from carver import preflight
+from carver.cli import screen
+from carver.output import make_folder
+from imaging.damaged import DamagedSource
+from imaging.device import describe
+from imaging.errors import Interrupted
+from imaging.mapfile import Mapfile
+from imaging.reads import open_source
+from imaging.rescue.engine import rescue
+from imaging.rescue.options import RescueOptions
+from imaging.rescue.progress import Progress, RescueSummary
+from imaging.source import Source
+
+PHASES = {
+    "copying": "copying what reads well",
+    "trimming": "finding the edges of bad areas",
+    "scraping": "trying bad areas sector by sector",
+    "retrying": "trying bad sectors again",
+    "finished": "finished",
+}
+
+
+def run(options: Namespace, stop: Callable[[], bool]) -> int:
+    """Image a drive, or go on with it."""
+    map_path = options.map or options.image.with_name(options.image.name + ".map")
+    source = open_drive(options)
+    check(options, source, image=options.image, folder=None)
+    make_folder(options.image.absolute().parent)
+    summary = image_drive(source, options.image, map_path, options, stop)
+    screen.say(f"Next: `carver carve {options.image} --out DIR` brings back the model files in it.")
+    if options.json:
+        screen.put_json(summary_json(summary, options.image, map_path))
+    return 0
+
+
+def open_drive(options: Namespace) -> Source:
+    """Open what is to be imaged: a device directly, or a file that stands for a failing drive (--test-mode)."""
+    source = open_source(options.source)
+    return source if options.test_mode is None else DamagedSource(source, Mapfile.load(options.test_mode))
+
+
+def check(options: Namespace, source: Source, *, image: Path, folder: Path | None) -> None:
+    """Run the preflight checks for imaging.
+
+    Raises:
+        InputError: the source is in use, or is not raw bytes.
+        OutputError: the destination cannot take the image.
+    """
+    notices = preflight.examine(
+        options.source,
+        source=source,
+        info=describe(options.source),
+        image=image,
+        folder=folder,
+        allow_mounted=options.allow_mounted_source,
+    )
+    screen.tell_notices(notices)
+    preflight.refuse(notices)
+
+
+def image_drive(
+    source: Source, image_path: Path, map_path: Path, options: Namespace, stop: Callable[[], bool]
+) -> RescueSummary:
+    """Run the rescue, show it, and tell how it ended.
+
+    Raises:
+        Interrupted: stopped by the user; image and map are saved.
+    """
+    with screen.Bars(quiet=options.quiet) as bars:
+        summary = rescue(
+            source,
+            image_path,
+            map_path,
+            rescue_options(options),
+            on_progress=lambda progress: _show(bars, progress),
+            stop=stop,
+        )
+    _tell(summary, image_path)
+    if not summary.finished:
+        raise Interrupted(f"stopped; {image_path} and its map are saved, and the same command goes on from here")
+    return summary
+
+
+def rescue_options(options: Namespace) -> RescueOptions:
+    """Return what the options ask of the rescue."""
+    return RescueOptions(
+        retry_passes=options.retry_passes,
+        no_scrape=options.no_scrape,
+        no_trim=options.no_trim,
+        reverse=options.reverse,
+        unidirectional=options.unidirectional,
+        try_again=options.try_again,
+        retrim=options.retrim,
+        input_offset_bytes=options.input_position,
+        size_bytes=options.size,
+        synchronous=options.synchronous,
+    )
+
+
+def _show(bars: screen.Bars, progress: Progress) -> None:
+    bars.show("reading the drive", progress.totals.rescued_bytes, progress.totals.size_bytes)
+    note = f"{PHASES[progress.phase.word]}, pass {progress.pass_number}"
+    if progress.read_errors:
+        note += f", {progress.read_errors} read errors, {screen.human(progress.totals.bad_bytes)} bad"
+    bars.note(note)
+
+
+def _tell(summary: RescueSummary, image_path: Path) -> None:
+    totals = summary.totals
+    missing_bytes = totals.size_bytes - totals.rescued_bytes
+    if missing_bytes == 0:
+        screen.say(f"All {screen.human(totals.size_bytes)} were read into {image_path}.")
+        return
+    share = min(100 * totals.rescued_bytes / totals.size_bytes, 99.99)  # never call it whole when it is not
+    screen.say(
+        f"{screen.human(totals.rescued_bytes)} of {screen.human(totals.size_bytes)} ({share:.2f} %) are in "
+        f"{image_path}; {screen.human(missing_bytes)} are not, {screen.human(totals.bad_bytes)} of them in sectors that failed."
+    )
+
+
+def summary_json(summary: RescueSummary, image_path: Path, map_path: Path) -> dict[str, object]:
+    """Return what a script wants to know of a rescue."""
+    return {
+        "image": str(image_path),
+        "map": str(map_path),
+        **dataclasses.asdict(summary.totals),
+        "reads": summary.reads,
+        "read_errors": summary.read_errors,
+        "finished": summary.finished,
+    }

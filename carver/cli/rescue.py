@@ -1,0 +1,45 @@
+"""`carver rescue`: the whole road, from a failing drive (or an image file) to a case with its reports."""
+
+from __future__ import annotations
+
+import os
+from argparse import Namespace
+from collections.abc import Callable
+
+from carver.case import Case
+from carver.cli import carve
+from carver.cli.image import check, image_drive, open_drive
+from carver.recover import image_paths, keep_metadata
+from imaging.device import describe, identity
+from imaging.errors import UsageError
+from imaging.image import open_image
+from imaging.reads import is_device
+
+
+def run(options: Namespace, stop: Callable[[], bool]) -> int:
+    """Image the source unless it is an image already, then carve."""
+    if options.extra:
+        raise UsageError(_habit(options))
+    if is_device(options.source) or options.test_mode is not None:
+        return _from_drive(options, stop)
+    options.image, options.map, options.out, options.dry_run = options.source, None, options.case, False
+    return carve.run(options, stop)
+
+
+def _from_drive(options: Namespace, stop: Callable[[], bool]) -> int:
+    image_path, map_path = image_paths(options.case)
+    source = open_drive(options)
+    info = describe(options.source)
+    check(options, source, image=image_path, folder=options.case)
+    with Case.create(options.case, locator=str(options.source), identity=identity(source, info)) as case:
+        keep_metadata(case, carve.metadata_options(options))
+        image_drive(source, image_path, map_path, options, stop)
+        recovery = carve.carve_into(case, open_image(image_path, map_path), options, stop)
+    return carve.finish(recovery, options.case, options)
+
+
+def _habit(options: Namespace) -> str:
+    """Answer `carver rescue DEV IMG MAP`, typed by ddrescue's habit."""
+    typed = [options.source, options.case, *options.extra]
+    image = f"carver image {' '.join(map(os.fspath, typed[:3]))}"
+    return f"`carver rescue` takes SOURCE and CASE; to write an image and a map as ddrescue does: `{image}`"

@@ -1,0 +1,37 @@
+"""`carver score`: a case against the truth of its image."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Callable
+from pathlib import Path
+
+from carver import score as scoring
+from carver.cli import screen
+from carver.output import write_whole
+from imaging.errors import StrictShortfall, UsageError
+
+REPORT = "report.json"
+
+
+def run(options: Namespace, stop: Callable[[], bool]) -> int:
+    """Print recall and precision by format; hold them against the bars that were given."""
+    for name, bar in (("--min-recall", options.min_recall), ("--min-precision", options.min_precision)):
+        if bar is not None and not 0 <= bar <= 1:
+            raise UsageError(f"{name} takes a share from 0 to 1")
+    found = scoring.score(scoring.load_report(_report_path(options.case)), scoring.load_truth(options.truth))
+    if options.json:
+        screen.put_json(scoring.as_json(found))
+    else:
+        screen.put(scoring.render_text(found))
+    if options.junit:
+        text = scoring.render_junit(found, options.min_recall, options.min_precision)
+        write_whole(options.junit, text.encode())
+    missed = scoring.shortfalls(found, options.min_recall, options.min_precision)
+    if missed:
+        raise StrictShortfall("; ".join(missed))
+    return 0
+
+
+def _report_path(case: Path) -> Path:
+    return case / REPORT if case.is_dir() else case

@@ -1,0 +1,149 @@
+"""Screen: progress bars and plain sentences on stderr, results on stdout."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from tqdm import tqdm
+
+from carver.preflight import Notice
+from carver.recovery import Recovery
+from carver.report.summary import Summary, summarise
+from carver.report.visible import visible
+from imaging.encodings import Caution
+from signatures.verdict import Grade
+
+UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB")
+MEANING = {
+    Grade.INTACT: "proven intact",
+    Grade.CONSISTENT: "structure complete, contents unproven",
+    Grade.DAMAGED: "damaged",
+    Grade.TRUNCATED: "cut off at the end",
+    Grade.UNDECIDED: "could not be decided",
+}
+STAGES = {
+    "scanning": "scanning for files",
+    "judging": "checking what was found",
+    "writing": "writing files",
+}
+
+
+def say(text: str) -> None:
+    """Tell the user something."""
+    print(text, file=sys.stderr)
+
+
+def put_json(value: Mapping[str, object]) -> None:
+    """Give a machine one JSON line."""
+    print(json.dumps(value, separators=(",", ":")), flush=True)
+
+
+def put(text: str) -> None:
+    """Give a result line."""
+    print(text, flush=True)
+
+
+def human(size_bytes: int) -> str:
+    """Return a size for people: "1.5 GiB"."""
+    size, unit = float(size_bytes), 0
+    while size >= 1024 and unit < len(UNITS) - 1:
+        size, unit = size / 1024, unit + 1
+    return f"{size_bytes} bytes" if unit == 0 else f"{size:.1f} {UNITS[unit]}"
+
+
+def tell_notices(notices: Iterable[Notice]) -> None:
+    """Tell what was seen before the start; refusals are raised elsewhere."""
+    for notice in notices:
+        if notice.level is not Caution.REFUSE:
+            mark = "warning: " if notice.level is Caution.WARN else "note: "
+            say(mark + visible(notice.line))
+
+
+class Bars:
+    """One progress bar for each stage, made when the stage first reports."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._quiet = quiet
+        self._stage = ""
+        self._bar: tqdm[object] | None = None
+
+    def show(self, stage: str, done: int, total: int) -> None:
+        """Move the bar of `stage` to `done` of `total`: bytes, or hits while judging."""
+        if self._quiet:
+            return
+        if stage != self._stage or self._bar is None:
+            self.close()
+            self._stage = stage
+            in_bytes = stage != "judging"
+            self._bar = tqdm(
+                total=total,
+                desc=STAGES.get(stage, stage),
+                unit="B" if in_bytes else " hits",
+                unit_scale=True,
+                unit_divisor=1024 if in_bytes else 1000,
+                dynamic_ncols=True,
+                file=sys.stderr,
+            )
+        self._bar.total = total
+        self._bar.update(done - self._bar.n)
+
+    def note(self, text: str) -> None:
+        """Put a few words behind the bar."""
+        if self._bar is not None:
+            self._bar.set_postfix_str(text, refresh=False)
+
+    def close(self) -> None:
+        """End the bar that is shown."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def tell_recovery(recovery: Recovery, folder: Path) -> None:
+    """Tell what came back, what it means, and what to do next."""
+    summary = summarise(recovery)
+    if summary.files == 0:
+        say("No model files were found.")
+    else:
+        tallies = [f"{tally.files} {MEANING[grade]}" for grade, tally in summary.grades.items()]
+        say(f"{summary.files} model files: {', '.join(tallies)}.")
+    if summary.children:
+        say(f"{summary.children} more lie inside these and were written too.")
+    if summary.unread_bytes is None:
+        say("Unread sectors unknown: there is no mapfile beside the image.")
+    elif summary.unread_bytes:
+        say(f"{human(summary.unread_bytes)} of the source were never read.")
+    say(_next_step(summary, folder))
+
+
+def _next_step(summary: Summary, folder: Path) -> str:
+    report = f"Everything is in {folder}; open {folder / 'report.html'}."
+    if summary.unread_bytes and any(not grade.good for grade in summary.grades):
+        return f"{report} Some files are hit by unread sectors: more retry passes (-r 3) may win them."
+    return report
+
+
+def summary_json(recovery: Recovery, folder: Path) -> dict[str, object]:
+    """Return what a script wants to know of a run."""
+    summary = summarise(recovery)
+    return {
+        "case": str(folder),
+        "report": str(folder / "report.json"),
+        "files": summary.files,
+        "children": summary.children,
+        "grades": {grade.value: tally.files for grade, tally in summary.grades.items()},
+        "unread_bytes": summary.unread_bytes,
+    }

@@ -1,0 +1,57 @@
+"""Output: folders and files that appear whole or not at all, belong to the calling user, and tell when room ends."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+from imaging.errors import DestinationFullError, OutputError
+from imaging.ownership import give_to_caller
+
+FULL_ERRORS = (errno.ENOSPC, errno.EDQUOT)
+PARTIAL_SUFFIX = ".partial"
+
+
+def output_error(path: Path, fault: OSError) -> OutputError:
+    """Return the typed error for a failed write, with what to do."""
+    if fault.errno in FULL_ERRORS:
+        return DestinationFullError(
+            f"no room left for {path}: everything done so far is saved; free some space and run the same command again"
+        )
+    return OutputError(f"cannot write {path}: {os.strerror(fault.errno or 0)}")
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, owned by the calling user.
+
+    Raises:
+        OutputError: it cannot be made.
+    """
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as fault:
+        raise output_error(folder, fault) from fault
+    for path in missing:
+        give_to_caller(path)
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file that may be replaced by its newer self: whole and durable, or not at all.
+
+    Raises:
+        DestinationFullError: no room is left.
+        OutputError: it cannot be written.
+    """
+    partial = path.with_name(path.name + PARTIAL_SUFFIX)
+    try:
+        with partial.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        give_to_caller(partial)
+        partial.replace(path)
+    except OSError as fault:
+        partial.unlink(missing_ok=True)
+        raise output_error(path, fault) from fault

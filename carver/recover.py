@@ -1,0 +1,152 @@
+"""Recover: from an image to a case with its files and reports, by the stages in order."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from importlib import metadata as packages
+from pathlib import Path
+
+from carver import __version__, metadata
+from carver.case import METADATA, Case
+from carver.recovery import CaseMetadata, Recovery, SourceRecord
+from carver.report import write_reports
+from carver.stagelog import StageLog, read_log
+from carver.stages import Choices, Hooks
+from carver.stages.claiming import Planned, plan_files
+from carver.stages.extracting import extract_files
+from carver.stages.judging import judge_hits, rejected_counts
+from carver.stages.scanning import scan_image
+from carver.verdict_json import carved_from_json
+from imaging.errors import InputError
+from imaging.image import MappedImage
+from signatures.format import Format
+
+STANDS_ON = ("numpy", "numba", "pyahocorasick", "construct")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What carving an image comes to before a file is written.
+
+    Attributes:
+        files: what would be written, in order.
+        verdicts: the log of all verdicts.
+    """
+
+    files: list[Planned]
+    verdicts: StageLog
+
+
+def plan_recovery(
+    case: Case, image: MappedImage, formats: Mapping[str, Format], choices: Choices, hooks: Hooks
+) -> Plan:
+    """Scan, judge and settle: everything but writing. What is done is kept, so that carving goes on from here."""
+    store = scan_image(case, image, formats, choices, hooks)
+    verdicts = judge_hits(case, image, store, formats, choices, hooks)
+    store.close()
+    return Plan(files=plan_files(image, verdicts, formats, choices), verdicts=verdicts)
+
+
+def recover(
+    case: Case,
+    image: MappedImage,
+    formats: Mapping[str, Format],
+    choices: Choices,
+    hooks: Hooks,
+    *,
+    command: str,
+) -> Recovery:
+    """Run every stage, write the reports, and return the record.
+
+    Raises:
+        Interrupted: stopped; what is done is kept.
+        OutputError: the case folder cannot be written.
+    """
+    started = _now()
+    plan = plan_recovery(case, image, formats, choices, hooks)
+    files = extract_files(case, image, plan.verdicts, plan.files, formats, choices, hooks)
+    unread = image.unread_blocks()
+    case.note(
+        run={
+            "command": command,
+            "started": started,
+            "ended": _now(),
+            "host": platform.node(),
+            "system": platform.platform(),
+        },
+        carved={
+            "source": {
+                "size_bytes": image.source.size_bytes,
+                "unread": None if unread is None else [list(block) for block in unread],
+            },
+            "rejected": rejected_counts(plan.verdicts),
+        },
+    )
+    recovery = load_recovery(case)
+    write_reports(recovery, case.folder)
+    files.close()
+    plan.verdicts.close()
+    return recovery
+
+
+def load_recovery(case: Case) -> Recovery:
+    """Return the record of a case whose files were written.
+
+    Raises:
+        InputError: the case has not come so far.
+    """
+    carved = case.binding.get("carved")
+    path = case.folder / "files.jsonl"
+    if carved is None or not path.is_file():
+        raise InputError(f"nothing was carved in {case.folder} yet; run `carver rescue` or `carver carve` on it first")
+    source = case.binding["source"]
+    unread = carved["source"]["unread"]
+    return Recovery(
+        tool=_tool(),
+        run=case.binding["run"],
+        case=case_metadata(case),
+        source=SourceRecord(
+            locator=source["locator"],
+            size_bytes=carved["source"]["size_bytes"],
+            identity=source["identity"],
+            unread=None if unread is None else tuple((o, s, status) for o, s, status in unread),
+        ),
+        files=tuple(carved_from_json(entry) for _, entry in read_log(path)),
+        rejected=carved["rejected"],
+    )
+
+
+def case_metadata(case: Case) -> CaseMetadata:
+    """Return what the lab wrote: case.toml, with what was given as options in its place."""
+    path = case.folder / METADATA
+    written = metadata.load(path) if path.is_file() else CaseMetadata()
+    return metadata.merge(written, **case.binding.get("metadata", {}))
+
+
+def keep_metadata(case: Case, options: Mapping[str, str | None]) -> None:
+    """Begin case.toml with the options, or remember them where the file is there already."""
+    given = {key: value for key, value in options.items() if value is not None}
+    if not metadata.write_template(case.folder / METADATA, replace(CaseMetadata(), **given)) and given:
+        case.note(metadata={**case.binding.get("metadata", {}), **given})
+
+
+def _tool() -> dict[str, object]:
+    return {
+        "name": "carver",
+        "version": __version__,
+        "python": ".".join(map(str, sys.version_info[:3])),
+        "libraries": {name: packages.version(name) for name in STANDS_ON},
+    }
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def image_paths(folder: Path) -> tuple[Path, Path]:
+    """Return where a case keeps the image of a drive and its map."""
+    return folder / "image.raw", folder / "image.raw.map"

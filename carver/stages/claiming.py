@@ -1,0 +1,83 @@
+"""Claiming: verdicts to the files that will be written, each byte settled."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from carver.claims import Claim, Owned, settle
+from carver.stagelog import StageLog
+from carver.stages import Choices
+from imaging.extent import Layout, layout_bytes, span
+from imaging.image import MappedImage
+from signatures.format import Format
+from signatures.verdict import Grade
+
+UNDECIDED_KEEP_BYTES = 64 << 20  # how much of a candidate without a known end is kept for a person to look at
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planned:
+    """A file that is to be written.
+
+    Attributes:
+        owned: the claim that stands.
+        layout: where its bytes lie.
+    """
+
+    owned: Owned
+    layout: Layout
+
+
+def plan_files(
+    image: MappedImage, verdicts: StageLog, formats: Mapping[str, Format], choices: Choices
+) -> list[Planned]:
+    """Settle who owns which bytes, and leave out what is smaller than the user wants."""
+    size_bytes = image.source.size_bytes
+    owned = settle(_claims(verdicts, formats, size_bytes), lambda claim: _explained(verdicts, claim))
+    planned = [Planned(owned=one, layout=_layout_of(one, owned, size_bytes)) for one in owned]
+    kept = [i for i, plan in enumerate(planned) if layout_bytes(plan.layout) >= choices.min_size_bytes]
+    moved = {old: new for new, old in enumerate(kept)}
+    return [_reparented(planned[i], moved) for i in kept]
+
+
+def _reparented(plan: Planned, moved: Mapping[int, int]) -> Planned:
+    parent = None if plan.owned.parent is None else moved.get(plan.owned.parent)
+    return dataclasses.replace(plan, owned=dataclasses.replace(plan.owned, parent=parent))
+
+
+def _claims(verdicts: StageLog, formats: Mapping[str, Format], image_bytes: int) -> Iterator[Claim]:
+    for offset_bytes, entry in verdicts.offsets():
+        for index, verdict in enumerate(entry["verdicts"]):
+            start_bytes = verdict["start_bytes"]
+            yield Claim(
+                start_bytes=start_bytes,
+                size_bytes=min(verdict["size_bytes"], image_bytes - start_bytes),
+                format=verdict["format"],
+                grade=Grade(verdict["grade"]),
+                container=formats[verdict["format"]].container,
+                log_position=(offset_bytes, index),
+            )
+
+
+def verdict_entry(verdicts: StageLog, claim: Claim) -> dict[str, Any]:
+    """Return the logged verdict behind a claim."""
+    offset_bytes, index = claim.log_position
+    entry: dict[str, Any] = verdicts.read_entry(offset_bytes)["verdicts"][index]
+    return entry
+
+
+def _explained(verdicts: StageLog, claim: Claim) -> list[int]:
+    return [claim.start_bytes + offset for offset in verdict_entry(verdicts, claim)["explained"]]
+
+
+def _layout_of(one: Owned, owned: list[Owned], image_bytes: int) -> Layout:
+    """Return where a file's bytes lie; for one that could not be decided, up to the next file, bounded."""
+    claim = one.claim
+    end_bytes = claim.end_bytes
+    if claim.grade is Grade.UNDECIDED and claim.size_bytes == 0:
+        following = [o.claim.start_bytes for o in owned if o.claim.start_bytes > claim.start_bytes]
+        end_bytes = min([claim.start_bytes + UNDECIDED_KEEP_BYTES, image_bytes, *following])
+    return (span(claim.start_bytes, end_bytes),)
