@@ -5,28 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from imaging.extent import span
 from imaging.source import Source
 from imaging.window import Window
 from signatures._zip import (
-    CENTRAL,
     CENTRAL_BYTES,
     DESCRIPTOR,
-    END,
-    LOCAL,
-    LOCAL_BYTES,
-    MAX_NAME_BYTES,
     NARROW_DESCRIPTOR_BYTES,
     WIDE_DESCRIPTOR_BYTES,
     read_entry,
     read_local_header,
     read_tail,
 )
+from signatures._zip_starts import from_name, whole_source
 from signatures.format import Pattern
 
 SECTOR_BYTES = 512
 ALIGNMENT_BYTES = 64  # of each record's data, from the file's start
-MAX_TRAILING_DIRECTORY_BYTES = 8 << 20
 
 STORED_PREFIX: Final = b"PK\x03\x04\x00\x00\x08\x08" + bytes(18)  # version 0, descriptor, UTF-8; no time, CRC, sizes
 EMPTY_PREFIX: Final = b"PK\x03\x04\x00\x00\x00\x08" + bytes(18)  # a record of no bytes has no descriptor
@@ -51,7 +45,7 @@ def torch_starts(source: Source, hit_bytes: int, pattern: Pattern) -> Iterable[i
         hit_bytes: where the pattern was found.
         pattern: one of `PATTERNS`.
     """
-    window = Window(source, (span(0, source.size_bytes),))
+    window = whole_source(source)
     if pattern.name == "tail":
         return _from_tail(window, hit_bytes)
     if pattern.name == "pickle":
@@ -94,28 +88,11 @@ def _from_tail(window: Window, hit_bytes: int) -> Iterable[int]:
 
 
 def _from_pickle_name(window: Window, hit_bytes: int) -> Iterable[int]:
-    """Find the start of a re-zipped file from the name in a local header or in the directory."""
-    look_back_bytes = min(hit_bytes, MAX_NAME_BYTES + CENTRAL_BYTES)
-    before = window.read_at(hit_bytes - look_back_bytes, look_back_bytes)
-    end_bytes = hit_bytes + len(PICKLE_NAME)
-    at = before.rfind(b"PK")
-    if at < 0:
-        return ()
-    header_bytes = hit_bytes - look_back_bytes + at
-    raw = window.read_at(header_bytes, CENTRAL_BYTES)
-    if raw.startswith(LOCAL) and raw[4:28].count(0) < 20:
-        name_bytes = int.from_bytes(raw[26:28], "little")
-        whole = header_bytes + LOCAL_BYTES + name_bytes == end_bytes
-        return (header_bytes,) if whole and not _follows_record(window, header_bytes) else ()
-    if raw.startswith(CENTRAL) and raw[12:16] != bytes(4):  # a date: not torch's own writer
-        name_bytes = int.from_bytes(raw[28:30], "little")
-        if header_bytes + CENTRAL_BYTES + name_bytes == end_bytes:
-            return _from_plain_end(window, end_bytes)
-    return ()
+    """Find the start of a re-zipped file; torch's own records are found by their headers and tail."""
+    starts = from_name(window, hit_bytes, PICKLE_NAME)
+    return [start for start in starts if not _is_torch_record(window, start)]
 
 
-def _from_plain_end(window: Window, offset_bytes: int) -> Iterable[int]:
-    after = window.read_at(offset_bytes, MAX_TRAILING_DIRECTORY_BYTES)
-    at = after.find(END)
-    tail = read_tail(window, offset_bytes + at) if at >= 0 else None
-    return (tail.start_bytes,) if tail is not None and tail.start_bytes >= 0 else ()
+def _is_torch_record(window: Window, offset_bytes: int) -> bool:
+    head = window.read_at(offset_bytes, len(STORED_PREFIX))
+    return head in (STORED_PREFIX, EMPTY_PREFIX) or _follows_record(window, offset_bytes)

@@ -35,6 +35,7 @@ MAX_RECORDS = 200_000
 MAX_DIRECTORY_BYTES = 64 << 20
 MAX_INFLATE_RATIO = 1040  # deflate cannot exceed 1032:1
 MAX_INFLATED_BYTES = 16 << 30  # of one record
+MAX_SKIM_BYTES = 1 << 30  # of one record whose size is not told before it
 SCAN_BYTES = 1 << 20
 
 _local = struct.Struct("<4s5H3I2H")
@@ -254,6 +255,16 @@ def read_tail(window: Window, offset_bytes: int) -> Tail | None:
         zip64=True,
         whole=whole and locator_true and head.disk == head.directory_disk == 0 and head.disk_entries == head.entries,
     )
+
+
+def tail_before(window: Window, end_record_bytes: int) -> Tail | None:
+    """Return the tail that ends with the end record at `end_record_bytes`, its zip64 part included."""
+    raw = window.read_at(end_record_bytes - LOCATOR_BYTES, LOCATOR_BYTES)
+    if raw.startswith(LOCATOR) and end_record_bytes >= LOCATOR_BYTES + ZIP64_END_BYTES:
+        zip64 = read_tail(window, end_record_bytes - LOCATOR_BYTES - ZIP64_END_BYTES)
+        if zip64 is not None:
+            return zip64
+    return read_tail(window, end_record_bytes)
 
 
 def _plain_tail(window: Window, offset_bytes: int, raw: bytes) -> Tail:
@@ -543,6 +554,28 @@ def _inflate(window: Window, offset_bytes: int, packed_bytes: int, limit_bytes: 
             rest = stream.unconsumed_tail
             limit_bytes -= len(piece)
             yield piece
+
+
+def skim_directory(window: Window) -> Directory | None:
+    """Hop over the records without looking at their contents and return the directory; None when the chain breaks."""
+    position_bytes = 0
+    for _ in range(MAX_RECORDS):
+        header = read_local_header(window, position_bytes)
+        if header is None:
+            break
+        if header.sizes_follow:
+            end_bytes = header.data_offset_bytes + MAX_SKIM_BYTES
+            record = follow(window, header, end_bytes=end_bytes, is_ours=lambda *_: False)
+            if not record.whole:
+                return None
+            position_bytes = record.end_bytes
+            continue
+        position_bytes = header.data_offset_bytes + header.packed_bytes
+        if header.flags & HAS_DESCRIPTOR:
+            raw = window.read_at(position_bytes, WIDE_DESCRIPTOR_BYTES)
+            met = match_descriptor(raw, header.packed_bytes, header) if raw.startswith(DESCRIPTOR) else None
+            position_bytes += met[2] if met else 0
+    return read_directory(window, position_bytes)
 
 
 def record_contents(window: Window, record: Record, *, limit_bytes: int) -> bytes | None:

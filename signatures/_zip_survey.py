@@ -106,15 +106,27 @@ def _hop(window: Window, survey: Survey) -> None:
             record = _record(window, survey, header)
             survey.records.append(record)
             _learn(window, survey, record)
-            if record.end_bytes >= window.size_bytes or (not record.whole and _searched_out(survey, record)):
+            position_bytes = _after(window, survey, header, record)
+            if position_bytes < 0:
                 return
-            position_bytes = record.end_bytes
             continue
         if _is_directory(window, survey, position_bytes):
             return
         position_bytes = _resume(window, survey, position_bytes)
         if position_bytes < 0:
             return
+
+
+def _after(window: Window, survey: Survey, header: LocalHeader, record: Record) -> int:
+    """Return where to go on after a record, or -1. A size that leads nowhere is not believed."""
+    if not record.whole and _searched_out(survey, record):
+        return -1
+    if window.read_at(record.end_bytes, 4) in (LOCAL, CENTRAL, ZIP64_END, END):
+        return record.end_bytes
+    if record.whole and header.sizes_follow:
+        return _resume(window, survey, record.end_bytes - 1)
+    survey.stopped_bytes = record.end_bytes
+    return _resume(window, survey, header.data_offset_bytes)
 
 
 def _learn(window: Window, survey: Survey, record: Record) -> None:

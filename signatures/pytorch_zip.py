@@ -15,33 +15,19 @@ from imaging.window import Window
 from signatures._pickle import MAX_PICKLE_BYTES, Pickle, read_pickle
 from signatures._torch_pickle import StoredTensor, tensors_of
 from signatures._torch_starts import PATTERNS, torch_starts
-from signatures._zip import STORED, ZIP64_END_BYTES, Record, read_tail, record_contents
+from signatures._zip import STORED, Record, record_contents
+from signatures._zip_grade import explained, grade_of, judge_records, record_grade, size_of
 from signatures._zip_survey import Survey, root_of, survey_zip
 from signatures.format import Format
 from signatures.tensors import Tensor
-from signatures.verdict import DataEvidence, Finding, Grade, Verdict, rejected
+from signatures.verdict import DataEvidence, Grade, Verdict, rejected
 
 TAIL_BYTES = 98  # zip64 end, locator and end, as torch always writes them
 SERIALIZATION_ID_DIGITS = 40
 MAX_SMALL_BYTES = 1 << 16
 
-DAMAGE_CODES = frozenset(
-    [
-        "crc-mismatch",
-        "record-cut",
-        "record-header-lost",
-        "directory-mismatch",
-        "directory-damaged",
-        "overlapping-records",
-        "duplicate-name",
-        "unlisted-record",
-        "record-missing",
-        "storage-size-mismatch",
-        "serialization-id-mismatch",
-        "missing-head",
-        "unread",
-    ]
-)
+TORCH_DAMAGE_CODES = frozenset(("record-missing", "storage-size-mismatch", "serialization-id-mismatch"))
+TORCH_CAPPING_CODES = frozenset(("pickle-cut", "pickle-unread"))
 
 
 @dataclass(slots=True)
@@ -52,11 +38,10 @@ class _Reading:
     survey: Survey
     by_name: dict[str, Record]
     pickles: dict[str, Pickle] = field(default_factory=dict)
-    findings: list[Finding] = field(default_factory=list)
     used: set[str] = field(default_factory=set)
 
     def note(self, code: str, offset_bytes: int | None, detail: str) -> None:
-        self.findings.append(Finding(code=code, offset_bytes=offset_bytes, detail=detail))
+        self.survey.note(code, offset_bytes, detail)
 
     def small(self, name: str) -> str | None:
         """Return a small text record, stripped."""
@@ -81,19 +66,18 @@ def validate(window: Window) -> Verdict:
     if not _is_torch(survey):
         return rejected("not-pytorch", at_bytes=0, detail="no data.pkl and no storages")
     reading = _Reading(window=window, survey=survey, by_name={record.name: record for record in survey.records})
-    reading.findings.extend(survey.findings)
-    _judge_records(reading)
+    judge_records(window, survey)
     tensors = _tensors(reading)
     _judge_serialization_id(reading)
     grade = _grade(reading)
     return Verdict(
         grade=grade,
-        size_bytes=_size_bytes(reading),
-        findings=tuple(reading.findings),
+        size_bytes=size_of(window, survey, tail_bytes=TAIL_BYTES),
+        findings=tuple(survey.findings),
         tensors=tuple(tensors),
         facts=_facts(reading),
         data_evidence=DataEvidence.CHECKSUM if grade is Grade.INTACT else DataEvidence.NONE,
-        explained=_explained(reading),
+        explained=explained(window, survey),
     )
 
 
@@ -111,26 +95,6 @@ def _storage_sizes(window: Window, record: Record) -> Mapping[str, int]:
         return {}
     folder = root_of(record.name) + "/data/"
     return {folder + tensor.storage_key: tensor.storage_bytes for tensor in tensors_of(read_pickle(raw).value)}
-
-
-def _judge_records(reading: _Reading) -> None:
-    absent = 0
-    for record in reading.survey.records:
-        if not record.whole and record.computed_crc is None:
-            reading.note("record-cut", record.offset_bytes, f"{record.name} does not end where it should")
-        elif record.unproven:
-            absent += 1
-            if reading.window.unread_within(record.data_offset_bytes, record.packed_bytes):
-                reading.note("unread", record.data_offset_bytes, f"parts of {record.name} were never read")
-        elif record.computed_crc != record.declared_crc:
-            reading.note("crc-mismatch", record.offset_bytes, f"{record.name} does not have the CRC-32 it tells")
-        elif not record.whole:
-            reading.note("record-cut", record.end_bytes, f"the descriptor of {record.name} is damaged")
-    if absent:
-        reading.note("crc-absent", None, f"{absent} records were written without a CRC-32")
-    if reading.survey.missing_head_bytes:
-        missing = reading.survey.missing_head_bytes
-        reading.note("missing-head", 0, f"the first {missing} bytes of the file are not here")
 
 
 def _tensors(reading: _Reading) -> list[Tensor]:
@@ -169,7 +133,7 @@ def _placed(reading: _Reading, stored: StoredTensor, folder: str, prefix: str) -
             what = f"{record_name} has {record.size_bytes} bytes, data.pkl wants {stored.storage_bytes}"
             reading.note("storage-size-mismatch", record.offset_bytes, what)
         if stored.offset_bytes + stored.size_bytes <= record.size_bytes:
-            layout, grade = _range_of(record, stored), _record_grade(reading, record)
+            layout, grade = _range_of(record, stored), record_grade(reading.window, record)
     return Tensor(name=prefix + stored.name, dtype=stored.dtype, shape=stored.shape, layout=layout, grade=grade.value)
 
 
@@ -179,13 +143,6 @@ def _range_of(record: Record, stored: StoredTensor) -> tuple[Extent, ...]:
     if record.method != STORED:
         return (Extent(offset_bytes=record.data_offset_bytes, size_bytes=record.packed_bytes),)
     return (Extent(offset_bytes=record.data_offset_bytes + stored.offset_bytes, size_bytes=stored.size_bytes),)
-
-
-def _record_grade(reading: _Reading, record: Record) -> Grade:
-    if record.unproven:
-        unread = reading.window.unread_within(record.data_offset_bytes, record.packed_bytes)
-        return Grade.DAMAGED if unread else Grade.CONSISTENT
-    return Grade.INTACT if record.computed_crc == record.declared_crc else Grade.DAMAGED
 
 
 def combined_crc(crcs: Iterable[int]) -> int:
@@ -209,28 +166,11 @@ def _judge_serialization_id(reading: _Reading) -> None:
 
 
 def _grade(reading: _Reading) -> Grade:
-    directory = reading.survey.directory
-    if directory is None or directory.tail is None or directory.tail.end_bytes > reading.window.size_bytes:
-        return Grade.TRUNCATED if not reading.survey.missing_head_bytes else Grade.DAMAGED
-    codes = {finding.code for finding in reading.findings}
-    if codes & DAMAGE_CODES:
+    grade = grade_of(reading.window, reading.survey)
+    codes = {finding.code for finding in reading.survey.findings}
+    if grade.good and codes & TORCH_DAMAGE_CODES:
         return Grade.DAMAGED
-    if codes & {"crc-absent", "pickle-cut", "pickle-unread"}:
-        return Grade.CONSISTENT
-    return Grade.INTACT
-
-
-def _size_bytes(reading: _Reading) -> int:
-    directory = reading.survey.directory
-    if directory is not None:
-        if directory.tail is not None:
-            return directory.tail.end_bytes
-        tail = read_tail(reading.window, directory.end_bytes)
-        return tail.end_bytes if tail is not None else directory.end_bytes + TAIL_BYTES
-    last = reading.survey.records[-1]
-    if last.whole:
-        return last.end_bytes
-    return min(last.end_bytes, last.data_offset_bytes + reading.survey.sizes.get(last.name, last.packed_bytes))
+    return Grade.CONSISTENT if grade is Grade.INTACT and codes & TORCH_CAPPING_CODES else grade
 
 
 def _facts(reading: _Reading) -> dict[str, object]:
@@ -288,20 +228,6 @@ def _torch_version(reading: _Reading) -> str:
         return ">=2.1"
     first = min(reading.survey.records, key=lambda r: r.offset_bytes)
     return "<=1.5" if first.name.endswith("/version") else ">=1.4"
-
-
-def _explained(reading: _Reading) -> tuple[int, ...]:
-    """Return where this file's own headers and end records lie, so that no candidate starts there."""
-    survey = reading.survey
-    offsets = {record.offset_bytes for record in survey.records}
-    if survey.directory is not None:
-        offsets.update(entry.position_bytes for entry in survey.directory.entries)
-        tail = survey.directory.tail or read_tail(reading.window, survey.directory.end_bytes)
-        if tail is not None:
-            offsets.add(tail.offset_bytes)
-            if tail.zip64:
-                offsets.update({tail.offset_bytes + ZIP64_END_BYTES, tail.end_record_bytes})
-    return tuple(sorted(offsets))
 
 
 FORMAT = Format(

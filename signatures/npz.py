@@ -1,0 +1,131 @@
+"""NumPy .npz: a zip of .npy arrays, as numpy.savez and savez_compressed write it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from imaging.extent import Extent, Layout
+from imaging.source import Source
+from imaging.window import Window
+from signatures._npy import MAX_HEADER_BYTES, ArrayHeader, read_array_header
+from signatures._zip import LOCAL, STORED, Record, contents, read_local_header
+from signatures._zip_grade import explained, grade_of, judge_records, record_grade, size_of
+from signatures._zip_starts import whole_source
+from signatures._zip_survey import Survey, survey_zip
+from signatures.format import Format, Pattern
+from signatures.tensors import Tensor
+from signatures.verdict import DataEvidence, Grade, Verdict, rejected
+
+LOOK_BACK_BYTES = 1 << 16
+SECTOR_BYTES = 512
+_DATE = b"\x00\x00\x21\x00"  # numpy leaves the date at 1980-01-01
+
+PATTERNS = (
+    Pattern(bytes=LOCAL + b"\x2d\x00\x00\x00\x00\x00" + _DATE, name="stored"),
+    Pattern(bytes=LOCAL + b"\x2d\x00\x00\x00\x08\x00" + _DATE, name="deflated"),
+    Pattern(bytes=LOCAL + b"\x2d\x00\x08\x00\x00\x00" + _DATE, name="streamed"),
+    Pattern(bytes=LOCAL + b"\x2d\x00\x08\x00\x08\x00" + _DATE, name="streamed deflated"),
+)
+
+
+def validate(window: Window) -> Verdict:
+    """Judge a window that starts where an .npz is supposed to start.
+
+    Raises:
+        BudgetExceeded, ReadFault: from the window.
+    """
+    first = read_local_header(window, 0)
+    if first is None or not first.name.endswith(".npy"):
+        return rejected("not-npz", at_bytes=0, detail="the first member is no .npy")
+    survey = survey_zip(window, root="")
+    if survey.missing_head_bytes:
+        return rejected("starts-earlier", at_bytes=0, detail="an inner member of a longer zip")
+    if not all(record.name.endswith(".npy") for record in survey.records):
+        return rejected("not-npz", detail="members that are no arrays")
+    judge_records(window, survey)
+    tensors = tuple(_array(window, survey, record) for record in survey.records)
+    grade = grade_of(window, survey)
+    if grade.good and any(finding.code == "array-size-mismatch" for finding in survey.findings):
+        grade = Grade.DAMAGED
+    return Verdict(
+        grade=grade,
+        size_bytes=size_of(window, survey),
+        findings=tuple(survey.findings),
+        tensors=tensors,
+        facts={"arrays": len(tensors), "compressed": any(record.method for record in survey.records)},
+        data_evidence=DataEvidence.CHECKSUM if grade is Grade.INTACT else DataEvidence.NONE,
+        explained=explained(window, survey),
+    )
+
+
+def _array(window: Window, survey: Survey, record: Record) -> Tensor:
+    """Describe one member as a tensor; a member without an array header is told and kept as bytes."""
+    grade = record_grade(window, record)
+    head = _head(window, record)
+    if head is None:
+        survey.note("array-header", record.data_offset_bytes, f"{record.name} has no NumPy array header")
+    elif head.dtype == "object":
+        survey.note("object-array", record.data_offset_bytes, f"{record.name} is a pickle; it is never loaded")
+    if head is not None and head.size_bytes not in (None, record.size_bytes):
+        what = f"{record.name} has {record.size_bytes} bytes, its header wants {head.size_bytes}"
+        survey.note("array-size-mismatch", record.data_offset_bytes, what)
+        grade = Grade.DAMAGED
+    return Tensor(
+        name=record.name.removesuffix(".npy"),
+        dtype=head.dtype if head else "uint8",
+        shape=head.shape if head else (record.size_bytes,),
+        layout=_layout(record, head),
+        grade=grade.value,
+    )
+
+
+def _head(window: Window, record: Record) -> ArrayHeader | None:
+    raw = b""
+    wanted_bytes = min(record.size_bytes, MAX_HEADER_BYTES + 12)
+    if record.method == STORED:
+        raw = window.read_at(record.data_offset_bytes, wanted_bytes)
+    else:
+        for piece in contents(window, record.method, record.data_offset_bytes, record.packed_bytes, record.size_bytes):
+            raw += piece
+            if len(raw) >= wanted_bytes:
+                break
+    return read_array_header(raw)
+
+
+def _layout(record: Record, head: ArrayHeader | None) -> Layout:
+    if record.method != STORED:
+        return (Extent(offset_bytes=record.data_offset_bytes, size_bytes=record.packed_bytes),)
+    skip_bytes = min(head.data_offset_bytes if head else 0, record.packed_bytes)
+    size_bytes = record.packed_bytes - skip_bytes
+    return (Extent(offset_bytes=record.data_offset_bytes + skip_bytes, size_bytes=size_bytes),) if size_bytes else ()
+
+
+def npz_starts(source: Source, hit_bytes: int, pattern: Pattern) -> Iterable[int]:
+    """Yield the hit when its member is an .npy and no other member is seen to end right before it."""
+    window = whole_source(source)
+    header = read_local_header(window, hit_bytes)
+    if header is None or not header.name.endswith(".npy"):
+        return ()
+    if hit_bytes % SECTOR_BYTES and _ends_here(window, hit_bytes):
+        return ()
+    return (hit_bytes,)
+
+
+def _ends_here(window: Window, hit_bytes: int) -> bool:
+    back_bytes = min(hit_bytes, LOOK_BACK_BYTES)
+    before = window.read_at(hit_bytes - back_bytes, back_bytes)
+    at = before.rfind(LOCAL)
+    header = read_local_header(window, hit_bytes - back_bytes + at) if at >= 0 else None
+    return header is not None and header.data_offset_bytes + header.packed_bytes == hit_bytes
+
+
+FORMAT = Format(
+    name="npz",
+    suffix=".npz",
+    title="NumPy archive of arrays (.npz)",
+    patterns=PATTERNS,
+    validate=validate,
+    proves="every array, header and data, is under a CRC-32 that was computed",
+    starts=npz_starts,
+    container=True,
+)
