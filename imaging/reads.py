@@ -131,11 +131,10 @@ class DirectDevice:
         return b"".join(pieces)[lead_bytes : lead_bytes + wanted_bytes]
 
     def close(self) -> None:
-        """Give the descriptor and the buffer back."""
+        """Give the descriptor back; the buffer goes with its last view, which a fault's traceback may hold."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
-            self._buffer.close()
 
     def __enter__(self) -> Self:
         return self
