@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import errno
 import importlib
-import os
 import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from carver.output import write_whole
 from carver.recovery import Recovery
-from imaging.errors import DestinationFullError, OutputError
-from imaging.ownership import give_to_caller
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,17 +51,5 @@ def write_reports(recovery: Recovery, folder: Path) -> list[Path]:
 def write_report(report: Report, recovery: Recovery, folder: Path) -> Path:
     """Write one report (see `write_reports`) and return its path."""
     path = folder / report.file_name
-    temporary = folder / f".{report.file_name}.part"
-    content = report.render(recovery).encode("utf-8", errors="backslashreplace")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        give_to_caller(temporary)
-        temporary.replace(path)
-    except OSError as fault:
-        temporary.unlink(missing_ok=True)
-        kind = DestinationFullError if fault.errno in (errno.ENOSPC, errno.EDQUOT) else OutputError
-        raise kind(f"cannot write {path}: {os.strerror(fault.errno or 0)}") from fault
+    write_whole(path, report.render(recovery).encode("utf-8", errors="backslashreplace"))
     return path

@@ -19,6 +19,7 @@ from carver.report.source_map import WORST_STATUSES, draw, map_source, status_cl
 from carver.report.summary import summarise
 from carver.report.visible import shortened, visible
 from imaging.extent import Layout, layout_bytes
+from signatures import formats
 from signatures.tensors import Tensor
 from signatures.verdict import Grade
 
@@ -26,9 +27,12 @@ FILES_A_TABLE = 200  # more are folded, so that 10,000 files stay readable
 MAX_DAMAGED_FILES = 200
 MAX_TENSORS = 50
 MAX_FINDINGS = 4
+MAX_DAMAGE_FINDINGS = 40
 MAX_PIECES = 4
 MAX_UNREAD = 60
 MAX_REASONS = 40
+MAX_VALUE_CHARACTERS = 160
+HURT = (Grade.DAMAGED, Grade.TRUNCATED)
 GOOD = tuple(grade for grade in Grade if grade.good)
 
 
@@ -61,8 +65,9 @@ def render(recovery: Recovery) -> str:
     """Return report.html."""
     summary = summarise(recovery)
     cells = map_source(recovery)
+    known = formats()
     entries = list(_entries(recovery.files))
-    hurt = [entry for entry in entries if not entry.file.grade.good]
+    hurt = [entry for entry in entries if entry.file.grade in HURT]
     return _template().render(
         recovery=recovery,
         summary=summary,
@@ -74,14 +79,16 @@ def render(recovery: Recovery) -> str:
         picture=draw(cells),
         tables=[entries[at : at + FILES_A_TABLE] for at in range(0, len(entries), FILES_A_TABLE)],
         hurt=hurt,
-        last_damaged=max((entry.number for entry in hurt[:MAX_DAMAGED_FILES]), default=0),
+        linked={entry.number for entry in hurt[:MAX_DAMAGED_FILES]},
         any_md5=any(file.md5 is not None for file in recovery.files),
+        formats=[known[name] for name in sorted({file.format for file in recovery.files}) if name in known],
         rejected=sorted(recovery.rejected.items(), key=lambda pair: (-pair[1], pair[0])),
         grades=[grade for grade in Grade if grade in wording.GRADES],
         statuses=[(kind, status_class(kind)) for kind in WORST_STATUSES],
         max_damaged=MAX_DAMAGED_FILES,
         max_tensors=MAX_TENSORS,
         max_findings=MAX_FINDINGS,
+        max_damage_findings=MAX_DAMAGE_FINDINGS,
         max_unread=MAX_UNREAD,
         max_reasons=MAX_REASONS,
     )
@@ -131,10 +138,12 @@ def _shown(value: object) -> object:
     return visible(str(value)) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
-def _pieces(layout: Layout) -> str:
-    """Return a layout in hex, its first few pieces only."""
-    shown = ", ".join(str(extent) for extent in layout[:MAX_PIECES])
-    return f"{shown} … and {len(layout) - MAX_PIECES:,} more" if len(layout) > MAX_PIECES else shown
+def _pieces(layout: Layout) -> list[str]:
+    """Return a layout in hex, a piece a line, its first few pieces only."""
+    shown = [str(extent) for extent in layout[:MAX_PIECES]]
+    if len(layout) > MAX_PIECES:
+        shown.append(f"… and {len(layout) - MAX_PIECES:,} more")
+    return shown
 
 
 def _facts(mapping: Any) -> list[tuple[str, str]]:  # noqa: ANN401 - a JSON object
@@ -142,7 +151,9 @@ def _facts(mapping: Any) -> list[tuple[str, str]]:  # noqa: ANN401 - a JSON obje
     pairs = []
     for key, value in plain(mapping).items():
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-        pairs.append((str(key).replace("_", " "), shortened(text, 400)))
+        if not isinstance(value, str) and len(text) > MAX_VALUE_CHARACTERS:
+            text = f"{len(value):,} entries, listed in report.json"
+        pairs.append((str(key).replace("_", " "), shortened(text)))
     return pairs
 
 

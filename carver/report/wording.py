@@ -151,8 +151,8 @@ def next_steps(recovery: Recovery, summary: Summary) -> list[str]:
         )
     if any(status.get(kind) for kind in "?*/"):
         steps.append(
-            "The rescue is not finished. Run the same `carver rescue` again: it goes on where it stopped. A failing "
-            "drive should not be powered for anything else first."
+            "The rescue is not finished. Run the same carver rescue command again: it goes on where it stopped. A "
+            "failing drive should not be powered for anything else first."
         )
     elif status.get("-"):
         steps.append(

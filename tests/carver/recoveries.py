@@ -117,7 +117,11 @@ def example(**changes: object) -> Recovery:
         "source": SourceRecord(
             locator="/dev/sdb",
             size_bytes=64 * MIB,
-            identity={"model": "WDC WD10EZEX", "serial": "WD-WCC3F0<7", "sample_sha256": "ab" * 32},
+            identity={
+                "model": "WDC WD10EZEX",
+                "serial": "WD-WCC3F0<7",
+                "samples": [[n << 20, "ab" * 32] for n in range(17)],
+            },
             unread=((18 * MIB, 8192, "-"), (24 * MIB, MIB, "*"), (25 * MIB, 512, "/"), (60 * MIB, 4 * MIB, "?")),
         ),
         "files": example_files(),

@@ -135,6 +135,6 @@ def test_a_long_name_keeps_its_ends_and_says_what_is_missing():
 
 def test_a_report_belongs_to_the_user_behind_sudo(tmp_path, monkeypatch):
     handed = []
-    monkeypatch.setattr("carver.report.give_to_caller", handed.append)
+    monkeypatch.setattr("carver.output.give_to_caller", handed.append)
     write_reports(example(), tmp_path)
     assert len(handed) == len(reports())

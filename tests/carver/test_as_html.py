@@ -1,0 +1,238 @@
+import dataclasses
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from carver.recovery import CaseMetadata
+from carver.report import as_html, wording
+from carver.report.as_html import render, report_id
+from carver.report.summary import summarise
+from imaging.extent import Extent
+from signatures.verdict import DataEvidence, Finding, Grade, LayoutBasis
+from tests.carver.recoveries import HOSTILE, MIB, carved, example, runs, tensor
+
+VOID = {"meta", "col", "br", "link", "img", "input", "hr"}
+
+
+class Page(HTMLParser):
+    """Reads a page, checks that its elements nest, and keeps tags, attributes and text."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.tags, self.attributes, self.pieces, self.ids = [], set(), [], [], set()
+        self.feed(text)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.add(tag)
+        self.attributes += attrs
+        self.ids |= {value for key, value in attrs if key == "id"}
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.add(tag)
+        self.attributes += attrs
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if "style" not in self.open:
+            self.pieces.append(data)
+
+    @property
+    def text(self):
+        return " ".join(" ".join(self.pieces).split())
+
+
+def page(**changes):
+    return Page(render(example(**changes)))
+
+
+def test_the_page_needs_nothing_from_outside_and_runs_nothing():
+    made = page()
+    assert not made.tags & {"script", "link", "img", "iframe", "object", "embed", "form", "foreignobject"}
+    for key, value in made.attributes:
+        assert not key.startswith("on") and key not in ("src", "srcset", "action")
+        assert key not in ("href", "xlink:href") or value.startswith("#")
+    style = re.search(r"<style>(.*?)</style>", render(example()), re.S).group(1)
+    assert "@import" not in style and "//" not in style
+    assert all(target.startswith("#p-") for target in re.findall(r"url\((.*?)\)", style))
+
+
+def test_links_lead_somewhere_and_ids_are_unique():
+    made = page()
+    assert {value[1:] for key, value in made.attributes if key == "href"} <= made.ids
+    ids = [value for key, value in made.attributes if key == "id"]
+    assert len(ids) == len(set(ids))
+
+
+def test_text_from_inside_files_is_escaped_and_made_visible():
+    text = render(example())
+    assert "<script>" not in text and "\u202e" not in text and "\x1b" not in text and "\u200b" not in text
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;⟨U+000A⟩⟨U+202E⟩gnp.exe⟨U+001B⟩[31m⟨U+200B⟩" in text
+    assert text.isprintable() or all(c.isprintable() or c == "\n" for c in text)
+
+
+def test_every_foreign_field_may_be_hostile():
+    bad = f"{HOSTILE}\"'><b>"
+    recovery = example(
+        tool={bad: bad},
+        run={bad: {bad: [bad]}},
+        case=CaseMetadata(case=bad, evidence=bad, examiner=bad, organisation=bad, notes=bad),
+        rejected={bad: 1},
+        source=dataclasses.replace(example().source, locator=bad, identity={bad: bad, "model": bad}),
+        files=(
+            carved(
+                bad,
+                Grade.DAMAGED,
+                runs((0, 512)),
+                format=bad,
+                name_source=bad,
+                sha256=bad,
+                md5=bad,
+                parent=bad,
+                findings=(Finding(code=bad, detail=bad),),
+                tensors=(dataclasses.replace(tensor(bad, (0, 4), grade=bad), dtype=bad),),
+            ),
+        ),
+    )
+    text = render(recovery)
+    made = Page(text)
+    assert "script" not in made.tags and "b" not in {tag for tag in made.tags if tag == "b"} - {"b"}
+    assert text.count("<b>") == 2  # the two numbers of the summary are the page's own
+    assert "\u202e" not in text and "\x1b" not in text
+
+
+def test_the_summary_says_in_front_what_came_back():
+    assert (
+        "5 files came back: 1 proven intact, 1 structure complete but contents unproven, 1 damaged, 1 with the end "
+        "missing, 1 undecided. 1 further file lies inside them. 5.0 MiB of the source (7.8%) was never read."
+    ) in page().text
+
+
+def test_without_a_mapfile_the_page_says_that_unread_is_unknown():
+    text = page(source=dataclasses.replace(example().source, unread=None)).text
+    assert "Unread sectors unknown: no mapfile was found" in text
+    assert "Every byte of the source was read" not in text
+
+
+def test_a_source_that_was_read_whole_says_so():
+    text = page(source=dataclasses.replace(example().source, unread=())).text
+    assert "Every byte of the source was read." in text and "unknown" not in text
+
+
+def test_the_head_shows_the_case_and_what_is_not_stated():
+    text = page(case=CaseMetadata(case="2026-0417", notes="one\ntwo")).text
+    assert "Case 2026-0417" in text and "Examiner not stated" in text and "one two" in text
+    assert "model WDC WD10EZEX, serial WD-WCC3F0<7, 67,108,864 bytes (64.0 MiB)" in text
+
+
+def test_damaged_files_list_the_tensors_that_are_hit_and_no_others():
+    text = page().text
+    assert "2 of 4 tensors are hit." in text and "1 of 1 tensor is hit." in text
+    assert "conv2d_1/chunked" in text and "dense/kernel" not in text and "layer0.weight" not in text
+    assert "9.0 MiB, of which 3.0 MiB are there" in text
+
+
+def test_children_stand_under_their_containers():
+    text = render(example())
+    assert 'style="--depth: 1"' in text and 'title="inside files/0000000100000_archive.pt"' in text
+
+
+def test_every_grade_layout_and_evidence_is_explained():
+    text = page().text
+    for grade in Grade:
+        assert grade is Grade.REJECTED or wording.GRADES[grade].does_not in text
+    assert all(wording.LAYOUTS[basis] in text for basis in LayoutBasis)
+    assert all(wording.EVIDENCE[kind] in text for kind in DataEvidence)
+    assert "relate only to the item examined" in text and "End of report" in text
+
+
+def test_hashes_stand_in_full_once():
+    text = render(example())
+    digest = example().files[0].sha256
+    assert f'title="{digest}"' in text and f">{digest}<" in text and "d41d8cd98f00b204e9800998ecf8427e" in text
+
+
+def test_long_lists_are_bounded_and_say_so():
+    damaged = carved(
+        "files/big.h5",
+        Grade.DAMAGED,
+        tuple(Extent(offset_bytes=n * 4096, size_bytes=512) for n in range(100)),
+        findings=tuple(Finding(code="unread", offset_bytes=n) for n in range(100)),
+        tensors=tuple(tensor(f"t{n}", (n, 1), grade="DAMAGED") for n in range(1000)),
+    )
+    unread = tuple((n * 1024, 512, "-") for n in range(1000))
+    text = page(
+        files=tuple(dataclasses.replace(damaged, path=f"f{n}") for n in range(as_html.MAX_DAMAGED_FILES + 3)),
+        rejected={f"code-{n}": 1 for n in range(60)},
+        source=dataclasses.replace(example().source, unread=unread),
+    ).text
+    assert "… and 950 more tensors" in text and "… and 3 more files" in text and "… and 96 more" in text
+    assert "… and 60 more; all" in text and "… and 940 more; all of them" in text and "… and 20 more reasons" in text
+    assert text.count("t49 ") >= 1 and "t50 " not in text
+
+
+def test_ten_thousand_files_are_folded_into_tables():
+    files = tuple(
+        carved(f"files/{n:013x}.safetensors", Grade.CONSISTENT, runs((n * 4096, 4096))) for n in range(10_000)
+    )
+    text = render(example(files=files))
+    assert text.count("<details") == 51 and text.count("<details open>") == 1
+    assert len(text) < 20 * MIB
+
+
+def test_a_report_of_nothing_can_be_read():
+    text = page(files=(), rejected={}).text
+    assert "No file came back." in text and "No file was found." in text and "Damage, file by file" not in text
+
+
+def test_a_hash_of_the_findings_names_the_report():
+    assert report_id(example()) == report_id(example(run={"started": "another day"}))
+    assert report_id(example()) != report_id(example(files=()))
+    assert re.fullmatch(r"[0-9A-F]{4}(-[0-9A-F]{4}){3}", report_id(example()))
+    assert report_id(example()) in render(example())
+
+
+def test_long_lists_in_the_identity_are_not_spelled_out():
+    assert "17 entries, listed in report.json" in page().text
+
+
+@pytest.mark.parametrize(
+    ("size_bytes", "shown"),
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1024, "1.0 KiB"),
+        (MIB - 1, "1023.9 KiB"),
+        (MIB, "1.0 MiB"),
+        (20 * 10**12, "18.1 TiB"),
+        (1 << 62, "4.0 EiB"),
+    ],
+)
+def test_sizes_are_never_rounded_up(size_bytes, shown):
+    assert wording.human_size(size_bytes).replace(",", "") == shown
+
+
+def steps(**changes):
+    recovery = example(**changes)
+    return " ".join(wording.next_steps(recovery, summarise(recovery)))
+
+
+def test_next_steps_follow_from_what_was_found():
+    bad_only = dataclasses.replace(example().source, unread=((0, 512, "-"),))
+    unknown = dataclasses.replace(example().source, unread=None)
+    assert "rescue is not finished" in steps() and "retry passes" not in steps()
+    assert "retry passes" in steps(source=bad_only) and "not finished" not in steps(source=bad_only)
+    assert "mapfile beside it" in steps(source=unknown)
+    assert "weights_only=True" in steps() and "undecided" in steps() and "SHA-256" in steps()
+    assert steps(files=()).count(".") < steps().count(".")
+
+
+def test_a_share_too_small_to_print_is_not_printed_as_zero():
+    recovery = example(source=dataclasses.replace(example().source, size_bytes=1 << 44, unread=((0, 512, "-"),)))
+    assert "512 B of the source (less than 0.1%) was never read." in wording.headline(recovery, summarise(recovery))
