@@ -1,0 +1,198 @@
+"""Automaton: every format's patterns as one Aho-Corasick automaton, in tables that a kernel can walk.
+
+pyahocorasick builds the automaton; this room copies it into dense arrays and derives from the same patterns what the
+kernels need beside it: the prefilter's pairs and the sector probes. `carver.kernels` tells how they are used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import ahocorasick
+import numpy as np
+import numpy.typing as npt
+
+from signatures.format import Format, Pattern, SectorProbe
+
+PatternTable: TypeAlias = tuple[tuple[str, Pattern | SectorProbe], ...]
+Bytes: TypeAlias = npt.NDArray[np.uint8]
+States: TypeAlias = npt.NDArray[np.int32]
+Numbers: TypeAlias = npt.NDArray[np.int64]
+
+PROBE_STEP_BYTES = 512  # the smallest sector in use: 4,096-byte sectors start at multiples of it too
+MIN_PATTERN_BYTES = 3  # the prefilter needs a pair at an even and one at an odd place
+PATTERN_BITS = 16  # of a hit, for its pattern's number
+MAX_PATTERNS = 1 << PATTERN_BITS
+RESUME_FIELDS = 3  # a kernel's place: block (or sector), walked up to, state; -1 first when it is done
+PAIRS = 1 << 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Automaton:
+    """The patterns of all formats, ready to scan with.
+
+    Attributes:
+        table: (format name, pattern or probe), indexed by a hit's pattern number.
+        lengths: bytes that pattern number i spans, int64, shape (patterns,).
+        next_states: the state after a byte, int32, shape (states, 256); state 0 is the root.
+        out_first: state s ends the patterns `out_numbers[out_first[s]:out_first[s + 1]]`, int64, shape (states + 1,).
+        out_numbers: pattern numbers, int64.
+        pair_marks: 1 where the byte pair `low | high << 8` passes the prefilter, uint8, shape (65536,).
+        probe_numbers: pattern numbers of the probes, int64, shape (probes,).
+        probe_allowed: 1 where a probe allows the value at the place, uint8, shape (probes, places, 256).
+    """
+
+    table: PatternTable
+    lengths: Numbers
+    next_states: States
+    out_first: Numbers
+    out_numbers: Numbers
+    pair_marks: Bytes
+    probe_numbers: Numbers
+    probe_allowed: Bytes
+
+    @property
+    def reach_bytes(self) -> int:
+        """How far a hit can run on after the byte it starts at."""
+        return max(int(self.lengths.max(initial=1)) - 1, 0)
+
+    @property
+    def matches_zeros(self) -> bool:
+        """Whether a run of zeros alone can hold a hit, so that holes must be scanned too."""
+        patterns = (entry for _, entry in self.table if isinstance(entry, Pattern))
+        probes = (entry for _, entry in self.table if isinstance(entry, SectorProbe))
+        return any(not any(p.bytes) for p in patterns) or any(all(0 in s for s in p.allowed) for p in probes)
+
+
+def build(formats: Iterable[Format]) -> Automaton:
+    """Build the automaton of all patterns and probes of `formats`.
+
+    Numbers follow the order of format names, then pattern names, so that they do not depend on the order given.
+
+    Raises:
+        ValueError: a format declares a pattern under 3 bytes, an empty probe, or there are more than 65,536.
+    """
+    table = _number(formats)
+    by_bytes: dict[bytes, list[int]] = {}
+    for number, (_, entry) in enumerate(table):
+        if isinstance(entry, Pattern):
+            by_bytes.setdefault(entry.bytes, []).append(number)
+    next_states, out_first, out_numbers = _flatten(by_bytes)
+    probe_numbers, probe_allowed = _probe_tables(table)
+    return Automaton(
+        table=table,
+        lengths=np.array([_size_bytes(entry) for _, entry in table], dtype=np.int64),
+        next_states=next_states,
+        out_first=out_first,
+        out_numbers=out_numbers,
+        pair_marks=_pair_marks(by_bytes),
+        probe_numbers=probe_numbers,
+        probe_allowed=probe_allowed,
+    )
+
+
+def _number(formats: Iterable[Format]) -> PatternTable:
+    table: list[tuple[str, Pattern | SectorProbe]] = []
+    for declared in sorted(formats, key=lambda f: f.name):
+        entries: list[Pattern | SectorProbe] = [*declared.patterns, *declared.probes]
+        table += [(declared.name, entry) for entry in sorted(entries, key=lambda e: e.name)]
+    for name, entry in table:
+        if _size_bytes(entry) < (MIN_PATTERN_BYTES if isinstance(entry, Pattern) else 1):
+            raise ValueError(f"{name}: pattern {entry.name!r} is too short to scan for")
+    if len(table) > MAX_PATTERNS:
+        raise ValueError(f"{len(table)} patterns, at most {MAX_PATTERNS}")
+    return tuple(table)
+
+
+def _size_bytes(entry: Pattern | SectorProbe) -> int:
+    return len(entry.bytes) if isinstance(entry, Pattern) else len(entry.allowed)
+
+
+def _flatten(by_bytes: dict[bytes, list[int]]) -> tuple[States, Numbers, Numbers]:
+    """Return (next_states, out_first, out_numbers) of the automaton that pyahocorasick builds of these keys."""
+    if not by_bytes:
+        return np.zeros((1, 256), np.int32), np.zeros(2, np.int64), np.zeros(0, np.int64)
+    children, fails = _dump(by_bytes)
+    next_states = np.zeros((len(children), 256), dtype=np.int32)
+    own = _own_outputs(by_bytes, children)
+    outputs: list[list[int]] = [[] for _ in children]
+    # parents first: what a state inherits from the (shallower) state it fails to is complete when it is copied
+    for state in _breadth_first(children):
+        if state != 0:
+            next_states[state] = next_states[fails[state]]
+        for value, child in children[state].items():
+            next_states[state, value] = child
+        outputs[state] = sorted(own.get(state, []) + (outputs[fails[state]] if state != 0 else []))
+    out_first = np.cumsum([0, *map(len, outputs)], dtype=np.int64)
+    return next_states, out_first, np.array([n for numbers in outputs for n in numbers], dtype=np.int64)
+
+
+def _dump(by_bytes: dict[bytes, list[int]]) -> tuple[list[dict[int, int]], list[int]]:
+    """Return each state's children by byte, and the state it fails to; the root is state 0."""
+    machine = ahocorasick.Automaton()
+    for key in by_bytes:
+        machine.add_word(key.decode("latin-1"), True)  # the published wheel takes text keys only
+    machine.make_automaton()
+    nodes, edges, fail_links = machine.dump()
+    has_parent = {child for _, _, child in edges}
+    # ids are pieces of pointers: only good for telling nodes apart
+    ids = sorted((node for node, _ in nodes), key=lambda node: node in has_parent)
+    numbers = {node: state for state, node in enumerate(ids)}
+    children: list[dict[int, int]] = [{} for _ in ids]
+    for node, label, child in edges:
+        children[numbers[node]][label[0]] = numbers[child]
+    fails = [0] * len(ids)
+    for node, target in fail_links:
+        fails[numbers[node]] = numbers[target]
+    return children, fails
+
+
+def _own_outputs(by_bytes: dict[bytes, list[int]], children: list[dict[int, int]]) -> dict[int, list[int]]:
+    """Return the pattern numbers that end in a state; the dump keeps no values, so each key is walked."""
+    own: dict[int, list[int]] = {}
+    for key, numbers in by_bytes.items():
+        state = 0
+        for value in key:
+            state = children[state][value]
+        own[state] = numbers
+    return own
+
+
+def _breadth_first(children: list[dict[int, int]]) -> list[int]:
+    order = [0]
+    for state in order:  # grows as it is walked: a tree, so every state comes once
+        order += children[state].values()
+    return order
+
+
+def _probe_tables(table: PatternTable) -> tuple[Numbers, Bytes]:
+    probes = [(n, entry) for n, (_, entry) in enumerate(table) if isinstance(entry, SectorProbe)]
+    places = max((len(probe.allowed) for _, probe in probes), default=0)
+    allowed = np.ones((len(probes), places, 256), dtype=np.uint8)
+    for row, (_, probe) in enumerate(probes):
+        for place, values in enumerate(probe.allowed):
+            allowed[row, place] = 0
+            allowed[row, place, list(values)] = 1
+    return np.array([n for n, _ in probes], dtype=np.int64), allowed
+
+
+def _pair_marks(by_bytes: Iterable[bytes]) -> Bytes:
+    """Mark for each pattern its rarest pair at an even place and its rarest at an odd one."""
+    marks = np.zeros(PAIRS, dtype=np.uint8)
+    for key in by_bytes:
+        pairs = [(_commonness(key[i]) + _commonness(key[i + 1]), i) for i in range(len(key) - 1)]
+        for parity in (0, 1):
+            place = min(pairs[parity::2])[1]
+            marks[key[place] | key[place + 1] << 8] = 1
+    return marks
+
+
+def _commonness(value: int) -> int:
+    """Rank how often disks hold a byte: zeros, then text and small numbers, then the rest."""
+    if value == 0:
+        return 8
+    if value in b" \xff etaoinsr":
+        return 4
+    return 2 if value < 0x10 or 0x20 <= value < 0x7F else 1
