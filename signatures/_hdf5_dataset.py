@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from imaging.extent import Extent
+from signatures._hdf5_chunks import Chunk, chunk_count, coordinates, read_chunks
 from signatures._hdf5_datatype import Datatype, read_datatype
+from signatures._hdf5_filters import active_filters, filter_name, prove_chunk, unverifiable
 from signatures._hdf5_header import (
     DATASPACE,
     DATATYPE,
@@ -137,7 +139,7 @@ def tensor_of(space: Space, dataset: Dataset) -> Tensor:
         return _judge_compact(dataset)
     if kind is LayoutClass.CONTIGUOUS:
         return _judge_contiguous(space, dataset)
-    raise Damage("chunked-unsupported", None, "chunked")
+    return _judge_chunked(space, dataset)
 
 
 def make_tensor(dataset: Dataset, layout: tuple[Extent, ...], grade: Grade = Grade.CONSISTENT) -> Tensor:
@@ -169,3 +171,84 @@ def _judge_contiguous(space: Space, dataset: Dataset) -> Tensor:
         )
     extent = Extent(offset_bytes=at_bytes, size_bytes=dataset.size_bytes)
     return make_tensor(dataset, (extent,), space.grade_extent(extent, dataset.path))
+
+
+def _judge_chunked(space: Space, dataset: Dataset) -> Tensor:
+    """Judge every stored chunk; the tensor is no better than the worst of them."""
+    if dataset.size_bytes == 0:
+        return make_tensor(dataset, ())
+    _check_chunk_shape(dataset)
+    proven, grades, stored = True, {Grade.CONSISTENT}, 0
+    extents: list[Extent] = []
+    layout, damaged_before = dataset.layout, space.damaged
+    space.damaged = False
+    try:
+        for chunk in read_chunks(space, layout, dataset.dataspace, filtered=bool(dataset.filters)):
+            stored += 1
+            extent = Extent(offset_bytes=space.at(chunk.address), size_bytes=chunk.size_bytes)
+            grade = _judge_chunk(space, dataset, chunk, extent)
+            grades.add(grade)
+            proven = proven and grade is Grade.INTACT
+            _append(extents, extent)
+    except Damage as damage:
+        space.damage(damage)
+    if space.damaged:
+        grades.add(Grade.DAMAGED)
+    space.damaged |= damaged_before
+    return make_tensor(
+        dataset, tuple(extents), _worst(grades, proven=proven and stored > 0 and _all_there(dataset, stored))
+    )
+
+
+def _check_chunk_shape(dataset: Dataset) -> None:
+    layout = dataset.layout
+    shape = dataset.dataspace.shape or ()
+    if len(layout.chunk_shape) != len(shape) or layout.element_bytes != dataset.datatype.size_bytes:
+        raise Damage("chunk-shape", None, f"{dataset.path}: its chunks do not fit its shape or its datatype")
+
+
+def _all_there(dataset: Dataset, stored: int) -> bool:
+    """Whether no chunk is left to the fill value, and no element points elsewhere."""
+    return stored == chunk_count(dataset.layout, dataset.dataspace) and not dataset.datatype.elsewhere
+
+
+def _worst(grades: set[Grade], *, proven: bool) -> Grade:
+    for grade in (Grade.DAMAGED, Grade.TRUNCATED):
+        if grade in grades:
+            return grade
+    return Grade.INTACT if proven else Grade.CONSISTENT
+
+
+def _judge_chunk(space: Space, dataset: Dataset, chunk: Chunk, extent: Extent) -> Grade:
+    grade = space.grade_extent(extent, dataset.path)
+    if grade is not Grade.CONSISTENT:
+        return grade
+    steps = active_filters(dataset.filters, chunk.mask)
+    if dataset.layout.edges_unfiltered and _hangs_over(dataset, chunk):
+        steps = []
+    for step in unverifiable(steps):
+        space.unproven = True
+        space.remark("filter-unverified", None, f"{dataset.path}: data under {filter_name(step)} cannot be checked")
+    try:
+        proven = prove_chunk(space, extent.offset_bytes, extent.size_bytes, steps, dataset.layout.chunk_bytes)
+    except Damage as damage:
+        space.damage(damage)
+        return Grade.DAMAGED
+    return Grade.INTACT if proven and not unverifiable(steps) else Grade.CONSISTENT
+
+
+def _hangs_over(dataset: Dataset, chunk: Chunk) -> bool:
+    """Whether a chunk lies at an edge that is no multiple of the chunk's size."""
+    place = chunk.place
+    shape, sizes = dataset.dataspace.shape or (), dataset.layout.chunk_shape
+    if isinstance(place, int):
+        place = coordinates(place, dataset.layout, dataset.dataspace)
+    return any((at + 1) * size > whole for at, size, whole in zip(place, sizes, shape, strict=False))
+
+
+def _append(extents: list[Extent], extent: Extent) -> None:
+    """Add an extent, joined with the last one if it goes on from it."""
+    if extents and extents[-1].end_bytes == extent.offset_bytes:
+        first = extents.pop()
+        extent = Extent(offset_bytes=first.offset_bytes, size_bytes=first.size_bytes + extent.size_bytes)
+    extents.append(extent)

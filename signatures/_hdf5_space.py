@@ -12,6 +12,7 @@ from imaging.window import Window
 from signatures.verdict import Finding, Grade
 
 MAX_STRUCTURE_BYTES = 1 << 28  # no single piece of metadata is larger; raw data is never read as one
+MAX_INFLATED_BYTES = 1 << 38
 MAX_FINDINGS = 200
 CHECKSUM_BYTES = 4
 
@@ -40,6 +41,7 @@ class Space:
         unproven: whether something keeps the file from INTACT.
         reach_bytes: end of the last structure or stored data seen.
         maybe_open: whether the writer may never have closed the file, so that its end-of-file address may be too small.
+        inflate_left_bytes: how much may still be inflated to compare checksums.
     """
 
     window: Window
@@ -53,6 +55,7 @@ class Space:
     unproven: bool = False
     reach_bytes: int = 0
     maybe_open: bool = False
+    inflate_left_bytes: int = MAX_INFLATED_BYTES
 
     def at(self, address: int) -> int:
         """Return where in the window an address is."""

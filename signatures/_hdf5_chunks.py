@@ -1,0 +1,156 @@
+"""Chunks: every kind of index over a chunked dataset's pieces (file format specification, VII and III.A.1)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from signatures._hdf5_arrays import read_extensible_array, read_fixed_array
+from signatures._hdf5_btree2 import read_records
+from signatures._hdf5_messages import DataLayout, Dataspace, Index
+from signatures._hdf5_records import rows
+from signatures._hdf5_space import Damage, Space
+
+MAX_TREE_LEVEL = 64
+_MASK_BYTES = 4
+_CHUNKS_PLAIN, _CHUNKS_FILTERED = 10, 11  # types of B-trees of version 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chunk:
+    """One stored chunk.
+
+    Attributes:
+        address: relative to the file's base.
+        size_bytes: as stored.
+        mask: bit i set: filter i was not applied.
+        place: its coordinates in chunks where the index tells them, else its number in the index.
+    """
+
+    address: int
+    size_bytes: int
+    mask: int = 0
+    place: tuple[int, ...] | int = 0
+
+
+def read_chunks(space: Space, layout: DataLayout, dataspace: Dataspace, *, filtered: bool) -> Iterator[Chunk]:
+    """Yield the stored chunks in the order of the index; what is broken is reported and left out.
+
+    Raises:
+        Damage: the index's head is broken.
+    """
+    address = layout.address
+    if address is None:
+        return
+    if layout.index is Index.BTREE_1:
+        yield from _from_tree_1(space, layout, dataspace)
+    elif layout.index is Index.BTREE_2:
+        yield from _from_tree_2(space, layout, address, len(layout.chunk_shape))
+    elif layout.index is Index.SINGLE:
+        size_bytes = layout.chunk_bytes if layout.single_bytes is None else layout.single_bytes
+        yield Chunk(address=address, size_bytes=size_bytes, mask=layout.single_mask)
+    elif layout.index is Index.IMPLICIT:
+        yield from _implicit(space, layout, address, chunk_count(layout, dataspace))
+    else:
+        read = read_fixed_array if layout.index is Index.FIXED_ARRAY else read_extensible_array
+        for place, row in read(space, address, filtered=filtered):
+            if row[0] != (1 << 8 * space.address_bytes) - 1:
+                size_bytes, mask = (row[1], row[2]) if filtered else (layout.chunk_bytes, 0)
+                yield Chunk(address=row[0], size_bytes=size_bytes, mask=mask, place=place)
+
+
+def chunk_count(layout: DataLayout, dataspace: Dataspace) -> int:
+    """Return how many chunks the whole dataset would have."""
+    shape = dataspace.shape or ()
+    return math.prod(-(-size // chunk) for size, chunk in zip(shape, layout.chunk_shape, strict=False))
+
+
+def coordinates(number: int, layout: DataLayout, dataspace: Dataspace) -> tuple[int, ...]:
+    """Return a chunk's coordinates from its number in an array index.
+
+    Numbers count in row-major order over the largest shape the dataset may have; a dimension without a limit (an
+    extensible array has exactly one) counts slowest, whatever its position.
+    """
+    limits = dataspace.limits or dataspace.shape or ()
+    sizes = layout.chunk_shape
+    counts = [None if limit is None else -(-limit // size) for limit, size in zip(limits, sizes, strict=False)]
+    order = sorted(range(len(counts)), key=lambda axis: (counts[axis] is not None, axis))
+    place = [0] * len(counts)
+    for axis in reversed(order):
+        count = counts[axis]
+        if count is None:
+            place[axis] = number
+        elif count:
+            number, place[axis] = divmod(number, count)
+    return tuple(place)
+
+
+def _implicit(space: Space, layout: DataLayout, address: int, count: int) -> Iterator[Chunk]:
+    if count * layout.chunk_bytes > max(space.end_bytes, space.window.size_bytes):
+        raise Damage("data-beyond-end", space.at(address), "its chunks take more room than the file has")
+    for place in range(count):
+        yield Chunk(address=address + place * layout.chunk_bytes, size_bytes=layout.chunk_bytes, place=place)
+
+
+def _from_tree_1(space: Space, layout: DataLayout, dataspace: Dataspace) -> Iterator[Chunk]:
+    root = layout.address or 0
+    stack, seen = [(root, MAX_TREE_LEVEL)], {root}
+    while stack:
+        address, above = stack.pop()
+        try:
+            level, table = _read_chunk_node(space, address, above, len(layout.chunk_shape))
+        except Damage as damage:
+            space.damage(damage)
+            continue
+        if level == 0:
+            yield from _leaf_chunks(space, layout, dataspace, address, table)
+            continue
+        for row in reversed(table):
+            child = row[-1]
+            if child in seen:
+                space.damage(Damage("tree-loop", space.at(address), "a node of a chunk tree was met before"))
+                continue
+            seen.add(child)
+            stack.append((child, level))
+
+
+def _read_chunk_node(space: Space, address: int, above: int, rank: int) -> tuple[int, list[tuple[int, ...]]]:
+    """Return level and rows (stored size, mask, offsets …, 0, child) of a node of a version-1 chunk tree."""
+    head_bytes = 8 + 2 * space.address_bytes
+    head = space.read_signed(address, head_bytes, b"TREE\x01", "a chunk tree")
+    level, used = head[5], int.from_bytes(head[6:8], "little")
+    if level >= above:
+        raise Damage("tree-level", space.at(address), "a tree's levels do not fall")
+    widths = (4, _MASK_BYTES, *([8] * (rank + 1)), space.address_bytes)
+    body = space.read(address + head_bytes, used * sum(widths), "a chunk tree") if used else b""
+    space.reached(address, head_bytes + len(body) + sum(widths) - space.address_bytes)
+    return level, rows(body, widths)
+
+
+def _leaf_chunks(
+    space: Space, layout: DataLayout, dataspace: Dataspace, node: int, table: list[tuple[int, ...]]
+) -> Iterator[Chunk]:
+    shape = dataspace.shape or ()
+    for size_bytes, mask, *offsets, zero, address in table:
+        fits = all(
+            at % chunk == 0 and at < size for at, chunk, size in zip(offsets, layout.chunk_shape, shape, strict=False)
+        )
+        if zero or not fits:
+            space.damage(Damage("chunk-place", space.at(node), f"a chunk at {offsets}, where the dataset has none"))
+            continue
+        place = tuple(at // chunk for at, chunk in zip(offsets, layout.chunk_shape, strict=True))
+        yield Chunk(address=address, size_bytes=size_bytes, mask=mask, place=place)
+
+
+def _from_tree_2(space: Space, layout: DataLayout, address: int, rank: int) -> Iterator[Chunk]:
+    for record in read_records(space, address, (_CHUNKS_PLAIN, _CHUNKS_FILTERED)):
+        size_width = len(record) - space.address_bytes - 8 * rank - _MASK_BYTES
+        if 0 < size_width <= 8:
+            ((target, size_bytes, mask, *place),) = rows(record, (space.address_bytes, size_width, 4, *([8] * rank)))
+        elif size_width == -_MASK_BYTES:
+            ((target, *place),) = rows(record, (space.address_bytes, *([8] * rank)))
+            size_bytes, mask = layout.chunk_bytes, 0
+        else:
+            raise Damage("tree-header", space.at(address), "a chunk tree with records of an impossible size")
+        yield Chunk(address=target, size_bytes=size_bytes, mask=mask, place=tuple(place))
