@@ -133,6 +133,8 @@ class ExtentSet:
 
     def within(self, domain: Extent) -> ExtentSet:
         """Return the part of the set inside `domain`; O(log n) plus what is returned."""
+        if domain.size_bytes <= 0:
+            return ExtentSet()
         first = np.searchsorted(self.ends, domain.offset_bytes, side="right")
         last = np.searchsorted(self.starts, domain.end_bytes, side="left")
         made = ExtentSet.__new__(ExtentSet)

@@ -40,6 +40,11 @@ _INTEGER = r"([+-]?+(?>0[xX][0-9a-fA-F]*+|0[0-7]*+|[1-9][0-9]*+))"
 _COMMENT = re.compile(r"(?:^|(?<=[ \t\v\f\r]))#|\0")  # C's strings end at a NUL
 _STATUS_LINE = re.compile(rf"{_BLANK}{_INTEGER}{_BLANK}([^ \t\v\f\r]){_BLANK}([+-]?+[0-9]++)?")
 _BLOCK_LINE = re.compile(rf"{_BLANK}{_INTEGER}{_BLANK}{_INTEGER}{_BLANK}([^ \t\v\f\r])")
+# what `to_text` and ddrescue write: comments, the status line, a comment, blocks; at most 2^60 a number
+_PLAIN_MAP = re.compile(
+    r"(?:#[^\n\0]*+\n)*+(?P<status>0x[0-9A-F]{8,15} ++[?*/+FG-] ++[1-9][0-9]{0,8}+)\n"
+    r"(?:#[^\n\0]*+\n)*+(?P<blocks>(?:0x[0-9A-F]{8,15}+  0x[0-9A-F]{8,15}+  [?*/+-]\n)++)"
+)
 
 
 class Mapfile:
@@ -268,17 +273,43 @@ class Mapfile:
         Args:
             comments: lines for the head, without their `#`.
         """
-        ends = [*self._starts[1:], self._end_bytes]
+        starts: npt.NDArray[np.int64] = np.array(self._starts, dtype=np.int64)
+        sizes = np.diff(starts, append=self._end_bytes) if len(self) else starts
         lines = [f"# {line}" for comment in comments for line in comment.splitlines() or [""]]
         lines.append("# current_pos  current_status  current_pass")
         lines.append(f"0x{self.position_bytes:08X}     {self.current_status}               {self.current_pass}")
         lines.append("#      pos        size  status")
-        for start, end, code in zip(self._starts, ends, self._codes, strict=False):
-            lines.append(f"0x{start:08X}  0x{end - start:08X}  {code:c}")
+        blocks = zip(starts.tolist(), sizes.tolist(), self._codes, strict=True)
+        lines.extend(map("0x%08X  0x%08X  %c".__mod__, blocks))
         return "\n".join(lines) + "\n"
 
 
 def _parse(text: str, name: str) -> Mapfile:
+    return _parse_plain(text) or _parse_lines(text, name)
+
+
+def _parse_plain(text: str) -> Mapfile | None:
+    """Read a map in the very form that is written, ten times as fast; None for any other, also for a wrong one."""
+    found = _PLAIN_MAP.fullmatch(text)
+    if found is None:
+        return None
+    fields = found["blocks"].split()
+    starts: npt.NDArray[np.int64] = np.array([int(field, 16) for field in fields[0::3]], dtype=np.int64)
+    sizes: npt.NDArray[np.int64] = np.array([int(field, 16) for field in fields[1::3]], dtype=np.int64)
+    if (sizes == 0).any() or not np.array_equal(starts[1:], starts[:-1] + sizes[:-1]):
+        return None
+    made = _parse_status_line(found["status"], "")
+    codes: npt.NDArray[np.uint8] = np.frombuffer("".join(fields[2::3]).encode(), dtype=np.uint8)
+    for code in _STATUS_OF_CODE:
+        made._count_of_code[code] = int(sizes[codes == code].sum())
+    first_of_status = np.append(True, codes[1:] != codes[:-1])
+    made._starts = array("q", starts[first_of_status].tobytes())
+    made._codes = bytearray(codes[first_of_status].tobytes())
+    made._end_bytes = int(starts[-1] + sizes[-1])
+    return made
+
+
+def _parse_lines(text: str, name: str) -> Mapfile:
     made: Mapfile | None = None
     expected_bytes: int | None = None
     for number, line in enumerate(text.split("\n"), start=1):

@@ -260,6 +260,24 @@ def test_a_marked_map_survives_its_own_text(changes: list[tuple[int, int, BlockS
     assert Mapfile.parse(mapfile.to_text()) == mapfile
 
 
+@given(changes=marks, at=st.integers(0, 400), put=st.sampled_from(["", "0", "1", "8", "F", "+", "?", " ", "\n"]))
+def test_quick_reading_of_written_maps_agrees_with_reading_line_by_line(
+    changes: list[tuple[int, int, BlockStatus]], at: int, put: str
+) -> None:
+    text = marked(changes, 1000)[0].to_text(["head"])
+    text = text[:at] + put + text[at + 1 :]
+    try:
+        line_by_line = Mapfile.parse(" \n" + text)  # not the form that is written
+    except MapfileError:
+        with pytest.raises(MapfileError):
+            Mapfile.parse(text)
+        return
+    assert Mapfile.parse(text) == line_by_line
+    assert [Mapfile.parse(text).count_bytes(s) for s in BlockStatus] == [
+        line_by_line.count_bytes(s) for s in BlockStatus
+    ]
+
+
 @given(changes=marks, chosen=st.sets(statuses))
 def test_extents_hold_exactly_the_bytes_of_the_chosen_statuses(
     changes: list[tuple[int, int, BlockStatus]], chosen: set[BlockStatus]

@@ -537,10 +537,11 @@ def test_second_store_on_one_map_is_refused_while_a_snapshot_is_not(tmp_path: Pa
 def test_child_program_does_not_hold_the_lock_for_its_dead_parent(tmp_path: Path) -> None:
     path = tmp_path / "drive.map"
     store = MapStore.open(path, SIZE_BYTES)
-    child = subprocess.Popen(
-        [sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE, close_fds=False
-    )
+    idle = [sys.executable, "-c", "import sys; print('up', flush=True); sys.stdin.read()"]
+    child = subprocess.Popen(idle, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, close_fds=False)
     with child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "up\n"
         store.close()
         MapStore.open(path, SIZE_BYTES).close()
         child.kill()
