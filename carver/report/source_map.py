@@ -16,6 +16,7 @@ import numpy.typing as npt
 from markupsafe import Markup, escape
 
 from carver.recovery import CarvedFile, Recovery
+from carver.report.summary import standing
 from carver.report.visible import shortened, visible
 from carver.report.wording import GRADES, STATUSES, human_size
 from imaging.extent import ExtentSet, span
@@ -67,7 +68,8 @@ class SourceMap:
         """Return the worst status in a cell: "+" read, " " unknown."""
         if self.unread is None:
             return " "
-        return next((kind for kind in WORST_STATUSES if kind in self.unread and self.unread[kind][cell]), "+")
+        kinds = (*WORST_STATUSES, *sorted(self.unread))
+        return next((kind for kind in kinds if kind in self.unread and self.unread[kind][cell]), "+")
 
 
 def map_source(recovery: Recovery) -> SourceMap:
@@ -77,7 +79,7 @@ def map_source(recovery: Recovery) -> SourceMap:
     while cell_bytes * MAX_CELLS < size_bytes:
         cell_bytes *= 2
     cells = -(-size_bytes // cell_bytes)
-    own = [file for file in recovery.files if file.parent is None]
+    own = standing(recovery)
     unread = recovery.source.unread
     return SourceMap(
         size_bytes=size_bytes,

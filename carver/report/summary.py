@@ -46,8 +46,9 @@ class Summary:
 
 def summarise(recovery: Recovery) -> Summary:
     """Count a Recovery."""
-    own = [file for file in recovery.files if file.parent is None]
-    inner = [file for file in recovery.files if file.parent is not None]
+    own = standing(recovery)
+    alone = {file.path for file in own}
+    inner = [file for file in recovery.files if file.path not in alone]
     source = span(0, recovery.source.size_bytes)
     by_status: Counter[str] = Counter()
     for _, size_bytes, status in recovery.source.unread or ():
@@ -62,6 +63,12 @@ def summarise(recovery: Recovery) -> Summary:
         unread_by_status=dict(sorted(by_status.items())),
         rejected=sum(recovery.rejected.values()),
     )
+
+
+def standing(recovery: Recovery) -> list[CarvedFile]:
+    """Return the files that stand by themselves: those whose container, if they have one, is not in the record."""
+    paths = {file.path for file in recovery.files}
+    return [file for file in recovery.files if file.parent not in paths]
 
 
 def _tally(files: Iterable[CarvedFile]) -> dict[Grade, GradeTally]:

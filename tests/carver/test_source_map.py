@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from carver.recovery import SourceRecord
 from carver.report.source_map import MAX_CELLS, _count, draw, map_source
+from carver.report.summary import summarise
 from imaging.extent import ExtentSet, span
 from signatures.verdict import Grade
 from tests.carver.recoveries import HOSTILE, MIB, carved, example, runs
@@ -60,6 +61,12 @@ def test_children_are_left_to_their_containers():
     assert mapped(4096, files=(box, inner)).grade(1) is Grade.INTACT
 
 
+def test_a_child_of_nothing_stands_by_itself():
+    lost = carved("b", Grade.DAMAGED, runs((512, 512)), parent="not/listed")
+    assert mapped(4096, files=(lost,)).grade(1) is Grade.DAMAGED
+    assert summarise(example(files=(lost,))).files == 1
+
+
 def test_without_a_mapfile_reading_is_unknown():
     cells = mapped(4096, unread=None)
     assert cells.status(0) == " " and "read or not: unknown" in draw(cells)
@@ -80,7 +87,7 @@ def test_files_past_the_end_of_the_source_do_no_harm():
     assert cells.grade(7) is Grade.TRUNCATED and int(np.sum(cells.files[Grade.TRUNCATED])) == 512
 
 
-def test_a_million_unread_ranges_are_mapped():
+def test_very_many_unread_ranges_are_mapped():
     unread = tuple((n * 1024, 512, "-") for n in range(200_000))
     cells = mapped(200_000 * 1024, unread=unread)
     assert int(np.sum(cells.unread["-"])) == 200_000 * 512
@@ -88,4 +95,5 @@ def test_a_million_unread_ranges_are_mapped():
 
 def test_the_map_knows_an_unknown_status_by_its_letter():
     record = dataclasses.replace(example().source, unread=((0, 512, "x"),))
-    assert "x: 512 B" in draw(map_source(example(source=record)))
+    cells = map_source(example(source=record))
+    assert "x: 512 B" in draw(cells) and cells.status(0) == "x" and 'class="s-unknown"' in draw(cells)
