@@ -158,6 +158,8 @@ def _judge_serialization_id(reading: _Reading) -> None:
     if text is None or len(text) != SERIALIZATION_ID_DIGITS or not (text.isascii() and text.isdigit()):
         return
     own = f"{reading.survey.root}/.data/serialization_id"
+    if any(record.flags not in (0x0808, 0x0800) for record in reading.survey.records):
+        return  # packed again by another writer: the order is no longer torch's
     counted = [record for record in reading.survey.records if record.size_bytes and record.name != own]
     if any(record.unproven for record in counted):
         return
