@@ -7,30 +7,22 @@ break the chain of tags soon. A break inside one child of the main graph is note
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from signatures._onnx_schema import (
-    GRAPH_INITIALIZER,
-    GRAPH_NAME,
-    GRAPH_SPARSE,
-    MESSAGES,
-    REQUIRED,
-)
+from signatures._onnx_schema import GRAPH_INITIALIZER, GRAPH_NAME, GRAPH_SPARSE, MESSAGES, REQUIRED
 from signatures._onnx_tensor import MAX_NAME_BYTES, StoredTensor
-from signatures._protobuf import FIXED32, FIXED64, LENGTH, VARINT, CutShortError, MalformedError, Wire
+from signatures._protobuf import FIXED32, LENGTH, VARINT, CutShortError, MalformedError, Wire
 from signatures.tensors import Tensor
-from signatures.verdict import Grade
+from signatures.verdict import Finding, Grade
 
 MAX_DEPTH = 100
 MAX_OPERATOR_BYTES = 512
 MAX_BREAKS = 8
 PROVING_CHILDREN = 2
-WIRES = {
-    "int": (VARINT,),
-    "f32": (FIXED32,),
-    "ints": (VARINT, LENGTH),
-    "floats": (FIXED32, LENGTH),
-}
+RUN_FIELDS = 16  # from here on a run of numbers is worth a vectorised look
+WIRES = {"int": (VARINT,), "f32": (FIXED32,), "ints": (VARINT, LENGTH), "floats": (FIXED32, LENGTH)}
+TEXTS = frozenset(("name", "use", "definition"))
+HARMLESS = frozenset(("tensor-without-data",))
 
 
 @dataclass(slots=True)
@@ -39,10 +31,13 @@ class GraphWalk:
 
     Attributes:
         wire: where the bytes are.
-        lenient: whether fields that the tables do not know are let through (a later IR version).
+        lenient: whether what the tables do not know is let through (a later IR version).
         breaks: what is wrong in the main graph, in file order.
-        troubles: (code, name) of tensors whose amount of data is odd.
+        troubles: tensors whose type or amount of data is odd.
+        unknown_fields: where fields were let through.
         whole: good children of the main graph.
+        definitions: the values that some graph, node or function makes.
+        uses: the values that are needed -> where first.
     """
 
     wire: Wire
@@ -51,9 +46,11 @@ class GraphWalk:
     operators: Counter[str] = field(default_factory=Counter)
     tensors: list[Tensor] = field(default_factory=list)
     external: list[dict[str, str]] = field(default_factory=list)
-    troubles: list[tuple[str, str, int]] = field(default_factory=list)
+    troubles: list[Finding] = field(default_factory=list)
     breaks: list[MalformedError] = field(default_factory=list)
     unknown_fields: list[int] = field(default_factory=list)
+    definitions: set[str] = field(default_factory=lambda: {""})
+    uses: dict[str, int] = field(default_factory=dict)
     parameters: int = 0
     whole: int = 0
     nodes: int = 0
@@ -70,19 +67,19 @@ class GraphWalk:
 
         Raises:
             CutShortError: the window ends inside.
-            MalformedError: it breaks before anything is proven.
+            MalformedError: it breaks before anything is proven, or too often.
         """
-        last_tensor_end = -1
+        tensor_end = -1
         try:
             for number, kind, _, body, stop in self.wire.fields(start, end):
                 self._child(number, kind, body, stop)
-                last_tensor_end = stop if number == GRAPH_INITIALIZER else -1
+                tensor_end = stop if number == GRAPH_INITIALIZER else -1
         except CutShortError:
             raise
         except MalformedError as fault:
+            if fault.at_bytes == tensor_end and self.tensors:  # no tag behind a tensor: the break lies inside it
+                self.tensors[-1] = replace(self.tensors[-1], grade=Grade.DAMAGED)
             self._note(fault)
-            if last_tensor_end == fault.at_bytes and self.tensors:  # what follows a tensor is no tag: it is cut inside
-                self.tensors[-1] = _regraded(self.tensors[-1], Grade.DAMAGED)
 
     def message(self, name: str, start: int, end: int, depth: int = 0) -> None:
         """Walk any message by its table.
@@ -94,19 +91,35 @@ class GraphWalk:
         if depth > MAX_DEPTH:
             raise MalformedError("depth", start)
         table, missing = MESSAGES[name], set(REQUIRED.get(name, ()))
-        for number, kind, _, body, stop in self.wire.fields(start, end):
-            self._field(table.get(number, ""), kind, body, stop, depth)
-            missing.discard(number)
+        at, run = start, 0
+        while at < end:
+            for number, kind, _, body, stop in self.wire.fields(at, end):
+                holds = table.get(number, "")
+                self._field(holds, kind, body, stop, depth)
+                missing.discard(number)
+                at = stop
+                run = run + 1 if kind != LENGTH and holds in ("ints", "floats") else 0
+                if run >= RUN_FIELDS:
+                    at, run = self.wire.run_end(number << 3 | kind, kind, stop, end), 0
+                    break
         if missing:
             raise MalformedError("required-field", start)
+
+    def dangling(self) -> Finding | None:
+        """Return the finding that a value is needed which nothing makes: a name is damaged, or a node missing."""
+        lost = [name for name in self.uses if name not in self.definitions]
+        if not lost:
+            return None
+        detail = f"{len(lost)} values are used that nothing makes, first {lost[0]!r}"
+        return Finding(code="dangling-input", offset_bytes=self.uses[lost[0]], detail=detail)
 
     def _field(self, holds: str, kind: int, body: int, stop: int, depth: int) -> None:
         if not holds:
             self._unknown(body)
         elif kind not in WIRES.get(holds, (LENGTH,)):
             raise MalformedError("wire-type", body)
-        elif holds == "name":
-            self.wire.text(body, stop, limit_bytes=MAX_NAME_BYTES)
+        elif holds in TEXTS:
+            self._text(holds, body, stop)
         elif holds == "op":
             self._operator(body, stop)
         elif holds == "Tensor":
@@ -132,11 +145,19 @@ class GraphWalk:
             self._note(fault)
 
     def _note(self, fault: MalformedError) -> None:
+        """Keep a fault of the main graph; raise it where the graph is not proven, or broken too often."""
+        if self.breaks[-1:] == [fault]:
+            raise fault
         self.breaks.append(fault)
-        if not self.proven or len(self.breaks) > self.whole:
+        if not self.proven or len(self.breaks) > min(self.whole, MAX_BREAKS):
             raise fault
-        if len(self.breaks) > MAX_BREAKS:
-            raise fault
+
+    def _text(self, holds: str, body: int, stop: int) -> None:
+        text = self.wire.text(body, stop, limit_bytes=MAX_NAME_BYTES)
+        if holds == "definition":
+            self.definitions.add(text)
+        elif holds == "use":
+            self.uses.setdefault(text, body)
 
     def _operator(self, body: int, stop: int) -> None:
         operator = self.wire.text(body, stop, limit_bytes=MAX_OPERATOR_BYTES)
@@ -146,45 +167,59 @@ class GraphWalk:
         self.nodes += 1
 
     def _initializer(self, body: int, stop: int) -> None:
-        stored = StoredTensor()
-        grade = Grade.DAMAGED
+        """Read a tensor of the main graph; what was learnt of it is kept even when it is cut or broken."""
+        stored, grade = StoredTensor(), Grade.DAMAGED
         try:
             stored.read(self.wire, body, stop, self.message)
-            problem = stored.problem() if stored.name else "tensor-without-name"
-            if problem:
-                self.troubles.append((problem, stored.name, body))
-            grade = Grade.DAMAGED if problem == "tensor-size" else Grade.CONSISTENT
+            if not stored.name:
+                raise MalformedError("tensor-without-name", body)
+            grade = self._grade(stored, body)
         except CutShortError:
             grade = Grade.TRUNCATED
             raise
         finally:
-            if stored.name and stored.data_type:
-                self.tensors.append(stored.as_tensor(grade))
-                self.parameters += stored.elements
-                if stored.is_external:
-                    self.external.append({"tensor": stored.name, **stored.external})
+            self._keep(stored, grade)
+
+    def _grade(self, stored: StoredTensor, body: int) -> Grade:
+        code = stored.problem()
+        if not code:
+            return Grade.CONSISTENT
+        detail = f"tensor {stored.name!r} of type {stored.data_type} and shape {stored.dims}"
+        self.troubles.append(Finding(code=code, offset_bytes=body, detail=detail))
+        return Grade.CONSISTENT if code in HARMLESS or (code == "unknown-dtype" and self.lenient) else Grade.DAMAGED
+
+    def _keep(self, stored: StoredTensor, grade: Grade) -> None:
+        if not stored.name or not stored.data_type:
+            return
+        self.tensors.append(stored.as_tensor(grade))
+        self.definitions.add(stored.name)
+        self.parameters += stored.elements
+        if stored.is_external:
+            self.external.append({"tensor": stored.name, **stored.external})
 
     def _sparse(self, body: int, stop: int) -> None:
-        """Read a SparseTensorProto: its values' name and type, its own (dense) shape."""
-        values, dims = StoredTensor(), StoredTensor()
+        """Read a SparseTensorProto: the name and type of its values, its own (dense) shape."""
+        values, shape = StoredTensor(), StoredTensor()
         for number, kind, value, first, last in self.wire.fields(body, stop):
             if number == 1 and kind == LENGTH:
                 values.read(self.wire, first, last, self.message)
             elif number == 3:
-                dims.take_dims(self.wire, kind, value, first, last)
+                shape.take_dims(self.wire, kind, value, first, last)
             else:
                 self._field(MESSAGES["Sparse"].get(number, ""), kind, first, last, 1)
-        if values.problem() == "tensor-size":
-            raise MalformedError("tensor-size", body)
-        values.dims = dims.dims
-        self.tensors.append(values.as_tensor(Grade.CONSISTENT))
-        self.parameters += values.elements
+        if not values.name:
+            raise MalformedError("tensor-without-name", body)
+        grade = self._grade(values, body)
+        values.dims = shape.dims
+        self._keep(values, grade)
 
     def _nested_tensor(self, body: int, stop: int, depth: int) -> None:
+        """Check a tensor that is not the main graph's: a constant in an attribute, an initializer of a subgraph."""
         stored = StoredTensor()
         stored.read(self.wire, body, stop, lambda name, first, last: self.message(name, first, last, depth + 1))
         if stored.problem() == "tensor-size":
             raise MalformedError("tensor-size", body)
+        self.definitions.add(stored.name)
         self.nested_tensors += 1
         self.nested_bytes += stored.stored_bytes
 
@@ -192,7 +227,3 @@ class GraphWalk:
         if not self.lenient:
             raise MalformedError("unknown-field", body)
         self.unknown_fields.append(body)
-
-
-def _regraded(tensor: Tensor, grade: Grade) -> Tensor:
-    return Tensor(name=tensor.name, dtype=tensor.dtype, shape=tensor.shape, layout=tensor.layout, grade=grade)

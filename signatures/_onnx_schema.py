@@ -1,7 +1,8 @@
 """The messages of onnx.proto (onnx-ml, IR versions 3 to 14) as tables: field number -> what it holds.
 
-Kinds: "int" a varint; "f32"; "ints" and "floats" repeated, packed or not; "name" short text that names something; "op"
-a node's operator; "doc" text that nobody checks; "bytes"; and with a capital letter another message.
+Kinds: "int" a varint; "f32"; "ints" and "floats" repeated, packed or not; "name" short text that names something;
+"definition" and "use" the name of a value where it is made and where it is needed; "op" a node's operator; "doc" text
+that nobody checks; "bytes"; and with a capital letter another message.
 Source: onnx/onnx.proto of onnx 1.23.
 """
 
@@ -14,18 +15,17 @@ MODEL: Mapping[int, str] = {
     1: "int", 2: "name", 3: "name", 4: "name", 5: "int", 6: "doc", 7: "Graph", 8: "OperatorSet",
     14: "Entry", 20: "Training", 25: "Function", 26: "Configuration",
 }  # fmt: skip
-MODEL_SINGULAR = frozenset((1, 2, 3, 4, 5, 6, 7))
-IR_VERSION, PRODUCER_NAME, PRODUCER_VERSION, MODEL_DOMAIN, GRAPH, OPSET = 1, 2, 3, 4, 7, 8
+IR_VERSION, PRODUCER_NAME, PRODUCER_VERSION, MODEL_DOMAIN, GRAPH, OPSET, METADATA = 1, 2, 3, 4, 7, 8, 14
 
 GRAPH_NAME, GRAPH_INITIALIZER, GRAPH_SPARSE = 2, 5, 15
 
 MESSAGES: Mapping[str, Mapping[int, str]] = {
     "Graph": {
-        1: "Node", 2: "name", 5: "Tensor", 10: "doc", 11: "ValueInfo", 12: "ValueInfo", 13: "ValueInfo",
+        1: "Node", 2: "name", 5: "Tensor", 10: "doc", 11: "Input", 12: "Output", 13: "ValueInfo",
         14: "Annotation", 15: "Sparse", 16: "Entry",
     },
     "Node": {
-        1: "name", 2: "name", 3: "name", 4: "op", 5: "Attribute", 6: "doc", 7: "name", 8: "name", 9: "Entry",
+        1: "use", 2: "definition", 3: "name", 4: "op", 5: "Attribute", 6: "doc", 7: "name", 8: "name", 9: "Entry",
         10: "NodeConfiguration",
     },
     "Attribute": {
@@ -35,6 +35,8 @@ MESSAGES: Mapping[str, Mapping[int, str]] = {
     },
     "Sparse": {1: "Tensor", 2: "Tensor", 3: "ints"},
     "Segment": {1: "int", 2: "int"},
+    "Input": {1: "definition", 2: "Type", 3: "doc", 4: "Entry"},
+    "Output": {1: "use", 2: "Type", 3: "doc", 4: "Entry"},
     "ValueInfo": {1: "name", 2: "Type", 3: "doc", 4: "Entry"},
     "Type": {
         1: "TensorType", 4: "ElementType", 5: "MapType", 6: "name", 7: "Opaque", 8: "TensorType", 9: "ElementType",
@@ -49,7 +51,7 @@ MESSAGES: Mapping[str, Mapping[int, str]] = {
     "Annotation": {1: "name", 2: "Entry"},
     "OperatorSet": {1: "name", 2: "int"},
     "Function": {
-        1: "name", 2: "int", 3: "int", 4: "name", 5: "name", 6: "name", 7: "Node", 8: "doc", 9: "OperatorSet",
+        1: "name", 2: "int", 3: "int", 4: "definition", 5: "use", 6: "name", 7: "Node", 8: "doc", 9: "OperatorSet",
         10: "name", 11: "Attribute", 12: "ValueInfo", 13: "name", 14: "Entry",
     },
     "Training": {1: "Graph", 2: "Graph", 3: "Entry", 4: "Entry"},

@@ -11,6 +11,11 @@ import numpy as np
 
 MAX_DEPTH = 8  # 3 in the format; readers let unknown keys of an entry pass, so a little more
 MAX_DIGITS = 19  # of 2**63
+MAX_ENTRY_BYTES = 4096  # of a name, and of an entry, in a broken header
+MAX_SALVAGED = 1 << 20
+MIN_BYTES_PER_BRACKET = 8  # the tersest entry opens three in some 50 bytes
+BLANKS = b" \t\r\n"
+ENTRY_WORD = b'"data_offsets"'
 MAX_DIMENSION = (1 << 63) - 1
 METADATA_KEY = "__metadata__"
 
@@ -45,6 +50,16 @@ class Entry:
         """How many elements the shape has."""
         return math.prod(self.shape)
 
+    @property
+    def size_fits(self) -> bool:
+        """Whether the bytes are exactly those of the dtype and shape; an unknown dtype may have any whole bits."""
+        stored_bits = 8 * (self.end - self.begin)
+        if self.dtype in DTYPES:
+            return stored_bits == self.elements * DTYPES[self.dtype][1]
+        if self.elements == 0:
+            return stored_bits == 0
+        return stored_bits % self.elements == 0 and stored_bits > 0
+
 
 @dataclass(slots=True)
 class Header:
@@ -53,6 +68,50 @@ class Header:
     entries: list[Entry] = field(default_factory=list)
     metadata: dict[str, str] = field(default_factory=dict)
     duplicate_keys: bool = False
+
+
+def salvage_entries(text: bytes) -> list[Entry]:
+    """Return the whole and sound entries of a header that is broken, by offset, without overlaps.
+
+    Each entry carries its own proof: the size of its range equals that of its dtype and shape. Looks only a little
+    way around each `"data_offsets"`, so the cost is linear in the text.
+    """
+    sound: list[Entry] = []
+    at = text.find(ENTRY_WORD)
+    for _ in range(MAX_SALVAGED):
+        if at < 0:
+            break
+        entry = _entry_around(text, at)
+        if entry is not None and entry.size_fits:
+            sound.append(entry)
+        at = text.find(ENTRY_WORD, at + 1)
+    sound.sort(key=lambda entry: (entry.begin, entry.end))
+    kept: list[Entry] = []
+    for entry in sound:
+        if not kept or entry.begin >= kept[-1].end:
+            kept.append(entry)
+    return kept
+
+
+def _entry_around(text: bytes, at: int) -> Entry | None:
+    """Return the entry whose key `"data_offsets"` is at `at`, or None where its text is not whole."""
+    low = max(0, at - MAX_ENTRY_BYTES)
+    brace = text.rfind(b"{", low, at)
+    end = text.find(b"}", at, at + MAX_ENTRY_BYTES)
+    before = text[low : max(brace, low)].rstrip(BLANKS)
+    key = before[:-1].rstrip(BLANKS)
+    if brace < 0 or end < 0 or before[-1:] != b":" or key[-1:] != b'"':
+        return None
+    quote = len(key) - 1
+    while quote > 0:
+        quote = key.rfind(b'"', 0, quote)
+        escapes = quote - len(key[: max(0, quote)].rstrip(b"\\"))
+        if quote < 0 or escapes % 2 == 0:
+            break
+    if quote < 0:
+        return None
+    header = parse_header(b"{" + key[quote:] + b":" + text[brace : end + 1] + b"}")
+    return header.entries[0] if isinstance(header, Header) and header.entries else None
 
 
 def find_control(text: bytes) -> int | None:
@@ -64,8 +123,9 @@ def find_control(text: bytes) -> int | None:
 def parse_header(text: bytes) -> Header | str:
     """Return the header that `text` holds, or the code of the reason why it holds none."""
     skeleton = _STRING.sub(b"", text)
-    if _depth(skeleton) > MAX_DEPTH:
-        return "header-depth"
+    brackets = skeleton.count(b"{") + skeleton.count(b"[")
+    if brackets * MIN_BYTES_PER_BRACKET > len(text) + MIN_BYTES_PER_BRACKET or _depth(skeleton) > MAX_DEPTH:
+        return "header-brackets"
     if _LONG_NUMBER.search(skeleton):
         return "header-number"
     header = Header()

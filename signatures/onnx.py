@@ -1,44 +1,25 @@
-"""ONNX: a protobuf without magic, length or checksum. Delimited by its own grammar, walked to the last field.
-
-The fields of the top level come in ascending order from every writer seen, the graph (7) being nearly the whole file;
-after it only operator sets (8) and a few others can follow. The file ends where no such field, well formed, goes on.
-"""
+"""ONNX: a protobuf without magic, length or checksum. Delimited by its own grammar, walked to the last field."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 
 from imaging.source import Source
 from imaging.window import Window
 from signatures._onnx_graph import GraphWalk
-from signatures._onnx_schema import (
-    GRAPH,
-    IR_VERSION,
-    KNOWN_IR_VERSION,
-    MESSAGES,
-    MODEL,
-    MODEL_DOMAIN,
-    MODEL_SINGULAR,
-    OPSET,
-    PRODUCER_NAME,
-    PRODUCER_VERSION,
-)
-from signatures._protobuf import LENGTH, VARINT, CutShortError, MalformedError, Wire
+from signatures._onnx_model import MAX_IR_VERSION, ModelRead
+from signatures._onnx_schema import IR_VERSION, MODEL_DOMAIN, PRODUCER_NAME, PRODUCER_VERSION
+from signatures._protobuf import Wire
 from signatures.format import Format, Pattern, SectorProbe
 from signatures.verdict import Finding, Grade, Verdict, rejected
 
-MAX_IR_VERSION = 0x20  # 14 today
-MAX_OPSET_VERSION = 1 << 16
-MAX_GRAPH_BYTES = 1 << 31  # protobuf's own limit for one message
-MAX_HEAD_TEXT_BYTES = 1024
-MAX_HEAD_DOC_BYTES = 1 << 24
-OPSET_SINCE_IR = 3
-UNBOUNDED = 1 << 62
 TOP_OPERATORS = 10
+MAX_METADATA_KEYS = 64
 GENERIC_NAMES = frozenset(
     ("", "main_graph", "torch_jit", "torch-jit-export", "graph", "spox_graph", "paddle-onnx", "tf2onnx", "main")
 )
+DATA_SUFFIX = re.compile(r"([._]onnx)?[._](data|bin|weights?|pb|onnx)$")
 PRODUCERS = (
     "pytorch", "tf2onnx", "keras2onnx", "skl2onnx", "OnnxMLTools", "onnx-caffe2", "caffe2", "PaddlePaddle", "ML.NET",
     "WinMLTools", "tflite2onnx", "sclblonnx", "onnx.quantize", "onnx.utils.extract_model",
@@ -53,150 +34,79 @@ CONTINUED, LAST = bytes(range(0x80, 0x100)), bytes(range(0x01, 0x80))
 LOOK_BYTES = 80
 
 
-@dataclass(slots=True)
-class _Head:
-    """The top level, as far as it was read."""
-
-    wire: Wire
-    walk: GraphWalk
-    numbers: dict[int, int] = field(default_factory=dict)
-    texts: dict[int, str] = field(default_factory=dict)
-    opsets: list[tuple[str, int]] = field(default_factory=list)
-    last_number: int = 0
-    ascending: bool = True
-    graph_end: int = 0
-    end: int = 0
-    other_ends: list[int] = field(default_factory=list)
-    cut: bool = False
-    late_break: MalformedError | None = None
-
-    @property
-    def complete(self) -> bool:
-        """Whether everything that a model must have was seen."""
-        has_opset = bool(self.opsets) or self.numbers.get(IR_VERSION, 0) < OPSET_SINCE_IR
-        return self.graph_end > 0 and IR_VERSION in self.numbers and has_opset
-
-    def take(self, number: int, kind: int, value: int, body: int, stop: int) -> None:
-        """Check one field of the top level and keep what it says.
-
-        Raises:
-            MalformedError: no model has such a field here.
-            CutShortError: it goes on after the window.
-        """
-        holds = MODEL.get(number, "")
-        if not holds or kind != (VARINT if holds == "int" else LENGTH):
-            raise MalformedError("top-level-tag", body)
-        if number in MODEL_SINGULAR and (number in self.numbers or number in self.texts):
-            raise MalformedError("repeated-field", body)
-        if self.complete and self.ascending and number < self.last_number:
-            raise MalformedError("field-order", body)
-        if holds == "int":
-            self._take_number(number, value, body)
-        elif number == GRAPH:
-            self._take_graph(body, stop)
-        elif number == OPSET:
-            self._take_opset(body, stop)
-        else:
-            self._take_other(number, holds, body, stop)
-        self.ascending = self.ascending and number >= self.last_number
-        self.last_number = number
-        self.end = stop
-
-    def _take_number(self, number: int, value: int, body: int) -> None:
-        if number == IR_VERSION and not 0 < value <= MAX_IR_VERSION:
-            raise MalformedError("ir-version", body)
-        self.numbers[number] = value
-        self.walk.lenient = self.numbers.get(IR_VERSION, 0) > KNOWN_IR_VERSION
-
-    def _take_graph(self, body: int, stop: int) -> None:
-        if stop - body > MAX_GRAPH_BYTES:
-            raise MalformedError("graph-length", body)
-        self.texts[GRAPH] = ""
-        self.graph_end = self.end = stop
-        try:
-            self.walk.main_graph(body, stop)
-        except CutShortError:
-            self.cut = True
-            raise
-
-    def _take_opset(self, body: int, stop: int) -> None:
-        domain, version = "", 0
-        self.walk.message("OperatorSet", body, stop)
-        for number, _, value, first, last in self.wire.fields(body, stop):
-            if number == 1:
-                domain = self.wire.text(first, last, limit_bytes=MAX_HEAD_TEXT_BYTES)
-            elif number == 2:
-                version = value
-        if not 0 < version <= MAX_OPSET_VERSION or not (domain.isprintable() or not domain):
-            raise MalformedError("opset", body)
-        if any(domain == known for known, _ in self.opsets):
-            self.other_ends.append(self.end)
-        self.opsets.append((domain, version))
-
-    def _take_other(self, number: int, holds: str, body: int, stop: int) -> None:
-        if holds in MESSAGES:
-            if body == stop:
-                raise MalformedError("empty-message", body)
-            self.walk.message(holds, body, stop)
-            return
-        limit_bytes = MAX_HEAD_TEXT_BYTES if holds == "name" else MAX_HEAD_DOC_BYTES
-        text = self.wire.text(body, stop, limit_bytes=limit_bytes)
-        if holds == "name" and text and not text.isprintable():
-            raise MalformedError("producer-text", body)
-        self.texts[number] = text if holds == "name" else ""
-
-
 def validate(window: Window) -> Verdict:
     """Judge a model that would begin at the window's start."""
     wire = Wire(window)
-    head = _Head(wire=wire, walk=GraphWalk(wire))
-    try:
-        for number, kind, value, body, stop in wire.fields(0, UNBOUNDED):
-            try:
-                head.take(number, kind, value, body, stop)
-            except MalformedError as fault:
-                if number != GRAPH or not head.walk.proven or isinstance(fault, CutShortError):
-                    raise
-                head.late_break = fault
-    except MalformedError as fault:
-        if not head.graph_end or (number == GRAPH and not head.walk.proven):
-            return rejected(fault.code, at_bytes=fault.at_bytes)
-        head.cut = head.cut or (isinstance(fault, CutShortError) and not head.complete)
-    return _verdict(head)
-
-
-def _verdict(head: _Head) -> Verdict:
-    walk = head.walk
-    if not walk.nodes and not walk.tensors:
+    model = ModelRead(wire=wire, walk=GraphWalk(wire))
+    fault = model.read()
+    if fault:
+        return rejected(fault.code, at_bytes=fault.at_bytes)
+    if not model.graph_end or not model.walk.proven:
         return rejected("empty-graph")
-    if IR_VERSION not in head.numbers:
+    if IR_VERSION not in model.numbers and not model.cut:
         return rejected("ir-version")
-    findings = [Finding(code=fault.code, offset_bytes=fault.at_bytes) for fault in walk.breaks]
-    grade = Grade.DAMAGED if findings else Grade.CONSISTENT
-    if any(code == "tensor-size" for code, _, _ in walk.troubles):
-        grade = Grade.DAMAGED
-    findings += [Finding(code=code, offset_bytes=at, detail=f"tensor {name!r}") for code, name, at in walk.troubles]
-    if not head.complete:
-        findings.append(Finding(code="missing-opset", offset_bytes=head.end))
-        grade = Grade.DAMAGED
-    if head.cut:
-        findings.append(Finding(code="cut-short", offset_bytes=head.wire.size_bytes))
+    damage, remarks = _damage(model), _remarks(model)
+    grade = Grade.DAMAGED if damage else Grade.CONSISTENT
+    if model.cut:
         grade = Grade.TRUNCATED
-    if walk.external:
-        findings.append(Finding(code="external-data"))
+        detail = f"the model goes on to {max(model.end, model.graph_end):#x} and further"
+        damage.append(Finding(code="cut-short", offset_bytes=wire.size_bytes, detail=detail))
     return Verdict(
-        grade=grade, size_bytes=head.end, findings=tuple(findings), tensors=tuple(walk.tensors), facts=_facts(head)
+        grade=grade,
+        size_bytes=model.end,
+        findings=(*damage, *remarks),
+        tensors=tuple(model.walk.tensors),
+        facts=_facts(model),
     )
 
 
-def _facts(head: _Head) -> dict[str, object]:
-    walk = head.walk
+def _damage(model: ModelRead) -> list[Finding]:
+    """Return what speaks against the file."""
+    walk = model.walk
+    found = [
+        Finding(code=fault.code, offset_bytes=fault.at_bytes, detail="the graph is broken here")
+        for fault in walk.breaks
+    ]
+    damaged = {tensor.name for tensor in walk.tensors if tensor.grade == Grade.DAMAGED}
+    if damaged:
+        found += walk.troubles
+    if model.cut:
+        return found
+    dangling = walk.dangling()
+    if dangling:
+        found.append(dangling)
+    if not model.complete:
+        detail = "no operator set follows the graph, and none stands before it"
+        found.append(Finding(code="missing-opset", offset_bytes=model.end, detail=detail))
+    return found
+
+
+def _remarks(model: ModelRead) -> list[Finding]:
+    """Return what the user should know of a file that may be whole."""
+    walk = model.walk
+    found: list[Finding] = []
+    if not any(tensor.grade == Grade.DAMAGED for tensor in walk.tensors):
+        found += walk.troubles
+    if walk.unknown_fields:
+        detail = f"{len(walk.unknown_fields)} fields of a later IR version"
+        found.append(Finding(code="unknown-field", offset_bytes=walk.unknown_fields[0], detail=detail))
+    if walk.external:
+        detail = f"{len(walk.external)} tensors are kept in other files: {', '.join(_external_files(walk))[:200]}"
+        found.append(Finding(code="external-data", detail=detail))
+    if model.other_ends:
+        detail = "what follows here may belong to another file"
+        found.append(Finding(code="ambiguous-end", offset_bytes=model.other_ends[0], detail=detail))
+    return found
+
+
+def _facts(model: ModelRead) -> dict[str, object]:
+    walk = model.walk
     facts: dict[str, object] = {
-        "ir_version": head.numbers.get(IR_VERSION, 0),
-        "producer": head.texts.get(PRODUCER_NAME, ""),
-        "producer_version": head.texts.get(PRODUCER_VERSION, ""),
-        "domain": head.texts.get(MODEL_DOMAIN, ""),
-        "opsets": dict(head.opsets),
+        "ir_version": model.numbers.get(IR_VERSION, 0),
+        "producer": model.texts.get(PRODUCER_NAME, ""),
+        "producer_version": model.texts.get(PRODUCER_VERSION, ""),
+        "domain": model.texts.get(MODEL_DOMAIN, ""),
+        "opsets": model.opsets,
         "graph_name": walk.name,
         "nodes": walk.nodes,
         "operators": dict(walk.operators.most_common(TOP_OPERATORS)),
@@ -204,11 +114,35 @@ def _facts(head: _Head) -> dict[str, object]:
         "nested_tensors": walk.nested_tensors,
         "nested_tensor_bytes": walk.nested_bytes,
     }
+    if model.metadata:
+        facts["metadata"] = dict(list(model.metadata.items())[:MAX_METADATA_KEYS])
     if walk.external:
         facts["external_data"] = walk.external
-    if walk.name not in GENERIC_NAMES:
-        facts |= {"name": walk.name, "name_source": "graph name"}
-    return facts
+        facts["external_files"] = _external_files(walk)
+    return facts | _name(model)
+
+
+def _name(model: ModelRead) -> dict[str, object]:
+    """Return name and name_source: the exporters name the data file after the model's own file."""
+    locations = list(_external_files(model.walk))
+    stem = DATA_SUFFIX.sub("", re.split(r"[/\\]", locations[0])[-1]) if len(locations) == 1 else ""
+    if stem:
+        return {"name": stem, "name_source": "external data location"}
+    if model.walk.name not in GENERIC_NAMES:
+        return {"name": model.walk.name, "name_source": "graph name"}
+    return {}
+
+
+def _external_files(walk: GraphWalk) -> dict[str, int]:
+    """Return the least size in bytes of each file that holds tensors, by its location."""
+    sizes: dict[str, int] = {}
+    for entry in walk.external:
+        location = entry.get("location", "")
+        end = sum(
+            int(entry.get(key, "")) for key in ("offset", "length") if re.fullmatch(r"[0-9]{1,19}", entry.get(key, ""))
+        )
+        sizes[location] = max(sizes.get(location, 0), end)
+    return sizes
 
 
 def starts(source: Source, hit_offset_bytes: int, pattern: Pattern) -> Iterable[int]:
