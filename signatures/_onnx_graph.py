@@ -189,7 +189,7 @@ class GraphWalk:
         return Grade.CONSISTENT if code in HARMLESS or (code == "unknown-dtype" and self.lenient) else Grade.DAMAGED
 
     def _keep(self, stored: StoredTensor, grade: Grade) -> None:
-        if not stored.name or not stored.data_type:
+        if not stored.name:
             return
         self.tensors.append(stored.as_tensor(grade))
         self.definitions.add(stored.name)

@@ -19,6 +19,7 @@ MAX_METADATA_KEYS = 64
 GENERIC_NAMES = frozenset(
     ("", "main_graph", "torch_jit", "torch-jit-export", "graph", "spox_graph", "paddle-onnx", "tf2onnx", "main")
 )
+NUMBER = re.compile(r"[0-9]{1,19}")
 DATA_SUFFIX = re.compile(r"([._]onnx)?[._](data|bin|weights?|pb|onnx)$")
 PRODUCERS = (
     "pytorch", "tf2onnx", "keras2onnx", "skl2onnx", "OnnxMLTools", "onnx-caffe2", "caffe2", "PaddlePaddle", "ML.NET",
@@ -63,12 +64,9 @@ def validate(window: Window) -> Verdict:
 def _damage(model: ModelRead) -> list[Finding]:
     """Return what speaks against the file."""
     walk = model.walk
-    found = [
-        Finding(code=fault.code, offset_bytes=fault.at_bytes, detail="the graph is broken here")
-        for fault in walk.breaks
-    ]
-    damaged = {tensor.name for tensor in walk.tensors if tensor.grade == Grade.DAMAGED}
-    if damaged:
+    broken = "the graph is broken here"
+    found = [Finding(code=fault.code, offset_bytes=fault.at_bytes, detail=broken) for fault in walk.breaks]
+    if _has_damaged_tensor(walk):
         found += walk.troubles
     if model.cut:
         return found
@@ -85,7 +83,7 @@ def _remarks(model: ModelRead) -> list[Finding]:
     """Return what the user should know of a file that may be whole."""
     walk = model.walk
     found: list[Finding] = []
-    if not any(tensor.grade == Grade.DAMAGED for tensor in walk.tensors):
+    if not _has_damaged_tensor(walk):
         found += walk.troubles
     if walk.unknown_fields:
         detail = f"{len(walk.unknown_fields)} fields of a later IR version"
@@ -97,6 +95,10 @@ def _remarks(model: ModelRead) -> list[Finding]:
         detail = "what follows here may belong to another file"
         found.append(Finding(code="ambiguous-end", offset_bytes=model.other_ends[0], detail=detail))
     return found
+
+
+def _has_damaged_tensor(walk: GraphWalk) -> bool:
+    return any(tensor.grade == Grade.DAMAGED for tensor in walk.tensors)
 
 
 def _facts(model: ModelRead) -> dict[str, object]:
@@ -138,9 +140,8 @@ def _external_files(walk: GraphWalk) -> dict[str, int]:
     sizes: dict[str, int] = {}
     for entry in walk.external:
         location = entry.get("location", "")
-        end = sum(
-            int(entry.get(key, "")) for key in ("offset", "length") if re.fullmatch(r"[0-9]{1,19}", entry.get(key, ""))
-        )
+        numbers = (entry.get(key, "") for key in ("offset", "length"))
+        end = sum(int(text) for text in numbers if NUMBER.fullmatch(text))
         sizes[location] = max(sizes.get(location, 0), end)
     return sizes
 
