@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
 
 from imaging.extent import Extent
 from signatures._hdf5_chunks import Chunk, chunk_count, coordinates, read_chunks
@@ -16,10 +14,8 @@ from signatures._hdf5_header import (
     EXTERNAL,
     FILTERS,
     LAYOUT,
-    SHARED,
     Message,
     ObjectHeader,
-    read_header,
 )
 from signatures._hdf5_messages import (
     DataLayout,
@@ -30,11 +26,10 @@ from signatures._hdf5_messages import (
     read_filters,
     read_layout,
 )
-from signatures._hdf5_space import Damage, Fields, Space
+from signatures._hdf5_shared import read_part
+from signatures._hdf5_space import Damage, Space
 from signatures.tensors import Tensor
 from signatures.verdict import Grade
-
-Part = TypeVar("Part")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,38 +81,6 @@ def _needed(header: ObjectHeader, kind: int, name: str) -> Message:
     if message is None:
         raise Damage("dataset-message-missing", None, f"a dataset has no {name}")
     return message
-
-
-def read_part(space: Space, message: Message, read: Callable[[Fields], Part]) -> Part:
-    """Read a message's body, following it to where it is shared from.
-
-    Raises:
-        Damage: it is broken, or what it points to is.
-    """
-    if message.flags & SHARED:
-        message = follow_shared(space, message)
-    return read(Fields(space, message.body, message.at_bytes))
-
-
-def follow_shared(space: Space, message: Message) -> Message:
-    """Return the message that a shared one stands for.
-
-    Raises:
-        Damage: there is none.
-    """
-    fields = Fields(space, message.body, message.at_bytes)
-    version, kind = fields.number(1), fields.number(1)
-    fields.expect(1 <= version <= 3, "shared-message", "no shared message is here")
-    if version == 3 and kind == 1:
-        raise Damage("shared-table-unsupported", message.at_bytes, "a message lies in the file's shared message table")
-    if version == 1:
-        fields.raw(6 + space.length_bytes)  # reserved, then the name offset of a whole symbol table entry
-    address = fields.address()
-    fields.expect(address is not None, "shared-message", "a shared message leads nowhere")
-    found = read_header(space, address or 0).first(message.kind)
-    if found is None or found.flags & SHARED:
-        raise Damage("shared-message", message.at_bytes, "a shared message is not where it should be")
-    return found
 
 
 def tensor_of(space: Space, dataset: Dataset) -> Tensor:

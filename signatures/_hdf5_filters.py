@@ -1,4 +1,4 @@
-"""Filters: what a chunk's own checksums prove: deflate carries an Adler-32, Fletcher-32 is one, others prove nothing."""
+"""Filters: what a chunk's own checksums prove. Deflate carries an Adler-32, Fletcher-32 is one, others none."""
 
 from __future__ import annotations
 

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from signatures._hdf5_btree2 import read_records
+from signatures._hdf5_fractal import open_heap
 from signatures._hdf5_header import LINK, LINK_INFO, SYMBOL_TABLE, ObjectHeader
 from signatures._hdf5_space import Damage, Fields, Space
 
 MAX_TREE_DEPTH = 64
 _HARD, _SOFT, _EXTERNAL = 0, 1, 64
 _CACHED_SOFT_LINK = 2
+_NAMES_TREE, _ORDER_TREE, _HASH_BYTES = (
+    5,
+    6,
+    4,
+)  # version-2 B-trees over links; the records of the first begin with a hash
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +50,8 @@ def read_links(space: Space, header: ObjectHeader) -> list[Link]:
                 links.extend(_read_symbol_table(space, fields.address(), fields.address()))
             elif message.kind == LINK:
                 links.append(read_link(fields))
+            elif message.kind == LINK_INFO:
+                links.extend(_read_dense(space, fields))
         except Damage as damage:
             space.damage(damage)
     return sorted(links, key=lambda link: link.name)
@@ -65,6 +75,26 @@ def read_link(fields: Fields) -> Link:
         return Link(name=name, address=address)
     fields.raw(fields.number(2))
     return Link(name=name, address=None, kind=kind)
+
+
+def _read_dense(space: Space, fields: Fields) -> Iterator[Link]:
+    """Yield the links in a group's fractal heap; broken ones are reported and left out."""
+    version, flags = fields.number(1), fields.number(1)
+    fields.expect(version == 0 and flags < 4, "link-info", "no link info is here")
+    fields.raw(8 if flags & 1 else 0)
+    heap_address, tree = fields.address(), fields.address()
+    by_order = fields.address() if flags & 2 else None
+    if heap_address is None or tree is None:
+        return
+    heap = open_heap(space, heap_address)
+    if by_order is not None:  # the same again in another order: read for its checksums
+        deque(read_records(space, by_order, (_ORDER_TREE,)), maxlen=0)
+    for record in read_records(space, tree, (_NAMES_TREE,)):
+        try:
+            body, at_bytes = heap.take(record[_HASH_BYTES : _HASH_BYTES + heap.id_bytes])
+            yield read_link(Fields(space, body, at_bytes))
+        except Damage as damage:
+            space.damage(damage)
 
 
 def _read_symbol_table(space: Space, tree: int | None, heap: int | None) -> Iterator[Link]:

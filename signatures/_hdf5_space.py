@@ -42,6 +42,8 @@ class Space:
         reach_bytes: end of the last structure or stored data seen.
         maybe_open: whether the writer may never have closed the file, so that its end-of-file address may be too small.
         inflate_left_bytes: how much may still be inflated to compare checksums.
+        collections: global heaps read so far, by address.
+        take_shared: returns a message of the shared message table (its kind, its heap id) as bytes and where they lie.
     """
 
     window: Window
@@ -56,6 +58,8 @@ class Space:
     reach_bytes: int = 0
     maybe_open: bool = False
     inflate_left_bytes: int = MAX_INFLATED_BYTES
+    collections: dict[int, dict[int, bytes]] = field(default_factory=dict)
+    take_shared: Callable[[int, bytes], tuple[bytes, int]] | None = None
 
     def at(self, address: int) -> int:
         """Return where in the window an address is."""

@@ -33,9 +33,13 @@ def walk(space: Space, root: int) -> Iterator[FoundObject]:
 
     What is broken is reported in `space` and left out.
     """
-    stack, seen = [(b"", root, 0)], {root}
+    stack: list[tuple[bytes, int, int]] = [(b"", root, 0)]
+    seen: set[int] = set()
     while stack:
         path, address, depth = stack.pop()
+        if address in seen:  # a hard link to what has been met under another name
+            continue
+        seen.add(address)
         try:
             header = read_header(space, address)
         except Damage as damage:

@@ -5,11 +5,15 @@ Our own bounded parser reads the whole object graph; libhdf5 crashes on damaged 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 
 from imaging.source import Source
 from imaging.window import Window
+from signatures._hdf5_attributes import Attribute, read_attributes
 from signatures._hdf5_dataset import is_dataset, make_tensor, read_dataset, tensor_of
+from signatures._hdf5_extension import Driver, read_extension
+from signatures._hdf5_labels import is_wanted, label
 from signatures._hdf5_space import Damage, Space, lookup3
 from signatures._hdf5_superblock import (
     FIRST_USER_BLOCK_BYTES,
@@ -58,10 +62,11 @@ def validate(window: Window) -> Verdict:
     space.reached(0, superblock.size_bytes)
     if superblock.sealed is False:
         space.damage(Damage("superblock-checksum", place_bytes, "the superblock's checksum does not agree"))
-    objects, tensors = _read_objects(space, superblock.root)
-    if superblock.sealed is not True and not _is_sure(objects):
+    driver = read_extension(space, superblock)
+    content = _read_content(space, superblock.root)
+    if superblock.sealed is not True and not content.root_is_group:
         return rejected("root-group", at_bytes=space.at(superblock.root))
-    return _conclude(space, superblock, tensors)
+    return _conclude(space, superblock, driver, content)
 
 
 def _find_superblock(window: Window) -> tuple[int, Superblock] | str:
@@ -78,16 +83,41 @@ def _find_superblock(window: Window) -> tuple[int, Superblock] | str:
     return "signature"
 
 
-def _read_objects(space: Space, root: int) -> tuple[list[FoundObject], list[Tensor]]:
-    objects: list[FoundObject] = []
-    tensors: list[Tensor] = []
+@dataclass(slots=True, kw_only=True)
+class _Content:
+    """What the walk gathers: random bytes never get as far as `root_is_group`."""
+
+    root_is_group: bool = False
+    root_links: tuple[str, ...] = ()
+    tensors: list[Tensor] = field(default_factory=list)
+    labels: dict[tuple[str, str], Attribute] = field(default_factory=dict)
+
+
+def _read_content(space: Space, root: int) -> _Content:
+    content = _Content()
     for found in walk(space, root):
-        objects.append(found)
+        if found.path == "" and found.header.address == root:
+            content.root_is_group, content.root_links = found.is_group, found.links
+        for attribute in read_attributes(space, found.header):
+            if is_wanted(found.path, attribute.name):
+                content.labels[found.path, attribute.name] = attribute
         if is_dataset(found.header):
             tensor = _judge_dataset(space, found)
             if tensor:
-                tensors.append(tensor)
-    return objects, tensors
+                content.tensors.append(tensor)
+    _check_overlaps(space, content.tensors)
+    return content
+
+
+def _check_overlaps(space: Space, tensors: Sequence[Tensor]) -> None:
+    """No two datasets share stored bytes; where two claim the same, at least one of them is wrong."""
+    end_bytes, owner = 0, ""
+    places = ((e.offset_bytes, e.end_bytes, tensor.name) for tensor in tensors for e in tensor.layout)
+    for start_bytes, stop_bytes, name in sorted(places):
+        if start_bytes < end_bytes:
+            space.damage(Damage("data-overlap", start_bytes, f"{owner} and {name} claim the same bytes"))
+        if stop_bytes > end_bytes:
+            end_bytes, owner = stop_bytes, name
 
 
 def _judge_dataset(space: Space, found: FoundObject) -> Tensor | None:
@@ -104,25 +134,34 @@ def _judge_dataset(space: Space, found: FoundObject) -> Tensor | None:
         return make_tensor(dataset, (), Grade.DAMAGED)
 
 
-def _is_sure(objects: list[FoundObject]) -> bool:
-    """Whether the root was read as a group: random bytes never get there."""
-    return bool(objects) and objects[0].path == "" and objects[0].is_group
-
-
-def _conclude(space: Space, superblock: Superblock, tensors: list[Tensor]) -> Verdict:
-    size_bytes = _size_bytes(space, superblock)
-    _look_behind(space, size_bytes)
-    grade = _grade(space, size_bytes, tensors)
+def _conclude(space: Space, superblock: Superblock, driver: Driver | None, content: _Content) -> Verdict:
     facts: dict[str, object] = {"superblock_version": superblock.version, "user_block_bytes": space.base_bytes}
-    evidence = DataEvidence.CHECKSUM if grade is Grade.INTACT else DataEvidence.NONE
+    facts |= label(space, content.labels, content.root_links, content.tensors)
+    size_bytes = _size_bytes(space, superblock)
+    if driver:
+        size_bytes = _name_driver(space, driver, size_bytes)
+        facts["driver"] = driver.name
+    _look_behind(space, size_bytes)
+    grade = _grade(space, size_bytes, content.tensors)
+    if driver and grade is not Grade.DAMAGED:
+        grade = Grade.TRUNCATED
     return Verdict(
         grade=grade,
         size_bytes=size_bytes,
         findings=tuple(space.findings),
-        tensors=tuple(tensors),
+        tensors=tuple(content.tensors),
         facts=facts,
-        data_evidence=evidence,
+        data_evidence=DataEvidence.CHECKSUM if grade is Grade.INTACT else DataEvidence.NONE,
     )
+
+
+def _name_driver(space: Space, driver: Driver, size_bytes: int) -> int:
+    """Say that the rest lies in other files; return how long this one is."""
+    if driver.name == "family":
+        space.remark("family-file", space.base_bytes, f"the first of several files of {driver.member_bytes} bytes each")
+        return min(size_bytes, driver.member_bytes or size_bytes)
+    space.remark("split-file", space.base_bytes, "only the metadata is here; the data lies in a second file")
+    return min(size_bytes, space.window.size_bytes)
 
 
 def _size_bytes(space: Space, superblock: Superblock) -> int:

@@ -1,0 +1,50 @@
+"""Global heaps: collections of values of variable length (file format specification, III.E)."""
+
+from __future__ import annotations
+
+from signatures._hdf5_space import Damage, Space
+
+MAX_COLLECTION_BYTES = 1 << 26
+
+
+def read_global(space: Space, address: int, number: int) -> bytes:
+    """Return object `number` of the collection at `address`.
+
+    Raises:
+        Damage: there is no such object.
+    """
+    objects = read_collection(space, address)
+    if number not in objects:
+        raise Damage("heap-object", space.at(address), "a value of variable length is not in its collection")
+    return objects[number]
+
+
+def read_collection(space: Space, address: int) -> dict[int, bytes]:
+    """Return the objects of a collection by number; read once a file.
+
+    Raises:
+        Damage: it is none.
+    """
+    known = space.collections.get(address)
+    if known is not None:
+        return known
+    size = space.length_bytes
+    head = space.read_signed(address, 8 + size, b"GCOL\x01\0\0\0", "a global heap")
+    size_bytes = int.from_bytes(head[8:], "little")
+    if not 8 + size <= size_bytes <= MAX_COLLECTION_BYTES:
+        raise Damage("global-heap", space.at(address), "a global heap of impossible size")
+    content = space.read(address, size_bytes, "a global heap")
+    space.reached(address, size_bytes)
+    objects: dict[int, bytes] = {}
+    at, head_bytes = -(-(8 + size) // 8) * 8, 8 + size
+    while at + head_bytes <= size_bytes:
+        number = int.from_bytes(content[at : at + 2], "little")
+        length = int.from_bytes(content[at + 8 : at + head_bytes], "little")
+        if number == 0:  # the rest is free
+            break
+        if at + head_bytes + length > size_bytes:
+            raise Damage("global-heap", space.at(address) + at, "an object runs out of its global heap")
+        objects[number] = content[at + head_bytes : at + head_bytes + length]
+        at += head_bytes + -(-length // 8) * 8
+    space.collections[address] = objects
+    return objects
