@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 
@@ -94,6 +94,37 @@ class Mapfile:
         return cls([(span(0, size_bytes), BlockStatus.NON_TRIED)])
 
     @classmethod
+    def from_extents(cls, extents: Mapping[BlockStatus, ExtentSet]) -> Mapfile:
+        """Return the map whose bytes of each status are these; one sort in numpy.
+
+        Raises:
+            MapfileError: together they have a gap or an overlap.
+        """
+        parts = [(held.starts, held.ends, np.full(len(held), ord(s), np.uint8)) for s, held in extents.items() if held]
+        if not parts:
+            return cls()
+        starts, ends, codes = (np.concatenate(column) for column in zip(*parts, strict=True))
+        order = np.argsort(starts)
+        return cls._from_arrays(starts[order], ends[order], codes[order])
+
+    @classmethod
+    def _from_arrays(
+        cls, starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64], codes: npt.NDArray[np.uint8]
+    ) -> Mapfile:
+        """Build from blocks in order, none empty; neighbours of one status are merged."""
+        torn = np.flatnonzero(starts[1:] != ends[:-1])
+        if len(torn):
+            raise MapfileError(f"gap or overlap at {int(ends[torn[0]]):#x}")
+        made = cls()
+        for code in _STATUS_OF_CODE:
+            made._count_of_code[code] = int((ends - starts)[codes == code].sum())
+        first_of_status = np.append(True, codes[1:] != codes[:-1])
+        made._starts = array("q", starts[first_of_status].tobytes())
+        made._codes = bytearray(codes[first_of_status].tobytes())
+        made._end_bytes = int(ends[-1])
+        return made
+
+    @classmethod
     def load(cls, path: Path) -> Mapfile:
         """Read a mapfile.
 
@@ -119,14 +150,28 @@ class Mapfile:
     def copy(self) -> Mapfile:
         """Return an independent copy."""
         made = Mapfile()
-        made.position_bytes, made.current_status, made.current_pass = (
-            self.position_bytes,
-            self.current_status,
-            self.current_pass,
-        )
+        made.stand_as(self)
         made._starts, made._codes, made._end_bytes = self._starts[:], self._codes[:], self._end_bytes
         made._count_of_code = dict(self._count_of_code)
         return made
+
+    def stand_as(self, other: Mapfile) -> None:
+        """Take over where another map's rescue stands: its position, status and pass."""
+        self.position_bytes, self.current_status = other.position_bytes, other.current_status
+        self.current_pass = other.current_pass
+
+    def _take_status_line(self, content: str, where: str) -> None:
+        found = _STATUS_LINE.match(content)
+        if not found:
+            raise MapfileError(f"{where}: expected `position status [pass]`, found {content[:60]!r}")
+        position_bytes, status, current_pass = _number(found[1]), found[2], _as_c_int(found[3] or "1")
+        if position_bytes < 0:
+            raise MapfileError(f"{where}: the position {position_bytes} is negative")
+        if status not in CURRENT_STATUSES:
+            raise MapfileError(f"{where}: {status!r} is no current status; those are {' '.join(CURRENT_STATUSES)}")
+        if current_pass < 1:
+            raise MapfileError(f"{where}: the pass {found[3]} is not 1 or more")
+        self.position_bytes, self.current_status, self.current_pass = position_bytes, status, current_pass
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Mapfile):
@@ -298,30 +343,16 @@ def _parse_plain(text: str) -> Mapfile | None:
     sizes: npt.NDArray[np.int64] = np.array([int(field, 16) for field in fields[1::3]], dtype=np.int64)
     if (sizes == 0).any() or not np.array_equal(starts[1:], starts[:-1] + sizes[:-1]):
         return None
-    made = _parse_status_line(found["status"], "")
     codes: npt.NDArray[np.uint8] = np.frombuffer("".join(fields[2::3]).encode(), dtype=np.uint8)
-    for code in _STATUS_OF_CODE:
-        made._count_of_code[code] = int(sizes[codes == code].sum())
-    first_of_status = np.append(True, codes[1:] != codes[:-1])
-    made._starts = array("q", starts[first_of_status].tobytes())
-    made._codes = bytearray(codes[first_of_status].tobytes())
-    made._end_bytes = int(starts[-1] + sizes[-1])
+    made = Mapfile._from_arrays(starts, starts + sizes, codes)
+    made._take_status_line(found["status"], "")
     return made
 
 
 def _parse_lines(text: str, name: str) -> Mapfile:
-    made: Mapfile | None = None
+    made = Mapfile()
     expected_bytes: int | None = None
-    for number, line in enumerate(text.split("\n"), start=1):
-        comment = _COMMENT.search(line)
-        content = (line[: comment.start()] if comment else line).strip(" \t\v\f\r")
-        if not content and not (comment and comment[0] == "\0"):
-            continue
-        where = f"{name}, line {number}"
-        if made is None:
-            made = _parse_status_line(content, where)
-            continue
-        extent, code = _parse_block_line(content, where)
+    for where, extent, code in _parsed_blocks(text, name, made):
         if expected_bytes is not None and extent.offset_bytes != expected_bytes:
             kind = "a gap" if extent.offset_bytes > expected_bytes else "an overlap"
             raise MapfileError(
@@ -330,24 +361,48 @@ def _parse_lines(text: str, name: str) -> Mapfile:
             )
         made._append(extent, code)
         expected_bytes = extent.end_bytes
-    return made or Mapfile()
-
-
-def _parse_status_line(content: str, where: str) -> Mapfile:
-    found = _STATUS_LINE.match(content)
-    if not found:
-        raise MapfileError(f"{where}: expected `position status [pass]`, found {content[:60]!r}")
-    position_bytes, status = _number(found[1]), found[2]
-    if position_bytes < 0:
-        raise MapfileError(f"{where}: the position {position_bytes} is negative")
-    if status not in CURRENT_STATUSES:
-        raise MapfileError(f"{where}: {status!r} is no current status; those are {' '.join(CURRENT_STATUSES)}")
-    current_pass = _as_c_int(found[3] or "1")
-    if current_pass < 1:
-        raise MapfileError(f"{where}: the pass {found[3]} is not 1 or more")
-    made = Mapfile()
-    made.position_bytes, made.current_status, made.current_pass = position_bytes, status, current_pass
     return made
+
+
+def parse_loose(text: str, fill: BlockStatus, *, name: str = "") -> Mapfile:
+    """Read a map made by hand: blocks in any order, overlapping where they agree; gaps, from 0 on, become `fill`.
+
+    Raises:
+        MapfileError: a line breaks the grammar, or blocks of different status overlap.
+    """
+    made = Mapfile()
+    listed: dict[BlockStatus, list[Extent]] = {status: [] for status in BlockStatus}
+    for _, extent, code in _parsed_blocks(text, name or "mapfile", made):
+        listed[_STATUS_OF_CODE[code]].append(extent)
+    held = {status: ExtentSet(extents) for status, extents in listed.items()}
+    taken = ExtentSet()
+    for status, extents in held.items():
+        if taken & extents:
+            raise MapfileError(
+                f"{name or 'mapfile'}: blocks of different status overlap: {status} at {taken & extents}"
+            )
+        taken |= extents
+    if taken:
+        held[fill] |= taken.complement(span(0, int(taken.ends[-1])))
+    filled = Mapfile.from_extents(held)
+    filled.stand_as(made)
+    return filled
+
+
+def _parsed_blocks(text: str, name: str, made: Mapfile) -> Iterator[tuple[str, Extent, int]]:
+    """Yield the block lines (where it stands, extent, status); the status line goes into `made`."""
+    has_status = False
+    for number, line in enumerate(text.split("\n"), start=1):
+        comment = _COMMENT.search(line)
+        content = (line[: comment.start()] if comment else line).strip(" \t\v\f\r")
+        if not content and not (comment and comment[0] == "\0"):
+            continue
+        where = f"{name}, line {number}"
+        if has_status:
+            yield where, *_parse_block_line(content, where)
+        else:
+            made._take_status_line(content, where)
+            has_status = True
 
 
 def _parse_block_line(content: str, where: str) -> tuple[Extent, int]:
