@@ -8,7 +8,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from construct import Bytes, Const, Int16ul, Int32ul, Int64ul, Struct
 
@@ -38,8 +38,8 @@ MAX_INFLATED_BYTES = 16 << 30  # of one record
 MAX_SKIM_BYTES = 1 << 30  # of one record whose size is not told before it
 SCAN_BYTES = 1 << 20
 
-_local = struct.Struct("<4s5H3I2H")
-_central = struct.Struct("<4s6H3I5H2I")
+_local = struct.Struct("<4s3H4I2H")
+_central = struct.Struct("<4s4H4I5H2I")
 _narrow = struct.Struct("<4s3I")
 _wide = struct.Struct("<4sI2Q")
 
@@ -76,8 +76,10 @@ class LocalHeader:
     """A record's own header. Sizes and CRC are 0 where a descriptor after the data tells them."""
 
     offset_bytes: int
+    version: int
     flags: int
     method: int
+    when: int
     crc: int
     packed_bytes: int
     size_bytes: int
@@ -97,8 +99,10 @@ class Entry:
     """A record as the central directory tells it."""
 
     position_bytes: int
+    version: int
     flags: int
     method: int
+    when: int
     crc: int
     packed_bytes: int
     size_bytes: int
@@ -207,7 +211,7 @@ def read_local_header(window: Window, offset_bytes: int) -> LocalHeader | None:
     raw = window.read_at(offset_bytes, LOCAL_BYTES)
     if len(raw) < LOCAL_BYTES or not raw.startswith(LOCAL):
         return None
-    _, _, flags, method, _, _, crc, packed, size, name_bytes, extra_bytes = _local.unpack(raw)
+    _, version, flags, method, when, crc, packed, size, name_bytes, extra_bytes = _local.unpack(raw)
     if not 0 < name_bytes <= MAX_NAME_BYTES:
         return None
     rest = window.read_at(offset_bytes + LOCAL_BYTES, name_bytes + extra_bytes)
@@ -220,8 +224,10 @@ def read_local_header(window: Window, offset_bytes: int) -> LocalHeader | None:
         return None
     return LocalHeader(
         offset_bytes=offset_bytes,
+        version=version,
         flags=flags,
         method=method,
+        when=when,
         crc=crc,
         packed_bytes=sizes[1],
         size_bytes=sizes[0],
@@ -255,6 +261,18 @@ def read_tail(window: Window, offset_bytes: int) -> Tail | None:
         zip64=True,
         whole=whole and locator_true and head.disk == head.directory_disk == 0 and head.disk_entries == head.entries,
     )
+
+
+def read_own_tail(window: Window, offset_bytes: int) -> Tail | None:
+    """Return the tail at `offset_bytes` if the file it ends begins where the window does, else None."""
+    tail = read_tail(window, offset_bytes)
+    if tail is None or tail.directory_bytes == 0:
+        return None
+    lost_bytes = 0 if tail.zip64 else ZIP64_END_BYTES + LOCATOR_BYTES
+    if lost_bytes and tail.start_bytes == lost_bytes and tail.offset_bytes > lost_bytes:
+        # the zip64 part before the plain end is damaged
+        return replace(tail, offset_bytes=tail.offset_bytes - lost_bytes, whole=False)
+    return tail if tail.start_bytes == 0 else None
 
 
 def tail_before(window: Window, end_record_bytes: int) -> Tail | None:
@@ -316,8 +334,8 @@ def read_entry(window: Window, position_bytes: int) -> tuple[Entry, int] | None:
     if len(raw) < CENTRAL_BYTES or not raw.startswith(CENTRAL):
         return None
     fields = _central.unpack(raw)
-    flags, method, crc, packed, size = fields[3], fields[4], fields[7], fields[8], fields[9]
-    name_bytes, extra_bytes, comment_bytes, offset = fields[10], fields[11], fields[12], fields[16]
+    version, flags, method, when, crc, packed, size = fields[2:9]
+    name_bytes, extra_bytes, comment_bytes, offset = *fields[9:12], fields[15]
     if not 0 < name_bytes <= MAX_NAME_BYTES:
         return None
     rest = window.read_at(position_bytes + CENTRAL_BYTES, name_bytes + extra_bytes)
@@ -328,8 +346,10 @@ def read_entry(window: Window, position_bytes: int) -> tuple[Entry, int] | None:
         return None
     entry = Entry(
         position_bytes=position_bytes,
+        version=version,
         flags=flags,
         method=method,
+        when=when,
         crc=crc,
         packed_bytes=values[1],
         size_bytes=values[0],
@@ -361,9 +381,8 @@ def read_directory(window: Window, offset_bytes: int, *, tail: Tail | None = Non
         broken = True
         position_bytes = _find(window, CENTRAL, position_bytes + 1, limit_bytes)
     if tail is None:
-        tail = read_tail(window, position_bytes)
-        if tail is not None and tail.start_bytes != 0:
-            tail = None
+        lost_bytes = ZIP64_END_BYTES + LOCATOR_BYTES
+        tail = read_own_tail(window, position_bytes) or read_own_tail(window, position_bytes + lost_bytes)
     whole = (
         not broken
         and tail is not None

@@ -5,6 +5,7 @@ The directory is the truth where it is found; hopping finds it, and stands in fo
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
@@ -14,7 +15,10 @@ from signatures._zip import (
     CENTRAL,
     DESCRIPTOR,
     END,
+    HAS_DESCRIPTOR,
+    IS_UTF8,
     LOCAL,
+    MAX_DIRECTORY_BYTES,
     MAX_RECORDS,
     WIDE_DESCRIPTOR_BYTES,
     ZIP64_END,
@@ -22,11 +26,13 @@ from signatures._zip import (
     Entry,
     LocalHeader,
     Record,
+    Tail,
     follow,
     marks,
     read_directory,
     read_entry,
     read_local_header,
+    read_own_tail,
     read_tail,
     sized_record,
 )
@@ -36,6 +42,7 @@ MAX_SEARCH_BYTES = 8 << 30  # without a sign of the same file
 MAX_OVERHEAD_BYTES = 4096  # headers, names, padding and directory entry of one record
 SLACK_BYTES = 16 << 20
 MAX_FINDINGS = 200
+TORCH_FLAGS = HAS_DESCRIPTOR | IS_UTF8
 
 
 SizesTold: TypeAlias = Callable[[Window, Record], Mapping[str, int]]
@@ -171,16 +178,15 @@ def _is_ours(window: Window, survey: Survey, offset_bytes: int, signature: bytes
     if signature == CENTRAL:
         found = read_entry(window, offset_bytes)
         return found is not None and found[0].offset_bytes == 0 and _belongs(survey, found[0].name)
-    tail = read_tail(window, offset_bytes)
-    return tail is not None and tail.start_bytes == 0 and tail.directory_bytes > 0
+    return read_own_tail(window, offset_bytes) is not None
 
 
 def _is_directory(window: Window, survey: Survey, position_bytes: int) -> bool:
-    """Read the directory, from its first entry or from its tail; False when there is none of ours here."""
+    """Read the directory, from its first entry or from its tail; False when there is none of this file here."""
     signature = window.read_at(position_bytes, 4)
     if signature in (ZIP64_END, END):
-        tail = read_tail(window, position_bytes)
-        if tail is None or tail.start_bytes != 0:
+        tail = read_own_tail(window, position_bytes)
+        if tail is None:
             return False
         survey.directory = read_directory(window, tail.directory_offset_bytes, tail=tail)
         return True
@@ -189,30 +195,42 @@ def _is_directory(window: Window, survey: Survey, position_bytes: int) -> bool:
         return False
     directory = read_directory(window, position_bytes)
     if directory.tail is None:
-        survey.missing_head_bytes = _missing_head(window, directory)
-        survey.directory = directory
-        # a break inside the directory: its tail may still be there
-        return survey.missing_head_bytes > 0 or not _resumes(window, survey, directory)
+        return _is_broken_directory(window, survey, directory)
     survey.directory = directory
     return True
 
 
-def _missing_head(window: Window, directory: Directory) -> int:
-    """Return how many bytes of the file lie before the window, as its own end records tell; 0 when none."""
-    tail = read_tail(window, directory.end_bytes)
-    return max(0, -tail.start_bytes) if tail is not None else 0
+def _is_broken_directory(window: Window, survey: Survey, directory: Directory) -> bool:
+    """Deal with entries that no tail of this file follows at once; False when they belong to another zip."""
+    tail = _tail_ahead(window, directory.end_bytes)
+    if tail is not None:
+        survey.directory = read_directory(window, tail.directory_offset_bytes, tail=tail)
+        return True
+    other = read_tail(window, directory.end_bytes)
+    if other is not None and other.start_bytes > 0:  # a zip inside this one, or this one's own end after a gap
+        _note_displaced(survey, directory, other.start_bytes)
+        return False
+    survey.directory = directory
+    survey.missing_head_bytes = -other.start_bytes if other is not None else 0
+    return True
 
 
-def _resumes(window: Window, survey: Survey, directory: Directory) -> bool:
-    end_bytes = directory.offset_bytes + (64 << 20)
-    for offset_bytes, signature in marks(window, directory.end_bytes, min(end_bytes, window.size_bytes)):
-        if signature not in (ZIP64_END, END):
-            continue
-        tail = read_tail(window, offset_bytes)
-        if tail is not None and tail.start_bytes == 0:
-            survey.directory = read_directory(window, directory.offset_bytes, tail=tail)
-            return False
-    return False
+def _note_displaced(survey: Survey, directory: Directory, by_bytes: int) -> None:
+    """Note a directory that names the records seen so far but lies too far away: the file lies in pieces."""
+    seen = {(record.offset_bytes, record.name, record.declared_crc) for record in survey.records if record.whole}
+    if any((entry.offset_bytes, entry.name, entry.crc) in seen for entry in directory.entries):
+        what = f"the directory lies {by_bytes} bytes further on than it says: the file is in pieces"
+        survey.note("directory-displaced", directory.offset_bytes, what)
+
+
+def _tail_ahead(window: Window, offset_bytes: int) -> Tail | None:
+    """Return this file's tail within a directory's length of a break in the directory."""
+    end_bytes = min(offset_bytes + MAX_DIRECTORY_BYTES, window.size_bytes)
+    for at_bytes, signature in marks(window, offset_bytes, end_bytes):
+        tail = read_own_tail(window, at_bytes) if signature in (ZIP64_END, END) else None
+        if tail is not None:
+            return tail
+    return None
 
 
 def _resume(window: Window, survey: Survey, position_bytes: int) -> int:
@@ -243,53 +261,64 @@ def _check_by_directory(window: Window, survey: Survey) -> None:
         survey.note("duplicate-name", None, "two records have the same name")
     if not directory.whole:
         survey.note("directory-damaged", directory.offset_bytes, "the central directory disagrees with its end record")
-    lost = [record for offset, record in sorted(hopped.items()) if offset not in {e.offset_bytes for e in checked}]
-    lost = [record for record in lost if record.whole and not _inside(record, checked)]
+    listed = {record.offset_bytes for record in checked}
+    lost = [record for offset, record in sorted(hopped.items()) if offset not in listed]
+    lost = [record for record in lost if record.whole and not _is_inside(record, checked)]
     if directory.whole and lost:
         survey.note("unlisted-record", lost[0].offset_bytes, f"{lost[0].name} is not in the central directory")
     survey.records = sorted([*checked, *(lost if not directory.whole else [])], key=lambda r: r.offset_bytes)
 
 
-def _inside(record: Record, others: list[Record]) -> bool:
-    return any(o.data_offset_bytes <= record.offset_bytes < o.data_offset_bytes + o.packed_bytes for o in others)
+def _is_inside(record: Record, others: list[Record]) -> bool:
+    """Tell whether a record lies in the data of one of `others`, which are in file order (a zip within the zip)."""
+    index = bisect_right(others, record.offset_bytes, key=lambda other: other.offset_bytes) - 1
+    return index >= 0 and record.offset_bytes < others[index].data_offset_bytes + others[index].packed_bytes
 
 
 def _checked(window: Window, survey: Survey, entry: Entry, hopped: Record | None) -> Record:
-    if hopped is not None and hopped.whole and hopped.packed_bytes == entry.packed_bytes:
-        return _agreed(survey, entry, hopped)
     header = read_local_header(window, entry.offset_bytes)
     if header is None:
         survey.note("record-header-lost", entry.offset_bytes, f"the local header of {entry.name} is gone")
         return _lost_record(entry)
-    record = sized_record(
-        window,
-        header,
-        packed_bytes=entry.packed_bytes,
-        size_bytes=entry.size_bytes,
-        crc=entry.crc,
-        wide=header.wide,
-    )
-    return _agreed(survey, entry, record)
-
-
-def _agreed(survey: Survey, entry: Entry, record: Record) -> Record:
-    """Compare the directory's copy with the record's own; where the CRC-32 differ, the one that fits the data wins."""
-    differs = [
-        what
-        for what, ours, theirs in (
-            ("name", entry.name, record.name),
-            ("method", entry.method, record.method),
-            ("flags", entry.flags, record.flags),
-            ("size", entry.size_bytes, record.size_bytes),
-            ("CRC-32", entry.crc, record.declared_crc),
-        )
-        if ours != theirs
-    ]
-    if differs:
-        what = ", ".join(differs)
-        survey.note("directory-mismatch", entry.offset_bytes, f"{entry.name}: directory and record differ in {what}")
+    record = hopped
+    if record is None or not record.whole or record.packed_bytes != entry.packed_bytes:
+        sizes = {"packed_bytes": entry.packed_bytes, "size_bytes": entry.size_bytes}
+        record = sized_record(window, header, **sizes, crc=entry.crc, wide=header.wide)
+    _compare(survey, entry, header, record)
     crc = entry.crc if record.computed_crc == entry.crc else record.declared_crc
     return replace(record, name=entry.name, declared_crc=crc)
+
+
+def _compare(survey: Survey, entry: Entry, header: LocalHeader, record: Record) -> None:
+    """Compare the directory's copy of a record with the record's own header and descriptor."""
+    follows = header.flags & HAS_DESCRIPTOR
+    pairs = (
+        ("name", entry.name, header.name),
+        ("version", entry.version, header.version),
+        ("method", entry.method, header.method),
+        ("flags", entry.flags, header.flags),
+        ("time", entry.when, header.when),
+        ("size", entry.size_bytes, record.size_bytes),
+        ("CRC-32", entry.crc, record.declared_crc),
+        ("size before the data", entry.size_bytes, header.size_bytes or (entry.size_bytes if follows else 0)),
+        ("packed size", entry.packed_bytes, header.packed_bytes or (entry.packed_bytes if follows else 0)),
+        ("CRC-32 before the data", entry.crc, header.crc or (entry.crc if follows else 0)),
+        ("padding", True, _is_padding_whole(header)),
+    )
+    differs = ", ".join(what for what, ours, theirs in pairs if ours != theirs)
+    if differs:
+        what = f"{entry.name}: directory and record differ in {differs}"
+        survey.note("directory-mismatch", entry.offset_bytes, what)
+
+
+def _is_padding_whole(header: LocalHeader) -> bool:
+    """Tell whether a torch record's padding ("FB", length, 'Z's) is as written; True for other writers' records."""
+    if header.when or header.flags & TORCH_FLAGS != header.flags or not header.flags & IS_UTF8 or not header.extra:
+        return True
+    zip64_bytes = 4 + int.from_bytes(header.extra[2:4], "little") if header.extra.startswith(b"\x01\x00") else 0
+    padding = header.extra[zip64_bytes:]
+    size_bytes = int.from_bytes(padding[2:4], "little")
+    return padding.startswith(b"FB") and len(padding) == 4 + size_bytes and not padding[4:].strip(b"Z")
 
 
 def _lost_record(entry: Entry) -> Record:
