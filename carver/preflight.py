@@ -10,15 +10,16 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic
 
 import numpy as np
 
 import carver
 from imaging import block_stack
-from imaging.device import DeviceInfo, in_use, sample_offsets
+from imaging.device import MAX_SAMPLING_SECONDS, DeviceInfo, in_use, sample_offsets
 from imaging.encodings import Caution, Recognition, recognise_path
 from imaging.errors import InputError, OutputError, ReadFault
 from imaging.extent import Extent
@@ -27,6 +28,7 @@ from imaging.volumes import recognise
 
 SAMPLES = 256
 SAMPLE_BYTES = 4096
+SPREAD = 8
 MAX_UNREADABLE_SAMPLES = 8  # each may cost a failing drive seconds
 MIN_READ_SAMPLES = 16
 MOSTLY = 0.9
@@ -113,17 +115,17 @@ def examine(
         roots: the kernel's trees.
     """
     roots = roots or Roots()
-    outputs = [output for output in (image, folder) if output is not None]
     notices = [
         *_path_notices(path),
         *_busy_notices(path, allow_mounted, roots),
-        *_destination_notices(path, outputs, roots),
+        *_destination_notices(path, image or folder, roots),
         *_own_paths_notices(path, roots),
     ]
     if source is not None:
-        size_bytes = source.size_bytes
-        notices += [*_content_notices(source, info), *_limit_notices(image, folder, size_bytes, roots)]
-        notices += _room_notices(image, folder, size_bytes, files_bytes)
+        notices += _limit_notices(image, folder, source.size_bytes, roots)
+        notices += _room_notices(image, folder, source.size_bytes, files_bytes)
+        if not any(notice.level is Caution.REFUSE for notice in notices):  # a busy or failing drive is not read in vain
+            notices += _content_notices(source, info)
     notices += _hardware_notices(info)
     order = list(Caution)
     return tuple(sorted(notices, key=lambda notice: order.index(notice.level)))
@@ -142,9 +144,12 @@ def refuse(notices: Iterable[Notice]) -> None:
 
 
 def sample(source: Source) -> Sampling:
-    """Read a few blocks all over a source; what was never read from the drive does not count."""
+    """Read a few blocks all over a source, for a few seconds; what was never read from the drive does not count."""
     read = zero = random = unreadable = 0
-    for offset_bytes in sample_offsets(source.size_bytes, count=SAMPLES):
+    until = monotonic() + MAX_SAMPLING_SECONDS
+    for offset_bytes in _shuffled(sample_offsets(source.size_bytes, count=SAMPLES)):
+        if monotonic() > until:
+            break
         if source.unread is not None and source.unread.touches(
             Extent(offset_bytes=offset_bytes, size_bytes=SAMPLE_BYTES)
         ):
@@ -160,6 +165,12 @@ def sample(source: Source) -> Sampling:
         zero += not data.any()
         random += _entropy_bits(data) >= RANDOM_ENTROPY_BITS
     return Sampling(read=read, zero=zero, random=random, unreadable=unreadable)
+
+
+def _shuffled(offsets: Sequence[int]) -> Iterator[int]:
+    """Yield all in an order whose beginnings are already spread out, for a sampling that is cut short."""
+    for step in range(SPREAD):
+        yield from offsets[step::SPREAD]
 
 
 def numba_cache_folder() -> Path:
@@ -185,37 +196,38 @@ def _busy_notices(path: Path, allow_mounted: bool, roots: Roots) -> Iterator[Not
             yield Notice(code="source-busy", level=Caution.REFUSE, message=reason, advice=advice)
 
 
-def _destination_notices(path: Path, outputs: Iterable[Path], roots: Roots) -> Iterator[Notice]:
-    for output in outputs:
-        place = block_stack.existing(output)
-        if path.exists() and output.exists() and output.samefile(path):
-            yield Notice(
-                code="destination-is-source",
-                level=Caution.REFUSE,
-                message=f"{output} is the source itself",
-                advice="name another output",
-            )
-        elif _lies_on(path, output, roots):
-            yield Notice(
-                code="destination-on-source",
-                level=Caution.REFUSE,
-                message=f"{output} lies on the source {path}: writing there destroys what you want to recover",
-                advice="choose a folder on another drive",
-            )
-        elif _shares_drive(path, output, roots):
-            yield Notice(
-                code="destination-on-same-drive",
-                level=Caution.WARN,
-                message=f"{output} lies on another part of the drive that {path} is on",
-                advice="if that drive is failing, every write wears it: choose a folder on another drive",
-            )
-        if not os.access(place, os.W_OK):
-            yield Notice(
-                code="destination-not-writable",
-                level=Caution.REFUSE,
-                message=f"no permission to write in {place}",
-                advice="choose another folder, or run the same command with sudo",
-            )
+def _destination_notices(path: Path, output: Path | None, roots: Roots) -> Iterator[Notice]:
+    if output is None:
+        return
+    place = block_stack.existing(output)
+    if _same_file(path, output):
+        yield Notice(
+            code="destination-is-source",
+            level=Caution.REFUSE,
+            message=f"{output} is the source itself",
+            advice="name another output",
+        )
+    elif _lies_on(path, output, roots):
+        yield Notice(
+            code="destination-on-source",
+            level=Caution.REFUSE,
+            message=f"{output} lies on the source {path}: writing there destroys what you want to recover",
+            advice="choose a folder on another drive",
+        )
+    elif _shares_drive(path, output, roots):
+        yield Notice(
+            code="destination-on-same-drive",
+            level=Caution.WARN,
+            message=f"{output} lies on another part of the drive that {path} is on",
+            advice="if that drive is failing, every write wears it: choose a folder on another drive",
+        )
+    if not os.access(place, os.W_OK):
+        yield Notice(
+            code="destination-not-writable",
+            level=Caution.REFUSE,
+            message=f"no permission to write in {place}",
+            advice="choose another folder, or run the same command with sudo",
+        )
 
 
 def _own_paths_notices(path: Path, roots: Roots) -> Iterator[Notice]:
@@ -337,6 +349,13 @@ def _hardware_notices(info: DeviceInfo) -> Iterator[Notice]:
             message="the drive is opened read-only, but the system could write to it: no write blocker",
             advice=f"`blockdev --setro {info.path}` makes the kernel refuse writes",
         )
+
+
+def _same_file(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except OSError:
+        return False
 
 
 def _lies_on(path: Path, place: Path, roots: Roots) -> bool:

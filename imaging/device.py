@@ -15,6 +15,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic
 
 from imaging import block_stack
 from imaging.block_stack import PROC, SYS, read_text
@@ -25,6 +26,7 @@ from imaging.source import Source
 RUN = Path("/run")
 SAMPLES = 16
 SAMPLE_BYTES = 4096
+MAX_SAMPLING_SECONDS = 20  # a drive that stalls on each read is better imaged than looked at
 SYS_SECTOR_BYTES = 512  # /sys/block/*/size counts these whatever the drive's sector is
 DISKUTIL_TIMEOUT_SECONDS = 30
 
@@ -146,9 +148,12 @@ def identity(source: Source, info: DeviceInfo) -> dict[str, object]:
     """Return what tells this source from another, JSON-ready.
 
     "samples" holds `[offset_bytes, sha256]` of 4 KiB blocks at places that depend on the size alone; the digest is null
-    where the block cannot be read, or was not read from the drive yet. So a failing drive still has an identity.
+    where the block cannot be read, or was not read from the drive yet, or where earlier ones took too long. So a
+    failing drive still has an identity, and is not asked for more than it can give.
     """
-    samples = [[offset, _sample(source, offset)] for offset in sample_offsets(source.size_bytes)]
+    until = monotonic() + MAX_SAMPLING_SECONDS
+    offsets = sample_offsets(source.size_bytes)
+    samples = [[offset, _sample(source, offset) if monotonic() < until else None] for offset in offsets]
     return {
         "size_bytes": source.size_bytes,
         "model": info.model,
@@ -159,7 +164,7 @@ def identity(source: Source, info: DeviceInfo) -> dict[str, object]:
 
 
 def sample_offsets(size_bytes: int, *, count: int = SAMPLES) -> tuple[int, ...]:
-    """Return where to look: the first block, and one at a pseudo-random place in each of the other `count - 1` parts."""
+    """Return where to look: the first block, and one at a pseudo-random place in each of the other parts."""
     blocks = -(-size_bytes // SAMPLE_BYTES)
     if blocks <= count:
         return tuple(block * SAMPLE_BYTES for block in range(blocks))
