@@ -367,6 +367,8 @@ def _parse_lines(text: str, name: str) -> Mapfile:
 def parse_loose(text: str, fill: BlockStatus, *, name: str = "") -> Mapfile:
     """Read a map made by hand: blocks in any order, overlapping where they agree; gaps, from 0 on, become `fill`.
 
+    The map ends with its last block (`ddrescuelog -C` lets one of status `fill` run on to 2^63−1).
+
     Raises:
         MapfileError: a line breaks the grammar, or blocks of different status overlap.
     """

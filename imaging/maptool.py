@@ -160,22 +160,23 @@ def from_block_list(
     listed: BlockStatus = FINISHED,
     others: BlockStatus = BAD,
 ) -> Mapfile:
-    """Return a map of `size_bytes` whose numbered blocks are `listed`; numbers beyond its end are ignored.
+    """Return a map of `size_bytes` whose numbered blocks are `listed`.
+
+    Blocks that are not wholly inside are ignored, as by ddrescuelog: also a last one cut by the end.
 
     Raises:
-        UsageError: a number is negative, or the block size is not positive.
+        UsageError: a number is negative, the block size is not positive, or both statuses are the same.
     """
     if block_bytes <= 0:
         raise UsageError(f"the block size {block_bytes} is not positive")
-    whole = span(0, size_bytes)
+    if listed is others:
+        raise UsageError(f"blocks in the list and all others would both be {listed}")
     named = list(numbers)
     if named and min(named) < 0:
         raise UsageError(f"{min(named)} is no block number")
-    inside = (number * block_bytes for number in named if number * block_bytes < size_bytes)
-    held = ExtentSet(span(at, min(at + block_bytes, size_bytes)) for at in inside)
-    if listed is others:
-        return Mapfile.from_extents({listed: ExtentSet([whole])})
-    return Mapfile.from_extents({listed: held, others: held.complement(whole)})
+    starts = (number * block_bytes for number in named if (number + 1) * block_bytes <= size_bytes)
+    held = ExtentSet(span(start, start + block_bytes) for start in starts)
+    return Mapfile.from_extents({listed: held, others: held.complement(span(0, size_bytes))})
 
 
 def _extent_of(mapfile: Mapfile) -> Extent:
