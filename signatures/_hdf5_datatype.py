@@ -28,8 +28,8 @@ _FLOAT_NAMES = {
     (8, 11, 52): "float64",
     (1, 4, 3): "float8_e4m3",
     (1, 5, 2): "float8_e5m2",
-    (12, 15, 64): "longdouble",
-    (16, 15, 64): "longdouble",
+    (12, 15, 64): "float96",
+    (16, 15, 64): "float128",
     (16, 15, 112): "float128",
 }
 _VLEN_IS_STRING = 1

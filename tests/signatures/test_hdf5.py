@@ -50,7 +50,7 @@ def test_a_whole_file_has_its_grade_its_length_and_its_tensors(name):
     assert described(verdict) == sorted(sample.tensors)
 
 
-@pytest.mark.parametrize("name", [name for name in SAMPLES if name.startswith("v")])
+@pytest.mark.parametrize("name", [sample.name for sample in SAMPLES.values() if not sample.writer])
 def test_h5py_reads_what_the_byte_level_writer_wrote(name):
     h5py = pytest.importorskip("h5py")
     shapes = {}
