@@ -10,29 +10,21 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from time import monotonic
-
-import numpy as np
 
 import carver
 from imaging import block_stack
-from imaging.device import MAX_SAMPLING_SECONDS, DeviceInfo, in_use, sample_offsets
+from imaging.device import DeviceInfo, in_use
 from imaging.encodings import Caution, Recognition, recognise_path
-from imaging.errors import InputError, OutputError, ReadFault
-from imaging.extent import Extent
+from imaging.errors import InputError, OutputError
+from imaging.sampling import Sampling, sample
 from imaging.source import Source
 from imaging.volumes import recognise
 
-SAMPLES = 256
-SAMPLE_BYTES = 4096
-SPREAD = 8
-MAX_UNREADABLE_SAMPLES = 8  # each may cost a failing drive seconds
 MIN_READ_SAMPLES = 16
 MOSTLY = 0.9
-RANDOM_ENTROPY_BITS = 7.9  # 4 KiB of random bytes have 7.95 a byte; float32 weights have about 7.4
 LITTLE_ROOM_BYTES = 1 << 30
 MAX_FILE_BYTES = {  # the largest file; ext with its usual 4 KiB blocks
     "vfat": (1 << 32) - 1,
@@ -72,23 +64,6 @@ class Roots:
 
     sys: Path = block_stack.SYS
     proc: Path = block_stack.PROC
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sampling:
-    """What the sampled blocks of a source hold.
-
-    Attributes:
-        read: how many could be read.
-        zero: how many of these are only zeros.
-        random: how many look like random bytes: encrypted or compressed.
-        unreadable: how many could not be read.
-    """
-
-    read: int
-    zero: int
-    random: int
-    unreadable: int
 
 
 def examine(
@@ -141,36 +116,6 @@ def refuse(notices: Iterable[Notice]) -> None:
     for notice in notices:
         if notice.level is Caution.REFUSE:
             raise (OutputError if notice.code.startswith(("destination-", "writes-")) else InputError)(notice.line)
-
-
-def sample(source: Source) -> Sampling:
-    """Read a few blocks all over a source, for a few seconds; what was never read from the drive does not count."""
-    read = zero = random = unreadable = 0
-    until = monotonic() + MAX_SAMPLING_SECONDS
-    for offset_bytes in _shuffled(sample_offsets(source.size_bytes, count=SAMPLES)):
-        if monotonic() > until:
-            break
-        if source.unread is not None and source.unread.touches(
-            Extent(offset_bytes=offset_bytes, size_bytes=SAMPLE_BYTES)
-        ):
-            continue
-        try:
-            data = np.frombuffer(source.read_at(offset_bytes, SAMPLE_BYTES), dtype=np.uint8)
-        except ReadFault:
-            unreadable += 1
-            if unreadable >= MAX_UNREADABLE_SAMPLES:
-                break
-            continue
-        read += 1
-        zero += not data.any()
-        random += _entropy_bits(data) >= RANDOM_ENTROPY_BITS
-    return Sampling(read=read, zero=zero, random=random, unreadable=unreadable)
-
-
-def _shuffled(offsets: Sequence[int]) -> Iterator[int]:
-    """Yield all in an order whose beginnings are already spread out, for a sampling that is cut short."""
-    for step in range(SPREAD):
-        yield from offsets[step::SPREAD]
 
 
 def numba_cache_folder() -> Path:
@@ -384,12 +329,6 @@ def _held_bytes(image: Path | None) -> int:
         return image.stat().st_blocks * 512 if image is not None else 0
     except OSError:
         return 0
-
-
-def _entropy_bits(data: np.ndarray[tuple[int], np.dtype[np.uint8]]) -> float:
-    counts = np.bincount(data, minlength=256)
-    shares = counts[counts > 0] / max(1, len(data))
-    return float(-(shares * np.log2(shares)).sum())
 
 
 def _gib(size_bytes: int) -> str:

@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 
 from carver import preflight
-from carver.preflight import Notice, Roots, examine, refuse, sample
-from imaging import block_stack
+from carver.preflight import Notice, Roots, examine, refuse
+from imaging import block_stack, sampling
 from imaging.device import DeviceInfo, describe
 from imaging.encodings import Caution
 from imaging.errors import InputError, OutputError, ReadFault
 from imaging.extent import Extent, ExtentSet
+from imaging.sampling import sample
 from imaging.source import RawImage
 
 FILE = DeviceInfo(path="drive.img", kind="file")
@@ -128,15 +129,15 @@ def test_float_weights_all_over_do_not_look_encrypted(image, quiet):
 def test_samples_leave_out_what_was_never_read_and_stop_at_a_drive_that_fails_everywhere():
     whole = ExtentSet([Extent(offset_bytes=0, size_bytes=len(TEXT))])
     unread = Simulated(TEXT, unread=whole)
-    assert sample(unread) == preflight.Sampling(read=0, zero=0, random=0, unreadable=0)
+    assert sample(unread) == sampling.Sampling(read=0, zero=0, random=0, unreadable=0)
     assert unread.reads == 0
     failing = Simulated(TEXT, bad=whole)
-    assert sample(failing).unreadable == failing.reads == preflight.MAX_UNREADABLE_SAMPLES
+    assert sample(failing).unreadable == failing.reads == sampling.MAX_UNREADABLE_SAMPLES
 
 
 def test_sampling_stops_when_its_time_is_over(monkeypatch):
-    clock = iter(range(0, 10_000, preflight.MAX_SAMPLING_SECONDS // 2))
-    monkeypatch.setattr(preflight, "monotonic", lambda: next(clock))
+    clock = iter(range(0, 10_000, sampling.MAX_SAMPLING_SECONDS // 2))
+    monkeypatch.setattr(sampling, "monotonic", lambda: next(clock))
     assert sample(Simulated(TEXT)).read == 2
 
 
