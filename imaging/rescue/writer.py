@@ -65,14 +65,12 @@ class ImageWriter:
         """
         self.path = path
         self._synchronous = synchronous
+        if not path.exists():  # not even made: an empty image beside a map that promises data would be a trap
+            _check_length(path, 0, finished_bytes)
         self._descriptor = _open(path)
         try:
             present_bytes = os.fstat(self._descriptor).st_size
-            if present_bytes < finished_bytes:
-                raise InputError(
-                    f"{path} has {present_bytes} bytes, but its map knows of data up to {finished_bytes}: it was cut "
-                    "short, or the map is of another image; restore the image, or begin anew under other names"
-                )
+            _check_length(path, present_bytes, finished_bytes)
             if present_bytes < size_bytes:
                 self._extend(size_bytes)
         except BaseException:
@@ -166,6 +164,14 @@ class Reserve:
         if self._file is not None:
             self._file.close()
             self._file = None
+
+
+def _check_length(path: Path, present_bytes: int, finished_bytes: int) -> None:
+    if present_bytes < finished_bytes:
+        raise InputError(
+            f"{path} has {present_bytes} bytes, but its map knows of data up to {finished_bytes}: it was cut short or "
+            "is missing, or the map is of another image; restore the image, or begin anew under other names"
+        )
 
 
 def _open(path: Path) -> int:
