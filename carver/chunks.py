@@ -21,6 +21,7 @@ import stat
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -145,12 +146,17 @@ def _mapped(image: RawImage, needed: Extent) -> Bytes | None:
         log.info("cannot map %s: %s; reading instead", needed, fault)
         return None
     mapped = np.frombuffer(mapping, dtype=np.uint8)
-    # not mapping.madvise, which keeps the GIL while the disk is read
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.madvise(ctypes.c_void_p(mapped.ctypes.data), ctypes.c_size_t(size_bytes), MADV_POPULATE_READ) != 0:
+    failed = _libc().madvise(ctypes.c_void_p(mapped.ctypes.data), ctypes.c_size_t(size_bytes), MADV_POPULATE_READ)
+    if failed:
         log.info("cannot populate %s: %s; reading instead", needed, os.strerror(ctypes.get_errno()))
         return None
     return mapped[ahead_bytes:]
+
+
+@cache
+def _libc() -> ctypes.CDLL:
+    """Return the C library: mmap.madvise would keep the GIL while the disk is read, a call through ctypes does not."""
+    return ctypes.CDLL(None, use_errno=True)
 
 
 def _read(image: RawImage, needed: Extent) -> tuple[Bytes, ExtentSet]:

@@ -49,7 +49,7 @@ def test_hits_are_those_of_plain_search_for_every_chunk_size_and_thread_count(tm
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.lists(st.integers(0, 5000), max_size=30), st.integers(1, 6000), st.integers(0, 5000))
+@given(st.lists(st.integers(0, 5000), max_size=30), st.integers(100, 6000), st.integers(0, 5000))
 def test_a_restart_gives_the_rest(tmp_path_factory, offsets, chunk_bytes, resume_at_bytes):
     data = planted(5000, offsets)
     with RawImage(write(tmp_path_factory.mktemp("scan") / "i", data)) as image:
