@@ -115,6 +115,21 @@ def shifted(mapfile: Mapfile, by_bytes: int) -> Mapfile:
     return _standing_as(mapfile, held)
 
 
+def fitted(mapfile: Mapfile, size_bytes: int) -> Mapfile:
+    """Make a map cover a drive of `size_bytes`, as ddrescue does when it resumes: what is missing is non-tried.
+
+    Raises:
+        MapfileError: blocks beyond the end of the drive are finished, so that the map is of another drive.
+    """
+    whole = span(0, size_bytes)
+    beyond = mapfile.extents(FINISHED) - ExtentSet([whole])
+    if beyond:
+        raise MapfileError(f"the map has {beyond.total_bytes} finished bytes beyond the drive's {size_bytes}")
+    held = {status: mapfile.extents(status).within(whole) for status in BlockStatus}
+    held[NON_TRIED] |= ExtentSet([_extent_of(mapfile)]).complement(whole)
+    return _standing_as(mapfile, held)
+
+
 def listed_blocks(
     mapfile: Mapfile, statuses: Collection[BlockStatus], *, block_bytes: int, domain: ExtentSet | None = None
 ) -> Iterator[int]:

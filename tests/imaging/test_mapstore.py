@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import fcntl
+import hashlib
 import os
 import random
 import re
@@ -11,6 +13,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +25,7 @@ from hypothesis import strategies as st
 from imaging.errors import DestinationFullError, InputError, MapfileError, OutputError
 from imaging.extent import ExtentSet, span
 from imaging.mapfile import BlockStatus, Mapfile
-from imaging.mapstore import COMMIT_SECONDS, LocalDisk, MapStore, journal_path, lock_exclusively
+from imaging.mapstore import COMMIT_SECONDS, FINGERPRINT_CHARACTERS, LocalDisk, MapStore, journal_path, lock_exclusively
 
 SIZE_BYTES = 4096
 SECTOR_BYTES = 64
@@ -325,6 +328,16 @@ def test_journal_of_a_map_that_another_tool_changed_is_ignored(tmp_path: Path) -
     assert MapStore.read_snapshot(path).count_bytes(FINISHED) == 0
 
 
+def test_journal_line_that_does_not_fit_its_map_is_a_mapfile_error(tmp_path: Path) -> None:
+    path = tmp_path / "drive.map"
+    MapStore.open(path, SIZE_BYTES).close()
+    fingerprint = hashlib.sha256(path.read_bytes()).hexdigest()[:FINGERPRINT_CHARACTERS]
+    body = f"{fingerprint} 0x0 {2 * SIZE_BYTES:#x} +"
+    journal_path(path).write_text(f"{body} {zlib.crc32(body.encode()):08x}\n")
+    with pytest.raises(MapfileError, match="line 1 of the journal does not fit its map"):
+        MapStore.read_snapshot(path)
+
+
 def test_map_of_another_size_is_refused_with_advice(tmp_path: Path) -> None:
     path = tmp_path / "drive.map"
     MapStore.open(path, SIZE_BYTES).close()
@@ -532,6 +545,22 @@ def test_second_store_on_one_map_is_refused_while_a_snapshot_is_not(tmp_path: Pa
             MapStore.open(path, SIZE_BYTES)
         assert MapStore.read_snapshot(path).count_bytes(FINISHED) == 64
     MapStore.open(path, SIZE_BYTES).close()
+
+
+def test_file_system_without_locks_is_warned_of_and_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def no_locks(descriptor: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, "no locks")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    lock_exclusively(tmp_path / "drive.img").close()
+    assert "cannot be locked" in caplog.text
+
+
+def test_image_that_cannot_be_opened_for_writing_is_an_output_error(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match=r"cannot write .*none/drive\.img: No such file"):
+        lock_exclusively(tmp_path / "none" / "drive.img")
 
 
 def test_child_program_does_not_hold_the_lock_for_its_dead_parent(tmp_path: Path) -> None:
