@@ -22,7 +22,6 @@ PROVING_CHILDREN = 2
 RUN_FIELDS = 16  # from here on a run of numbers is worth a vectorised look
 WIRES = {"int": (VARINT,), "f32": (FIXED32,), "ints": (VARINT, LENGTH), "floats": (FIXED32, LENGTH)}
 TEXTS = frozenset(("name", "use", "definition"))
-HARMLESS = frozenset(("tensor-without-data",))
 
 
 @dataclass(slots=True)
@@ -186,7 +185,9 @@ class GraphWalk:
             return Grade.CONSISTENT
         detail = f"tensor {stored.name!r} of type {stored.data_type} and shape {stored.dims}"
         self.troubles.append(Finding(code=code, offset_bytes=body, detail=detail))
-        return Grade.CONSISTENT if code in HARMLESS or (code == "unknown-dtype" and self.lenient) else Grade.DAMAGED
+        if code == "tensor-without-data":  # left out on purpose in models that are shipped without weights
+            return Grade.CONSISTENT
+        return Grade.UNDECIDED if code == "unknown-dtype" and self.lenient else Grade.DAMAGED
 
     def _keep(self, stored: StoredTensor, grade: Grade) -> None:
         if not stored.name:

@@ -67,7 +67,7 @@ class ModelRead:
 
     def _stopped(self, fault: CutShortError) -> MalformedError | None:
         """The window ended: inside the model, or just behind it in what looks like one more of its fields."""
-        if not self.graph_end or not self.walk.proven:
+        if not self.graph_end or (self.cut and not self.walk.proven):
             return fault
         if not self.complete:
             self.cut = True

@@ -128,11 +128,12 @@ def parse_header(text: bytes) -> Header | str:
         return "header-brackets"
     if _LONG_NUMBER.search(skeleton):
         return "header-number"
-    header = Header()
+    repeated: list[tuple[str, object]] = []
 
     def as_object(pairs: list[tuple[str, object]]) -> dict[str, object]:
         made = dict(pairs)
-        header.duplicate_keys |= len(made) != len(pairs)
+        if len(made) != len(pairs):
+            repeated.extend(pairs)
         return made
 
     try:
@@ -141,7 +142,17 @@ def parse_header(text: bytes) -> Header | str:
         return "header-encoding"
     except (ValueError, RecursionError):
         return "header-json"
-    return _fill(header, root)
+    return _fill(Header(duplicate_keys=bool(repeated)), root) if _may_repeat(repeated) else "entry-form"
+
+
+def _may_repeat(pairs: list[tuple[str, object]]) -> bool:
+    """Tell whether an object with these pairs may have a key twice: tensors and metadata may, an entry may not.
+
+    The reference reader keeps the last of equal names, yet reads them all.
+    """
+    return all(
+        isinstance(value, str) or name == METADATA_KEY or _entry(name, value) is not None for name, value in pairs
+    )
 
 
 def _fill(header: Header, root: object) -> Header | str:

@@ -47,7 +47,8 @@ def validate(window: Window) -> Verdict:
     if IR_VERSION not in model.numbers and not model.cut:
         return rejected("ir-version")
     damage, remarks = _damage(model), _remarks(model)
-    grade = Grade.DAMAGED if damage else Grade.CONSISTENT
+    unknown = any(finding.code in ("unknown-field", "unknown-dtype") for finding in remarks)
+    grade = Grade.DAMAGED if damage else Grade.UNDECIDED if unknown else Grade.CONSISTENT
     if model.cut:
         grade = Grade.TRUNCATED
         detail = f"the model goes on to {max(model.end, model.graph_end):#x} and further"

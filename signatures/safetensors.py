@@ -38,7 +38,12 @@ MAX_METADATA_CHARACTERS = 512
 NAME_KEYS = ("ss_output_name", "modelspec.title")
 MIN_SALVAGED = 3  # entries that prove themselves, of a header that is broken
 MAX_UNKNOWN_DTYPES = 8
-HARMLESS = frozenset(("duplicate-key", "unknown-dtype"))
+CAPS = {"duplicate-key": Grade.CONSISTENT, "unknown-dtype": Grade.UNDECIDED}  # other findings: DAMAGED
+ORDER = (Grade.CONSISTENT, Grade.UNDECIDED, Grade.DAMAGED)
+BLANK_FIRST = SectorProbe(  # readers let blanks stand before the brace
+    allowed=(ANY, ANY, ANY, bytes(range(6)), b"\0", b"\0", b"\0", b"\0", BLANKS, BLANKS + b"{", BLANKS + b'{"'),
+    name="blank-first",
+)
 
 
 def validate(window: Window) -> Verdict:
@@ -108,9 +113,12 @@ def _header_findings(header: Header) -> list[Finding]:
 def _verdict(window: Window, data_start: int, header: Header, findings: list[Finding]) -> Verdict:
     """Grade a file whose tensors are known: is all of it there, and does it end in zeros?"""
     size_bytes = data_start + header.entries[-1].end
-    broken = any(finding.code not in HARMLESS for finding in findings)
-    grade = Grade.DAMAGED if broken else Grade.CONSISTENT
-    zero_names: frozenset[str] = frozenset()
+    grade = max((CAPS.get(finding.code, Grade.DAMAGED) for finding in findings), key=ORDER.index, default=ORDER[0])
+    distrusted: frozenset[str] = frozenset()
+    if any(
+        finding.code == "header-end" for finding in findings
+    ):  # or the length before it: the data may start elsewhere
+        distrusted = frozenset(entry.name for entry in header.entries)
     if window.size_bytes < size_bytes:
         grade = Grade.TRUNCATED
         detail = f"{size_bytes - window.size_bytes} bytes are missing at the end"
@@ -119,16 +127,18 @@ def _verdict(window: Window, data_start: int, header: Header, findings: list[Fin
         detail = f"{size_bytes - tail.start_bytes} bytes of zeros at the end, in {len(tail.names)} tensors"
         findings.append(Finding(code="zero-tail", offset_bytes=tail.start_bytes, detail=detail))
         if tail.interrupted:
-            grade, zero_names = Grade.DAMAGED, tail.names
-    tensors = tuple(_tensor(entry, data_start, window.size_bytes, zero_names) for entry in header.entries)
+            grade, distrusted = Grade.DAMAGED, distrusted | tail.names
+    tensors = tuple(_tensor(entry, data_start, window.size_bytes, distrusted) for entry in header.entries)
     return Verdict(
         grade=grade, size_bytes=size_bytes, findings=tuple(findings), tensors=tensors, facts=_facts(header, data_start)
     )
 
 
-def _tensor(entry: Entry, data_start: int, window_bytes: int, zero_names: frozenset[str]) -> Tensor:
+def _tensor(entry: Entry, data_start: int, window_bytes: int, distrusted: frozenset[str]) -> Tensor:
     extent = span(data_start + entry.begin, data_start + entry.end)
-    grade = Grade.DAMAGED if entry.name in zero_names else Grade.CONSISTENT
+    grade = Grade.CONSISTENT if entry.dtype in DTYPES else Grade.UNDECIDED
+    if entry.name in distrusted:
+        grade = Grade.DAMAGED
     return Tensor(
         name=entry.name,
         dtype=DTYPES[entry.dtype][0] if entry.dtype in DTYPES else entry.dtype,
@@ -191,9 +201,7 @@ FORMAT = Format(
         Pattern(bytes=b'{"__metadata__":', offset_bytes=8, name="metadata"),
         Pattern(bytes=ENTRY_WORD, name="data-offsets"),
     ),
-    probes=(
-        SectorProbe(allowed=(ANY, ANY, ANY, bytes(range(6)), b"\0", b"\0", b"\0", b"\0", BLANKS), name="blank-first"),
-    ),
+    probes=(BLANK_FIRST,),
     validate=validate,
     starts=starts,
     proves="nothing: safetensors has no checksums; the header must account for every byte",
