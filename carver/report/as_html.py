@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from carver.recovery import CarvedFile, Recovery
 from carver.report import Report, wording
-from carver.report.as_json import document, plain
+from carver.report.as_json import document, encode, file_record, plain
 from carver.report.source_map import WORST_STATUSES, draw, map_source, status_class
 from carver.report.summary import summarise
 from carver.report.visible import shortened, visible
@@ -96,10 +96,12 @@ def render(recovery: Recovery) -> str:
 
 def report_id(recovery: Recovery) -> str:
     """Return a digest of everything in the record but its run: the same findings have the same number."""
-    record = document(recovery)
-    del record["run"]
-    digest = hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
-    return "-".join(digest[at : at + 4] for at in range(0, 16, 4)).upper()
+    head = document(replace(recovery, run={}, files=()))
+    digest = hashlib.sha256(encode(head).encode())
+    for file in recovery.files:
+        digest.update(encode(file_record(file)).encode())
+    number = digest.hexdigest()[:16].upper()
+    return "-".join(number[at : at + 4] for at in range(0, 16, 4))
 
 
 def _entries(files: Sequence[CarvedFile]) -> Iterator[Entry]:

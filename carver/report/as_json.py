@@ -16,6 +16,9 @@ from signatures.tensors import Tensor
 from signatures.verdict import Grade
 
 LINE_COLUMNS = 160
+LINE_LEAVES = 24  # a tensor of ten dimensions has fewer
+
+encode = json.JSONEncoder(allow_nan=False).encode  # ASCII
 
 
 def render(recovery: Recovery) -> str:
@@ -35,10 +38,10 @@ def document(recovery: Recovery) -> dict[str, Any]:
             "locator": source.locator,
             "size_bytes": source.size_bytes,
             "identity": plain(source.identity),
-            "unread": plain(source.unread),
+            "unread": None if source.unread is None else [list(block) for block in source.unread],
         },
         "summary": _summary(recovery),
-        "files": [_file(file) for file in recovery.files],
+        "files": [file_record(file) for file in recovery.files],
         "rejected": dict(sorted(recovery.rejected.items())),
     }
 
@@ -78,7 +81,8 @@ def _grades(tallies: Mapping[Grade, GradeTally]) -> dict[str, Any]:
     return {grade.value: dataclasses.asdict(tally) for grade, tally in tallies.items()}
 
 
-def _file(file: CarvedFile) -> dict[str, Any]:
+def file_record(file: CarvedFile) -> dict[str, Any]:
+    """Return one file as it stands in report.json."""
     record: dict[str, Any] = {
         "path": file.path,
         "format": file.format,
@@ -90,7 +94,7 @@ def _file(file: CarvedFile) -> dict[str, Any]:
         "layout": _pairs(file.layout),
         "parent": file.parent,
         "name_source": file.name_source,
-        "findings": [dataclasses.asdict(finding) for finding in file.findings],
+        "findings": [{"code": f.code, "offset_bytes": f.offset_bytes, "detail": f.detail} for f in file.findings],
         "tensors": [_tensor(tensor) for tensor in file.tensors],
         "facts": plain(file.facts),
     }
@@ -119,15 +123,28 @@ def _pairs(layout: Layout) -> list[list[int]]:
 
 def _lines(value: Any, indent: str = "") -> str:  # noqa: ANN401 - a JSON value
     """Write JSON so that people can read it: what fits on a line stays on one."""
-    compact = json.dumps(value, allow_nan=False)
-    if not isinstance(value, dict | list) or len(indent) + len(compact) <= LINE_COLUMNS:
-        return compact
+    if _leaves(value, LINE_LEAVES) < LINE_LEAVES:
+        compact = encode(value)
+        if not isinstance(value, dict | list) or len(indent) + len(compact) <= LINE_COLUMNS:
+            return compact
     inner = indent + "  "
     if isinstance(value, list):
         rows = [inner + _lines(entry, inner) for entry in value]
         return "[\n" + ",\n".join(rows) + f"\n{indent}]"
-    rows = [f"{inner}{json.dumps(key)}: {_lines(entry, inner)}" for key, entry in value.items()]
+    rows = [f"{inner}{encode(key)}: {_lines(entry, inner)}" for key, entry in value.items()]
     return "{\n" + ",\n".join(rows) + f"\n{indent}}}"
+
+
+def _leaves(value: Any, limit: int) -> int:  # noqa: ANN401 - a JSON value
+    """Count the plain values inside, up to `limit`: what has many is not worth trying on one line."""
+    if not isinstance(value, dict | list):
+        return 1
+    count = 0
+    for entry in value.values() if isinstance(value, dict) else value:
+        count += _leaves(entry, limit - count)
+        if count >= limit:
+            break
+    return count
 
 
 REPORT = Report(file_name="report.json", render=render)
