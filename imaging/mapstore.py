@@ -26,18 +26,17 @@ import hashlib
 import logging
 import os
 import secrets
-import stat
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 
-from imaging.errors import DestinationFullError, InputError, MapfileError, OutputError
+from imaging.disk import Disk, LocalDisk, failures_named, open_or_create
+from imaging.errors import InputError, MapfileError, OutputError
 from imaging.extent import Extent, span
 from imaging.mapfile import BlockStatus, Mapfile
-from imaging.ownership import give_to_caller
 
 log = logging.getLogger(__name__)
 
@@ -46,99 +45,6 @@ MIN_JOURNAL_BYTES = 1 << 20  # a journal longer than this and than its map is fo
 FINGERPRINT_CHARACTERS = 16
 SNAPSHOT_TRIES = 8
 HEADING = "Mapfile. Created by carver"
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
-
-class Disk(Protocol):
-    """What a MapStore asks of the file system; a test puts a disk here that loses power."""
-
-    def read(self, path: Path) -> bytes | None:
-        """Return a file's bytes, None if there is none."""
-
-    def write_synced(self, path: Path, content: bytes) -> None:
-        """Make a file of this content, old content gone, and wait until it is on the disk (its name may not be)."""
-
-    def rename(self, old: Path, new: Path) -> None:
-        """Give a file another name, replacing what had it."""
-
-    def sync_folder(self, path: Path) -> None:
-        """Wait until the names in a folder are on the disk."""
-
-    def open(self, path: Path) -> int:
-        """Open a file for reading and writing, made if missing; return its descriptor."""
-
-    def write_at(self, descriptor: int, offset_bytes: int, content: bytes) -> None:
-        """Write all of `content` there."""
-
-    def truncate(self, descriptor: int, size_bytes: int) -> None:
-        """Cut the file."""
-
-    def sync(self, descriptor: int) -> None:
-        """Wait until the file's bytes and size are on the disk."""
-
-    def close(self, descriptor: int) -> None:
-        """Give the descriptor back."""
-
-
-class LocalDisk:
-    """The real file system."""
-
-    def read(self, path: Path) -> bytes | None:
-        """Return a file's bytes, None if there is none."""
-        try:
-            return path.read_bytes()
-        except FileNotFoundError:
-            return None
-
-    def write_synced(self, path: Path, content: bytes) -> None:
-        """Make a file of this content and wait until it is on the disk."""
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
-        try:
-            self.write_at(descriptor, 0, content)
-            self.sync(descriptor)
-        finally:
-            os.close(descriptor)
-        give_to_caller(path)
-
-    def rename(self, old: Path, new: Path) -> None:
-        """Give a file another name; the one it replaces passes on its owner and mode."""
-        with suppress(OSError):
-            status = new.stat()
-            old.chmod(stat.S_IMODE(status.st_mode))
-            os.chown(old, status.st_uid, status.st_gid)
-        old.replace(new)
-
-    def sync_folder(self, path: Path) -> None:
-        """Wait until the names in a folder are on the disk."""
-        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-    def open(self, path: Path) -> int:
-        """Open a file for reading and writing, made if missing."""
-        return _open_or_create(path)
-
-    def write_at(self, descriptor: int, offset_bytes: int, content: bytes) -> None:
-        """Write all of `content` there."""
-        rest = memoryview(content)
-        while rest:
-            written_bytes = os.pwrite(descriptor, rest, offset_bytes)
-            offset_bytes += written_bytes
-            rest = rest[written_bytes:]
-
-    def truncate(self, descriptor: int, size_bytes: int) -> None:
-        """Cut the file."""
-        os.ftruncate(descriptor, size_bytes)
-
-    def sync(self, descriptor: int) -> None:
-        """Wait until the file's bytes and size are on the disk."""
-        sync_to_disk(descriptor)
-
-    def close(self, descriptor: int) -> None:
-        """Give the descriptor back."""
-        os.close(descriptor)
 
 
 class MapStore:
@@ -252,7 +158,7 @@ class MapStore:
         content = b"".join(self._lines())
         if content:
             # at a position of our own: what failed half way is written over, never continued after its torn line
-            with _failures_named(self.path):
+            with failures_named(self.path):
                 self._disk.write_at(self._journal, self._journal_bytes, content)
                 self._disk.sync(self._journal)
         self._journal_bytes += len(content)
@@ -291,7 +197,7 @@ class MapStore:
         loaded, _ = _load(self.path, self._disk)
         self.mapfile = loaded if loaded else Mapfile.covering(size_bytes)
         _check_size(self.path, self.mapfile, size_bytes)
-        with _failures_named(self.path):
+        with failures_named(self.path):
             self._journal = self._disk.open(journal_path(self.path))
         self._write_map()  # also ends a torn journal, which could not be continued
         self._settled()
@@ -302,7 +208,7 @@ class MapStore:
         text = self.mapfile.to_text(comments).encode(errors="surrogateescape")
         temporary = self.path.with_name(self.path.name + ".new")
         self._map_is_doubtful = True  # which of the two the disk has, until its folder is synced
-        with _failures_named(self.path):
+        with failures_named(self.path):
             self._disk.write_synced(temporary, text)
             self._disk.rename(temporary, self.path)
             self._disk.sync_folder(self.path.parent)
@@ -412,31 +318,6 @@ def _check_size(path: Path, mapfile: Mapfile, size_bytes: int) -> None:
     )
 
 
-@contextmanager
-def _failures_named(path: Path) -> Iterator[None]:
-    """Turn a failing write into the error that says what to do."""
-    try:
-        yield
-    except OSError as fault:
-        if fault.errno in FULL:
-            raise DestinationFullError(
-                f"no room to write {path}; make room there and run the same command again"
-            ) from fault
-        raise OutputError(f"cannot write {path}: {os.strerror(fault.errno or 0)}") from fault
-
-
-def sync_to_disk(descriptor: int) -> None:
-    """Wait until a file's bytes and size are on its disk (macOS's `fsync` alone does not wait for the drive).
-
-    Raises:
-        OSError: the disk refused; what it holds now is unknown.
-    """
-    if hasattr(fcntl, "F_FULLFSYNC"):
-        fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
-    else:
-        os.fdatasync(descriptor)
-
-
 class ExclusiveLock:
     """A lock on a file, held until closed or until the process ends; a child program does not inherit it."""
 
@@ -465,8 +346,8 @@ def lock_exclusively(path: Path) -> ExclusiveLock:
         InputError: another process has it locked; the message gives its process id where the system tells.
         OutputError: the file cannot be opened for writing.
     """
-    with _failures_named(path):
-        descriptor = _open_or_create(path)
+    with failures_named(path):
+        descriptor = open_or_create(path)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as fault:
@@ -490,14 +371,3 @@ def _lock_holder(descriptor: int) -> int | None:
             if len(fields) >= 6 and fields[1] == "FLOCK" and fields[5] == identity:
                 return int(fields[4])
     return None
-
-
-def _open_or_create(path: Path) -> int:
-    """Open for reading and writing; what is made is the caller's."""
-    flags = os.O_RDWR | os.O_CLOEXEC
-    try:
-        return os.open(path, flags)
-    except FileNotFoundError:
-        descriptor = os.open(path, flags | os.O_CREAT, 0o666)
-        give_to_caller(path)
-        return descriptor

@@ -22,10 +22,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from imaging.disk import LocalDisk
 from imaging.errors import DestinationFullError, InputError, MapfileError, OutputError
 from imaging.extent import ExtentSet, span
 from imaging.mapfile import BlockStatus, Mapfile
-from imaging.mapstore import COMMIT_SECONDS, FINGERPRINT_CHARACTERS, LocalDisk, MapStore, journal_path, lock_exclusively
+from imaging.mapstore import COMMIT_SECONDS, FINGERPRINT_CHARACTERS, MapStore, journal_path, lock_exclusively
 
 SIZE_BYTES = 4096
 SECTOR_BYTES = 64
