@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import carver
-from imaging import block_stack
+from imaging import block_stack, mac_disks
 from imaging.device import DeviceInfo, in_use
 from imaging.encodings import Caution, Recognition, recognise_path
 from imaging.errors import InputError, OutputError
@@ -305,6 +305,8 @@ def _same_file(one: Path, other: Path) -> bool:
 
 def _lies_on(path: Path, place: Path, roots: Roots) -> bool:
     """Tell whether the bytes of `place` lie on the block device `path`."""
+    if sys.platform == "darwin":
+        return mac_disks.lies_on(path, block_stack.existing(place))
     number = block_stack.number_of(path)
     return number is not None and number in block_stack.under_path(place, sys_root=roots.sys, proc_root=roots.proc)
 

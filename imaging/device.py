@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import os
-import plistlib
 import stat
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
+from typing import Any
 
-from imaging import block_stack
+from imaging import block_stack, mac_disks
 from imaging.block_stack import PROC, SYS, read_text
 from imaging.errors import ReadFault
 from imaging.extent import Extent
@@ -28,7 +27,6 @@ SAMPLES = 16
 SAMPLE_BYTES = 4096
 MAX_SAMPLING_SECONDS = 20  # a drive that stalls on each read is better imaged than looked at
 SYS_SECTOR_BYTES = 512  # /sys/block/*/size counts these whatever the drive's sector is
-DISKUTIL_TIMEOUT_SECONDS = 30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +111,8 @@ def in_use(path: Path | str, *, sys_root: Path = SYS, proc_root: Path = PROC) ->
     A disk is busy by its partitions and by all that stands on them; a partition also by its whole disk; an image file
     by the loop devices on it. Empty where nothing is known to use it.
     """
+    if sys.platform == "darwin":
+        return mac_disks.uses(path)
     number = block_stack.number_of(path)
     if number is None:
         loops = block_stack.loops_on(path, sys_root=sys_root)
@@ -271,12 +271,7 @@ def _flag(path: Path) -> bool | None:
 
 def _describe_mac(path: Path) -> DeviceInfo:
     """Ask `diskutil info -plist` (untested: keys as Apple's own output names them)."""
-    command = ["diskutil", "info", "-plist", str(path)]
-    try:
-        answer = subprocess.run(command, capture_output=True, timeout=DISKUTIL_TIMEOUT_SECONDS, check=True)
-        facts = plistlib.loads(answer.stdout)
-    except (OSError, subprocess.SubprocessError, plistlib.InvalidFileException, ValueError):
-        return DeviceInfo(path=str(path), kind="device")
+    facts: dict[str, Any] = mac_disks.info(path)
     solid = facts.get("SolidState")
     return DeviceInfo(
         path=str(path),
