@@ -6,6 +6,7 @@ Opcode count, memo, stack and nesting are bounded; a pickle that breaks gives wh
 from __future__ import annotations
 
 import pickletools
+import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -180,25 +181,100 @@ def _is_storage(name: str) -> bool:
 def read_pickle(raw: bytes) -> Pickle:
     """Run the opcodes of one pickle on an inert stack. Never imports, never calls; bounded; never raises."""
     machine = _Machine()
-    position = 0
+    size_bytes = 0
     try:
-        for count, (opcode, argument, at) in enumerate(pickletools.genops(raw[:MAX_PICKLE_BYTES])):
-            position = at or 0
-            if count >= MAX_OPCODES or opcode.name == "STOP":
-                machine.complete = opcode.name == "STOP"
-                position += 1
+        for name, argument, end_bytes in opcodes(raw[:MAX_PICKLE_BYTES]):
+            size_bytes = end_bytes
+            if name == "STOP":
+                machine.complete = True
                 break
-            machine.step(opcode.name, argument)
-    except (ValueError, IndexError, KeyError, OverflowError, MemoryError, TypeError):
+            machine.step(name, argument)
+    except (ValueError, IndexError, KeyError):
         machine.complete = False
-    value = next((v for v in reversed(machine.stack) if not isinstance(v, Mark)), None)
     return Pickle(
-        value=value if machine.complete else machine.best(),
+        value=machine.top() if machine.complete else machine.bottom(),
         complete=machine.complete,
-        size_bytes=position,
+        size_bytes=size_bytes,
         globals_seen=tuple(machine.seen),
         unsafe=tuple(machine.unsafe),
     )
+
+
+def opcodes(raw: bytes) -> Iterator[tuple[str, Any, int]]:
+    """Yield (name, argument, end) of at most `MAX_OPCODES` opcodes; stops where the bytes end.
+
+    Lenient where Python's own disassembler is strict (quotes, escapes, encodings), so that a pickle that still loads
+    cannot hide what it imports behind an argument that only the disassembler refuses.
+
+    Raises:
+        KeyError: a byte is no opcode.
+        ValueError, IndexError: an argument is cut short or no number.
+    """
+    at = 0
+    for _ in range(MAX_OPCODES):
+        if at >= len(raw):
+            return
+        name, kind = _OPCODES[raw[at]]
+        argument, at = _argument(raw, at + 1, kind) if kind else (None, at + 1)
+        yield name, argument, at
+
+
+def _argument(raw: bytes, at: int, kind: str) -> tuple[Any, int]:
+    fixed = _FIXED.get(kind)
+    if fixed is not None:
+        if at + fixed.size > len(raw):
+            raise ValueError("cut short")
+        return fixed.unpack_from(raw, at)[0], at + fixed.size
+    counted = _COUNTED.get(kind)
+    if counted is not None:
+        size_bytes, at = _argument(raw, at, counted)
+        if not 0 <= size_bytes <= len(raw) - at:
+            raise ValueError("longer than what is left")
+        return _counted(raw[at : at + size_bytes], kind), at + size_bytes
+    line, at = _line(raw, at)
+    if kind == "stringnl_noescape_pair":
+        second, at = _line(raw, at)
+        return f"{line} {second}", at
+    if kind.startswith("decimalnl"):
+        return {"00": False, "01": True}.get(line) if line in ("00", "01") else int(line.rstrip("L")), at
+    return (float(line) if kind == "floatnl" else line.strip("'\"")), at
+
+
+def _counted(piece: bytes, kind: str) -> object:
+    if kind.startswith("long"):
+        return int.from_bytes(piece, "little", signed=True)
+    return piece.decode("utf-8", "replace") if kind.startswith(("unicode", "string")) else piece
+
+
+def _line(raw: bytes, at: int) -> tuple[str, int]:
+    end = raw.index(b"\n", at)
+    return raw[at:end].decode("utf-8", "replace").strip("\r"), end + 1
+
+
+_OPCODES: Final = {
+    ord(opcode.code): (opcode.name, opcode.arg.name if opcode.arg else "") for opcode in pickletools.opcodes
+}
+_FIXED: Final = {
+    "uint1": struct.Struct("<B"),
+    "uint2": struct.Struct("<H"),
+    "int4": struct.Struct("<i"),
+    "uint4": struct.Struct("<I"),
+    "uint8": struct.Struct("<Q"),
+    "float8": struct.Struct(">d"),
+}
+_COUNTED: Final = {
+    "string1": "uint1",
+    "string4": "int4",
+    "bytes1": "uint1",
+    "bytes4": "uint4",
+    "bytes8": "uint8",
+    "bytearray8": "uint8",
+    "unicodestring1": "uint1",
+    "unicodestring4": "uint4",
+    "unicodestring8": "uint8",
+    "long1": "uint1",
+    "long4": "int4",
+}
 
 
 class _Machine:
@@ -211,11 +287,15 @@ class _Machine:
         self.unsafe: dict[str, None] = {}
         self.complete = False
 
-    def best(self) -> Any:  # noqa: ANN401 - any value of the pickle
+    def top(self) -> Any:  # noqa: ANN401 - any value of the pickle
+        """Return what STOP would give."""
+        return next((v for v in reversed(self.stack) if not isinstance(v, Mark)), None)
+
+    def bottom(self) -> Any:  # noqa: ANN401 - any value of the pickle
         """Return the lowest object of a broken pickle: the outermost container built so far."""
         return next((v for v in self.stack if not isinstance(v, Mark)), None)
 
-    def step(self, name: str, argument: Any) -> None:  # noqa: ANN401 - pickletools' own type
+    def step(self, name: str, argument: Any) -> None:  # noqa: ANN401 - a literal of any type
         """Do one opcode.
 
         Raises:

@@ -164,14 +164,9 @@ class Record:
     whole: bool
 
     @property
-    def proven(self) -> bool:
-        """Whether its CRC-32 was computed and agrees (an empty record has nothing to prove)."""
-        return self.whole and self.computed_crc == self.declared_crc and (self.declared_crc != 0 or not self.unproven)
-
-    @property
     def unproven(self) -> bool:
         """Whether it has contents but its writer left the CRC-32 out (all zero)."""
-        return self.declared_crc == 0 and self.size_bytes > 0 and self.computed_crc != 0
+        return self.declared_crc == 0 and self.size_bytes > 0 and self.computed_crc not in (None, 0)
 
 
 def decode_name(raw: bytes, flags: int) -> str:
