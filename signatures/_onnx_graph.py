@@ -6,12 +6,13 @@ break the chain of tags soon. A break inside one child of the main graph is note
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass, field, replace
 
 from signatures._onnx_schema import GRAPH_INITIALIZER, GRAPH_NAME, GRAPH_SPARSE, MESSAGES, REQUIRED
 from signatures._onnx_tensor import MAX_NAME_BYTES, StoredTensor
-from signatures._protobuf import FIXED32, LENGTH, VARINT, CutShortError, MalformedError, Wire
+from signatures._protobuf import FIXED32, LENGTH, PAGE_BYTES, VARINT, CutShortError, MalformedError, Wire
 from signatures.tensors import Tensor
 from signatures.verdict import Finding, Grade
 
@@ -19,6 +20,9 @@ MAX_DEPTH = 100
 MAX_OPERATOR_BYTES = 512
 MAX_BREAKS = 8
 PROVING_CHILDREN = 2
+MAX_RESUME_BYTES = 1 << 20
+MAX_TRIALS = 20_000
+CHILD_TAG = re.compile(rb"[\x0a\x12\x2a\x52\x5a\x62\x6a\x72\x7a]")  # fields 1 to 15 of a graph
 RUN_FIELDS = 16  # from here on a run of numbers is worth a vectorised look
 WIRES = {"int": (VARINT,), "f32": (FIXED32,), "ints": (VARINT, LENGTH), "floats": (FIXED32, LENGTH)}
 TEXTS = frozenset(("name", "use", "definition"))
@@ -55,6 +59,7 @@ class GraphWalk:
     nodes: int = 0
     nested_tensors: int = 0
     nested_bytes: int = 0
+    trials_left: int = MAX_TRIALS
 
     @property
     def proven(self) -> bool:
@@ -68,6 +73,12 @@ class GraphWalk:
             CutShortError: the window ends inside.
             MalformedError: it breaks before anything is proven, or too often.
         """
+        at = start
+        while at < end:
+            at = self._chain(at, end)
+
+    def _chain(self, start: int, end: int) -> int:
+        """Walk the children of the main graph from `start` on; return `end`, or where to go on behind a break."""
         tensor_end = -1
         try:
             for number, kind, _, body, stop in self.wire.fields(start, end):
@@ -79,6 +90,35 @@ class GraphWalk:
             if fault.at_bytes == tensor_end and self.tensors:  # no tag behind a tensor: the break lies inside it
                 self.tensors[-1] = replace(self.tensors[-1], grade=Grade.DAMAGED)
             self._note(fault)
+            return self._resume(fault.at_bytes, end)
+        return end
+
+    def _resume(self, start: int, end: int) -> int:
+        """Return where the next two good children in a row begin, or `end`: behind an unread sector, a lost block."""
+        end_bytes = min(end, start + MAX_RESUME_BYTES)
+        for first in range(start, end_bytes, PAGE_BYTES):
+            piece = self.wire.window.read_at(first, min(PAGE_BYTES, end_bytes - first))
+            for found in CHILD_TAG.finditer(piece):
+                self.trials_left -= 1
+                if self.trials_left < 0:
+                    return end
+                if self._goes_on(first + found.start(), end):
+                    return first + found.start()
+        return end
+
+    def _goes_on(self, start: int, end: int) -> bool:
+        """Tell whether good children of a graph begin at `start`: two, or one that ends with the graph."""
+        trial = GraphWalk(wire=self.wire, lenient=self.lenient)
+        try:
+            for number, kind, _, body, stop in self.wire.fields(start, end):
+                if body == stop:
+                    return False
+                trial._child(number, kind, body, stop)
+                if trial.whole >= PROVING_CHILDREN or stop == end:
+                    return True
+        except MalformedError:
+            return False
+        return False
 
     def message(self, name: str, start: int, end: int, depth: int = 0) -> None:
         """Walk any message by its table.
@@ -153,6 +193,8 @@ class GraphWalk:
 
     def _text(self, holds: str, body: int, stop: int) -> None:
         text = self.wire.text(body, stop, limit_bytes=MAX_NAME_BYTES)
+        if "\0" in text:  # no exporter's name has one, an unread sector has nothing else
+            raise MalformedError("name-zeros", body)
         if holds == "definition":
             self.definitions.add(text)
         elif holds == "use":
@@ -170,8 +212,8 @@ class GraphWalk:
         stored, grade = StoredTensor(), Grade.DAMAGED
         try:
             stored.read(self.wire, body, stop, self.message)
-            if not stored.name:
-                raise MalformedError("tensor-without-name", body)
+            if not stored.name or "\0" in stored.name:
+                raise MalformedError("name-zeros" if stored.name else "tensor-without-name", body)
             grade = self._grade(stored, body)
         except CutShortError:
             grade = Grade.TRUNCATED

@@ -72,7 +72,7 @@ def _damage(model: ModelRead) -> list[Finding]:
     if model.cut:
         return found
     dangling = walk.dangling()
-    if dangling:
+    if dangling and not found:  # what is broken explains names that are missing
         found.append(dangling)
     if not model.complete:
         detail = "no operator set follows the graph, and none stands before it"

@@ -123,6 +123,7 @@ BROKEN_CHILDREN = {
     "required-field": block(1, block(2, "nothing")),
     "wire-type": block(1, number(4, 1)),
     "text-encoding": block(1, block(1, b"\xff"), block(4, "Relu")),
+    "name-zeros": block(1, block(1, bytes(8)), block(4, "Relu")),
     "depth": deep(80),
     "tensor-without-name": block(5, tensor("", 1, (1,), block(9, bytes(4)))),
     "tensor-size": block(5, tensor("w", 1, (5,), block(9, bytes(16)))),
@@ -158,6 +159,19 @@ def test_a_chain_of_tags_that_breaks_behind_a_tensor_marks_that_tensor():
     assert (verdict.findings[0].code, verdict.findings[0].offset_bytes) == ("tag", end)
     assert verdict.tensors[-1].grade == Grade.DAMAGED
     assert verdict.size_bytes == len(content)
+
+
+def test_behind_a_lost_sector_the_walk_goes_on():
+    rng = np.random.default_rng(8)
+    many = [block(5, tensor(f"w.{n}", 1, (40,), block(9, rng.bytes(160)))) for n in range(40)]
+    content = bytearray(HEAD + graph(WEIGHTS, *many) + opset(17))
+    content[3072:3584] = bytes(512)
+    verdict = judge(content)
+    assert (verdict.grade, verdict.size_bytes) == (Grade.DAMAGED, len(content))
+    lost = {f"w.{n}" for n in range(40)} - {t.name for t in verdict.tensors if t.grade == Grade.CONSISTENT}
+    assert 2 <= len(lost) <= 5
+    held = {t.name: t.layout[0] for t in verdict.tensors}
+    assert all(content[held[f"w.{n}"].end_bytes] == 0x2A for n in range(30, 39))
 
 
 def test_too_many_breaks_end_the_walk_but_not_the_verdict():
