@@ -1,7 +1,7 @@
 from unittest import mock
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from carver.metadata import KEYS, load, merge, write_template
@@ -11,6 +11,7 @@ from imaging.errors import InputError, OutputError
 texts = st.text(st.characters(exclude_categories=["Cs"]))
 
 
+@settings(deadline=None)
 @given(st.fixed_dictionaries(dict.fromkeys(KEYS, texts)))
 def test_what_is_written_is_read_back(tmp_path_factory, values):
     path = tmp_path_factory.mktemp("case") / "case.toml"

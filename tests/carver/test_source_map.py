@@ -3,7 +3,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from carver.recovery import SourceRecord
@@ -19,6 +19,7 @@ def mapped(size_bytes, files=(), unread=()):
     return map_source(example(source=source, files=files))
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.lists(st.tuples(st.integers(0, 4000), st.integers(1, 900))), st.integers(1, 64))
 def test_each_cell_counts_its_own_bytes(pairs, cell_bytes):
     size_bytes = 4900
