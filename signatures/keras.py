@@ -34,6 +34,7 @@ def validate(window: Window) -> Verdict:
     metadata = _json(window, survey, "metadata.json")
     if "config.json" not in names and "keras_version" not in metadata:
         return rejected("not-keras", at_bytes=0, detail="metadata.json is not Keras's")
+    config = _json(window, survey, "config.json")
     judge_records(window, survey)
     weights = sorted(name for name in names if name.endswith(WEIGHTS_SUFFIXES))
     if not weights:
@@ -43,7 +44,7 @@ def validate(window: Window) -> Verdict:
         grade=grade,
         size_bytes=size_of(window, survey),
         findings=tuple(survey.findings),
-        facts=_facts(metadata, _json(window, survey, "config.json"), weights),
+        facts=_facts(metadata, config, weights),
         data_evidence=DataEvidence.CHECKSUM if grade is Grade.INTACT else DataEvidence.NONE,
         explained=explained(window, survey),
     )

@@ -8,7 +8,16 @@ from imaging.extent import Extent, Layout
 from imaging.source import Source
 from imaging.window import Window
 from signatures._npy import MAX_HEADER_BYTES, ArrayHeader, read_array_header
-from signatures._zip import LOCAL, STORED, Record, contents, read_local_header
+from signatures._zip import (
+    DESCRIPTOR,
+    LOCAL,
+    NARROW_DESCRIPTOR_BYTES,
+    STORED,
+    WIDE_DESCRIPTOR_BYTES,
+    Record,
+    contents,
+    read_local_header,
+)
 from signatures._zip_grade import explained, grade_of, judge_records, record_grade, size_of
 from signatures._zip_starts import whole_source
 from signatures._zip_survey import Survey, survey_zip
@@ -114,6 +123,8 @@ def npz_starts(source: Source, hit_bytes: int, pattern: Pattern) -> Iterable[int
 def _ends_here(window: Window, hit_bytes: int) -> bool:
     back_bytes = min(hit_bytes, LOOK_BACK_BYTES)
     before = window.read_at(hit_bytes - back_bytes, back_bytes)
+    if DESCRIPTOR in (before[-WIDE_DESCRIPTOR_BYTES:][:4], before[-NARROW_DESCRIPTOR_BYTES:][:4]):
+        return True
     at = before.rfind(LOCAL)
     header = read_local_header(window, hit_bytes - back_bytes + at) if at >= 0 else None
     return header is not None and header.data_offset_bytes + header.packed_bytes == hit_bytes

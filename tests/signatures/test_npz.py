@@ -1,0 +1,126 @@
+"""NumPy archives."""
+
+from __future__ import annotations
+
+import io
+import random
+import struct
+import zlib
+
+import numpy as np
+import pytest
+
+from fixtures.formats.npz import arrays, samples
+from signatures._npy import read_array_header
+from signatures.npz import FORMAT
+from signatures.verdict import Grade
+from tests.signatures.test_zip import zipped
+from tests.signatures.zip_window import codes, ids, judge, patched, starts_in, truth
+
+SAMPLES = list(samples(4))
+
+
+@pytest.mark.parametrize("sample", SAMPLES, ids=ids(SAMPLES))
+def test_every_kind_of_archive_is_judged_exactly(sample):
+    verdict = judge(FORMAT, sample.content + bytes(300))
+    assert verdict.grade == sample.grade
+    assert verdict.size_bytes == len(sample.content)
+    assert truth(verdict) == sorted(sample.tensors)
+
+
+@pytest.mark.parametrize("sample", SAMPLES, ids=ids(SAMPLES))
+def test_inner_members_are_no_starts(sample):
+    assert starts_in(FORMAT, bytes(512) + sample.content) == {512}
+
+
+def test_the_byte_range_holds_the_array():
+    content = SAMPLES[0].content
+    tensor = next(t for t in judge(FORMAT, content).tensors if t.name == "weight")
+    extent = tensor.layout[0]
+    assert content[extent.offset_bytes : extent.end_bytes] == arrays(4)["weight"].tobytes()
+
+
+def test_a_changed_array_is_the_damaged_one():
+    content = SAMPLES[0].content
+    tensor = next(t for t in judge(FORMAT, content).tensors if t.name == "bias")
+    verdict = judge(FORMAT, patched(content, tensor.layout[0].offset_bytes, b"\xaa\xbb"))
+    assert verdict.grade is Grade.DAMAGED
+    assert "crc-mismatch" in codes(verdict)
+    assert [t.name for t in verdict.tensors if t.grade == "DAMAGED"] == ["bias"]
+
+
+def test_a_cut_archive_keeps_its_first_arrays():
+    verdict = judge(FORMAT, SAMPLES[0].content[:-600])
+    assert verdict.grade is Grade.TRUNCATED
+    assert verdict.tensors[0].grade == "INTACT"
+
+
+def test_an_inner_member_alone_starts_earlier():
+    content = SAMPLES[0].content
+    second = content.index(b"PK\x03\x04", 4)
+    assert codes(judge(FORMAT, content[second:])) == {"starts-earlier"}
+
+
+def test_a_member_that_is_no_array_is_no_npz():
+    assert codes(judge(FORMAT, zipped({"a.txt": b"x"}))) == {"not-npz"}
+    array = io.BytesIO()
+    np.save(array, np.arange(3))
+    assert codes(judge(FORMAT, zipped({"a.npy": array.getvalue(), "b.txt": b"x"}))) == {"not-npz"}
+
+
+def test_a_header_that_wants_other_bytes_is_told():
+    array = io.BytesIO()
+    np.save(array, np.arange(3, dtype="<i4"))
+    verdict = judge(FORMAT, zipped({"a.npy": array.getvalue()[:-4]}))
+    assert "array-size-mismatch" in codes(verdict)
+    assert verdict.grade is Grade.DAMAGED
+
+
+def test_a_member_without_array_header_is_told():
+    verdict = judge(FORMAT, zipped({"a.npy": b"plain text"}))
+    assert "array-header" in codes(verdict)
+
+
+def test_an_object_array_is_told_and_not_loaded():
+    array = io.BytesIO()
+    np.save(array, np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    verdict = judge(FORMAT, zipped({"a.npy": array.getvalue()}))
+    assert "object-array" in codes(verdict)
+    assert verdict.tensors[0].dtype == "object"
+
+
+def test_array_headers_of_every_version_are_read():
+    for version in ((1, 0), (2, 0), (3, 0)):
+        held = io.BytesIO()
+        np.lib.format.write_array(held, np.zeros((2, 3), dtype="<f8"), version=version)
+        header = read_array_header(held.getvalue())
+        assert header is not None
+        assert (header.dtype, header.shape, header.size_bytes) == ("float64", (2, 3), len(held.getvalue()))
+
+
+def test_a_header_is_never_evaluated():
+    text = b"{'descr': __import__('os').system('true'), 'fortran_order': False, 'shape': (1,), }\n"
+    assert read_array_header(b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text) is None
+
+
+def test_an_absurd_shape_is_no_header():
+    text = b"{'descr': '<f4', 'fortran_order': False, 'shape': (99999999999, 99999999999, 9), }\n"
+    assert read_array_header(b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text) is None
+
+
+def test_a_record_dtype_is_named_as_such():
+    held = io.BytesIO()
+    np.save(held, np.zeros(3, dtype=[("a", "<f4"), ("b", "<i8")]))
+    header = read_array_header(held.getvalue())
+    assert header is not None
+    assert (header.dtype, header.item_bytes) == ("record", None)
+
+
+def test_hostile_bytes_never_raise():
+    rng = random.Random(3)
+    for _ in range(300):
+        content = bytearray(rng.choice(SAMPLES).content)
+        for _ in range(rng.randrange(1, 12)):
+            content[rng.randrange(len(content))] = rng.randrange(256)
+        if zlib.crc32(bytes(content)) not in {zlib.crc32(sample.content) for sample in SAMPLES}:
+            judge(FORMAT, bytes(content))
