@@ -92,8 +92,8 @@ def examine(
     roots = roots or Roots()
     notices = [
         *_path_notices(path),
+        *_destination_notices(path, image or folder, roots),  # first: these no option overrides
         *_busy_notices(path, allow_mounted, roots),
-        *_destination_notices(path, image or folder, roots),
         *_own_paths_notices(path, roots),
     ]
     if source is not None:

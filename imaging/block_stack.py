@@ -191,9 +191,9 @@ def swaps(*, proc_root: Path = PROC) -> tuple[str, ...]:
 
 
 def existing(path: Path) -> Path:
-    """Return the path, or the nearest folder above it that exists."""
+    """Return the path, or the nearest folder above it that exists and that we may see."""
     path = path.resolve()
-    while not path.exists() and path != path.parent:
+    while not _visible(path) and path != path.parent:
         path = path.parent
     return path
 
@@ -204,6 +204,13 @@ def read_text(path: Path) -> str | None:
         return path.read_bytes().decode("utf-8", "replace").strip("\0 \t\r\n") or None
     except OSError:
         return None
+
+
+def _visible(path: Path) -> bool:
+    try:
+        return path.exists()
+    except PermissionError:
+        return False
 
 
 def _mounted_numbers(path: Path, *, proc_root: Path) -> list[str]:

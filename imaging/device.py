@@ -41,6 +41,7 @@ class DeviceInfo:
         physical_sector_bytes: what the drive reads and writes inside.
         model: as the drive reports it (a USB bridge may report its own).
         serial: likewise.
+        firmware: its revision.
         transport: "usb", "ata", "nvme", "virtio", ….
         rotational: whether it spins.
         read_only: whether the kernel refuses to write to it; for a file, whether this user may not write it.
@@ -55,6 +56,7 @@ class DeviceInfo:
     physical_sector_bytes: int | None = None
     model: str | None = None
     serial: str | None = None
+    firmware: str | None = None
     transport: str | None = None
     rotational: bool | None = None
     read_only: bool | None = None
@@ -98,6 +100,7 @@ def describe_number(number: str, *, path: Path, sys_root: Path = SYS, run_root: 
         physical_sector_bytes=_integer(disk / "queue" / "physical_block_size"),
         model=read_text(disk / "device" / "model") or udev.get("ID_MODEL"),
         serial=_serial(disk, udev),
+        firmware=read_text(disk / "device" / "firmware_rev") or read_text(disk / "device" / "rev"),
         transport=udev.get("ID_BUS") or _transport(disk),
         rotational=_flag(disk / "queue" / "rotational"),
         read_only=_flag(folder / "ro"),

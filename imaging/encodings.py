@@ -13,11 +13,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path, PurePath
+from time import monotonic
 
 from imaging.errors import ReadFault
 from imaging.source import Source
 
 HEAD_BYTES = 4096
+MAX_FAULTS = 8  # each may cost a failing drive seconds
+MAX_LOOK_SECONDS = 20
 TRAILER_BYTES = 512  # VHD's and UDIF's last sector
 STEP_BYTES = 1 << 16
 OUTPUT_BYTES = 1 << 22
@@ -128,7 +131,30 @@ CONTAINERS = (
 )
 
 
-def recognise_container(source: Source, *, sectors_for_sure: bool) -> Iterator[Recognition]:
+class Glance:
+    """A look at a source: bytes, or none where it cannot be read. After a few faults, or too long, it looks no more.
+
+    Signatures are a help to people, not evidence, and a failing drive has better things to do.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self.locator, self.size_bytes, self.sector_bytes = source.locator, source.size_bytes, source.sector_bytes
+        self._faults_left = MAX_FAULTS
+        self._until = monotonic() + MAX_LOOK_SECONDS
+
+    def read_at(self, offset_bytes: int, size_bytes: int) -> bytes:
+        """Return the bytes there; fewer at the end, none where they cannot be read."""
+        if not 0 <= offset_bytes < self.size_bytes or self._faults_left <= 0 or monotonic() > self._until:
+            return b""
+        try:
+            return self._source.read_at(offset_bytes, size_bytes)
+        except ReadFault:
+            self._faults_left -= 1
+            return b""
+
+
+def recognise_container(source: Glance, *, sectors_for_sure: bool) -> Iterator[Recognition]:
     """Yield the container that a source is, if it is one.
 
     Args:
@@ -136,8 +162,8 @@ def recognise_container(source: Source, *, sectors_for_sure: bool) -> Iterator[R
         sectors_for_sure: it is a block device or has a partition table, so whatever lies at its start is a part of
             the drive: said, but not refused.
     """
-    head = read_or_nothing(source, 0, HEAD_BYTES)
-    tail = read_or_nothing(source, max(0, source.size_bytes - TRAILER_BYTES), TRAILER_BYTES)
+    head = source.read_at(0, HEAD_BYTES)
+    tail = source.read_at(max(0, source.size_bytes - TRAILER_BYTES), TRAILER_BYTES)
     found = [_refused(c.code, c.title, c.advice, source) for c in CONTAINERS if _matches(c, head, tail)]
     for recognise_one in (_vhd, _gzip, _xz, _bzip2, _zstd, _seven_zip, _zip):
         if not found:
@@ -172,30 +198,20 @@ def recognise_path(path: Path) -> Recognition | None:
     return None
 
 
-def read_or_nothing(source: Source, offset_bytes: int, size_bytes: int) -> bytes:
-    """Return the bytes there, or none where the drive cannot read them: signatures are a look, not evidence."""
-    if offset_bytes < 0 or offset_bytes >= source.size_bytes:
-        return b""
-    try:
-        return source.read_at(offset_bytes, size_bytes)
-    except ReadFault:
-        return b""
-
-
 def _matches(container: Container, head: bytes, tail: bytes) -> bool:
     if container.offset_bytes < 0:
         return tail[len(tail) + container.offset_bytes :].startswith(container.magic) if len(tail) >= 512 else False
     return head[container.offset_bytes :].startswith(container.magic)
 
 
-def _refused(code: str, title: str, advice: str, source: Source) -> Recognition:
+def _refused(code: str, title: str, advice: str, source: Glance) -> Recognition:
     message = f"{source.locator} is not raw bytes but {title}: carving it would miss almost everything"
     return Recognition(
         code=code, title=title, verdict=Caution.REFUSE, message=message, advice=advice.format(path=source.locator)
     )
 
 
-def _doubtful(code: str, title: str, advice: str, source: Source) -> Recognition:
+def _doubtful(code: str, title: str, advice: str, source: Glance) -> Recognition:
     message = f"{source.locator} begins like {title}; if the whole of it is one, carving will find almost nothing"
     return Recognition(
         code=code,
@@ -216,7 +232,7 @@ def _softened(recognition: Recognition) -> Recognition:
     )
 
 
-def _vhd(source: Source, head: bytes, tail: bytes) -> Recognition | None:
+def _vhd(source: Glance, head: bytes, tail: bytes) -> Recognition | None:
     """Tell a dynamic VHD (a copy of the footer first) from a fixed one, which is raw with a footer behind."""
     if head.startswith(b"conectix"):
         return _refused("vhd", "Virtual PC disk (VHD)", _QEMU, source)
@@ -233,7 +249,7 @@ def _vhd(source: Source, head: bytes, tail: bytes) -> Recognition | None:
 
 
 def _compressed(
-    source: Source, *, code: str, title: str, command: str, suffixes: tuple[str, ...], whole: bool | None
+    source: Glance, *, code: str, title: str, command: str, suffixes: tuple[str, ...], whole: bool | None
 ) -> Recognition | None:
     """Refuse what is surely one compressed file; doubt what may be a compressed file in a raw image's first sectors.
 
@@ -251,7 +267,7 @@ def _compressed(
     return _doubtful(code, f"a {title} file", advice, source) if whole is None else None
 
 
-def _gzip(source: Source, head: bytes, tail: bytes) -> Recognition | None:
+def _gzip(source: Glance, head: bytes, tail: bytes) -> Recognition | None:
     """RFC 1952, 2.3.1: method 8, reserved flags zero; and the stream must really inflate."""
     if not head.startswith(b"\x1f\x8b\x08") or len(head) < 18 or head[3] & 0xE0 or head[8] not in (0, 2, 4):
         return None
@@ -267,7 +283,7 @@ def _gzip(source: Source, head: bytes, tail: bytes) -> Recognition | None:
     )
 
 
-def _bzip2(source: Source, head: bytes, tail: bytes) -> Recognition | None:
+def _bzip2(source: Glance, head: bytes, tail: bytes) -> Recognition | None:
     """The magic, a level digit and the first block's magic (pi); and the stream must really decompress."""
     if not (head.startswith(b"BZh") and head[3:4] in b"123456789" and head[4:10] == b"1AY&SY"):
         return None
@@ -288,7 +304,7 @@ def _bzip2(source: Source, head: bytes, tail: bytes) -> Recognition | None:
 
 
 def _followed(
-    source: Source, step: Callable[[bytes], bytes], at_end: Callable[[], bool], error: type[Exception]
+    source: Glance, step: Callable[[bytes], bytes], at_end: Callable[[], bool], error: type[Exception]
 ) -> bool | None:
     """Follow a compressed stream a little way, its output bounded.
 
@@ -296,7 +312,7 @@ def _followed(
         True when it ends where the source does, False when it ends before or breaks, None when it goes on.
     """
     for offset_bytes in range(0, min(source.size_bytes, MAX_FOLLOWED_BYTES), STEP_BYTES):
-        piece = read_or_nothing(source, offset_bytes, STEP_BYTES)
+        piece = source.read_at(offset_bytes, STEP_BYTES)
         try:
             left = step(piece)
         except error:
@@ -306,7 +322,7 @@ def _followed(
     return None
 
 
-def _xz(source: Source, head: bytes, tail: bytes) -> Recognition | None:
+def _xz(source: Glance, head: bytes, tail: bytes) -> Recognition | None:
     """The .xz format, 2.1.1: magic, two flag bytes, their CRC-32; the footer ends in "YZ"."""
     if not head.startswith(b"\xfd7zXZ\x00") or zlib.crc32(head[6:8]) != int.from_bytes(head[8:12], "little"):
         return None
@@ -317,7 +333,7 @@ def _xz(source: Source, head: bytes, tail: bytes) -> Recognition | None:
     )
 
 
-def _zstd(source: Source, head: bytes, tail: bytes) -> Recognition | None:
+def _zstd(source: Glance, head: bytes, tail: bytes) -> Recognition | None:
     """RFC 8878, 3.1.1: magic; the reserved bit of the descriptor is zero."""
     if not head.startswith(b"\x28\xb5\x2f\xfd") or len(head) < 5 or head[4] & 0x08:
         return None
@@ -326,7 +342,7 @@ def _zstd(source: Source, head: bytes, tail: bytes) -> Recognition | None:
     )
 
 
-def _seven_zip(source: Source, head: bytes, tail: bytes) -> Recognition | None:
+def _seven_zip(source: Glance, head: bytes, tail: bytes) -> Recognition | None:
     """7zFormat.txt, "SignatureHeader": the CRC-32 of the start header, which gives the archive's end."""
     if not head.startswith(b"7z\xbc\xaf\x27\x1c") or zlib.crc32(head[12:32]) != int.from_bytes(head[8:12], "little"):
         return None
@@ -335,11 +351,11 @@ def _seven_zip(source: Source, head: bytes, tail: bytes) -> Recognition | None:
     return _compressed(source, code="7z", title="7-Zip", command="7z x {path}", suffixes=(".7z",), whole=whole)
 
 
-def _zip(source: Source, head: bytes, tail: bytes) -> Recognition | None:
+def _zip(source: Glance, head: bytes, tail: bytes) -> Recognition | None:
     """Recognise a zip that is the whole file: its end record (APPNOTE 4.3.16) must end where the file does."""
     if not head.startswith(b"PK\x03\x04"):
         return None
-    end = read_or_nothing(source, max(0, source.size_bytes - EOCD_BYTES - MAX_COMMENT_BYTES), 1 << 17)
+    end = source.read_at(max(0, source.size_bytes - EOCD_BYTES - MAX_COMMENT_BYTES), 1 << 17)
     at = end.rfind(b"PK\x05\x06")
     if at < 0 or at + EOCD_BYTES + int.from_bytes(end[at + 20 : at + 22], "little") != len(end):
         return None

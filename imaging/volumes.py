@@ -6,12 +6,12 @@ recognised by its own superblock's magic, and told, never refused.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import construct
 
-from imaging.encodings import Caution, Recognition, read_or_nothing, recognise_container
+from imaging.encodings import Caution, Glance, Recognition, recognise_container
 from imaging.source import Source
 
 MAX_GPT_ENTRIES = 256
@@ -193,19 +193,20 @@ def recognise(source: Source, *, device: bool = False) -> list[Recognition]:
         source: what the user gave.
         device: it is a block device, whose own bytes are raw whatever they look like.
     """
-    parts = partitions(source)
-    found = list(recognise_container(source, sectors_for_sure=device or bool(parts)))
+    glance = Glance(source)
+    parts = partitions(glance)
+    found = list(recognise_container(glance, sectors_for_sure=device or bool(parts)))
     whole = Volume(offset_bytes=0, size_bytes=source.size_bytes, name="the whole of it")
     if any(one.verdict is Caution.REFUSE for one in found):
         return found
     for volume in (whole, *parts):
-        found += recognise_volume(source, volume)
+        found += recognise_volume(glance, volume)
     return found
 
 
-def recognise_volume(source: Source, volume: Volume) -> Iterator[Recognition]:
+def recognise_volume(source: Glance, volume: Volume) -> Iterator[Recognition]:
     """Yield what begins at a volume's start."""
-    head = read_or_nothing(source, volume.offset_bytes, min(HEAD_BYTES, volume.size_bytes))
+    head = source.read_at(volume.offset_bytes, min(HEAD_BYTES, volume.size_bytes))
     for superblock in SUPERBLOCKS:
         if all(_at(source, volume, head, offset, len(mark)) == mark for offset, mark in superblock.marks):
             yield _told(
@@ -215,30 +216,31 @@ def recognise_volume(source: Source, volume: Volume) -> Iterator[Recognition]:
         yield from look(source, volume, head)
 
 
-def partitions(source: Source) -> tuple[Volume, ...]:
+def partitions(source: Glance) -> tuple[Volume, ...]:
     """Return the partitions that a GPT or MBR names and that lie inside the source."""
-    boot = read_or_nothing(source, 0, 512)
+    boot = source.read_at(0, 512)
     if len(boot) < 512 or boot[510:512] != b"\x55\xaa":
         return ()
-    entries = [entry for entry in MBR.parse(boot).entries if entry.kind]
+    table = MBR.parse(boot).entries
+    entries = [entry for entry in table if entry.kind]
     sane = all(entry.status in (0, 0x80) and entry.first_sector > 0 and entry.sectors > 0 for entry in entries)
     if not entries or not sane:  # a boot sector of a file system has the same signature
         return ()
     for sector_bytes in dict.fromkeys((source.sector_bytes, 512, 4096)):
         if any(entry.kind == PROTECTIVE for entry in entries) and (found := _gpt(source, sector_bytes)):
             return found
-    return tuple(_mbr(source, source.sector_bytes))
+    return tuple(_mbr(source, table))
 
 
-def _gpt(source: Source, sector_bytes: int) -> tuple[Volume, ...]:
-    raw = read_or_nothing(source, sector_bytes, 512)
+def _gpt(source: Glance, sector_bytes: int) -> tuple[Volume, ...]:
+    raw = source.read_at(sector_bytes, 512)
     if len(raw) < GPT_HEADER.sizeof() or not raw.startswith(b"EFI PART"):
         return ()
     header = GPT_HEADER.parse(raw)
     count = min(header.entry_count, MAX_GPT_ENTRIES)
     if not 128 <= header.entry_bytes <= 4096:
         return ()
-    table = read_or_nothing(source, header.entries_sector * sector_bytes, count * header.entry_bytes)
+    table = source.read_at(header.entries_sector * sector_bytes, count * header.entry_bytes)
     found = []
     for index in range(len(table) // header.entry_bytes):
         entry = GPT_ENTRY.parse(table[index * header.entry_bytes :][:48])
@@ -248,16 +250,16 @@ def _gpt(source: Source, sector_bytes: int) -> tuple[Volume, ...]:
     return tuple(volume for volume in found if volume.offset_bytes < source.size_bytes)
 
 
-def _mbr(source: Source, sector_bytes: int) -> Iterator[Volume]:
+def _mbr(source: Glance, table: Sequence[construct.Container]) -> Iterator[Volume]:
     """Yield the primary partitions, and the logical ones along the chain of extended boot records."""
-    chain = base = 0
-    for number, entry in enumerate(MBR.parse(read_or_nothing(source, 0, 512)).entries, start=1):
+    chain, base, sector_bytes = 0, 0, source.sector_bytes
+    for number, entry in enumerate(table, start=1):
         if entry.kind in EXTENDED:
             chain = base = entry.first_sector
         elif entry.kind and entry.first_sector * sector_bytes < source.size_bytes:
             yield _volume(number, entry.first_sector, entry.sectors, sector_bytes)
     for number in range(5, 5 + MAX_LOGICAL_PARTITIONS):
-        record = read_or_nothing(source, chain * sector_bytes, 512) if chain else b""
+        record = source.read_at(chain * sector_bytes, 512) if chain else b""
         if len(record) < 512 or record[510:512] != b"\x55\xaa":
             return
         own, following = MBR.parse(record).entries[:2]
@@ -273,12 +275,12 @@ def _volume(number: int, first_sector: int, sectors: int, sector_bytes: int) -> 
     )
 
 
-def _at(source: Source, volume: Volume, head: bytes, offset_bytes: int, size_bytes: int) -> bytes:
+def _at(source: Glance, volume: Volume, head: bytes, offset_bytes: int, size_bytes: int) -> bytes:
     if offset_bytes + size_bytes <= len(head):
         return head[offset_bytes : offset_bytes + size_bytes]
     if offset_bytes < 0 or offset_bytes + size_bytes > volume.size_bytes:
         return b""
-    return read_or_nothing(source, volume.offset_bytes + offset_bytes, size_bytes)
+    return source.read_at(volume.offset_bytes + offset_bytes, size_bytes)
 
 
 def _told(
@@ -294,7 +296,7 @@ def _told(
     )
 
 
-def _apfs(source: Source, volume: Volume, head: bytes) -> Iterator[Recognition]:
+def _apfs(source: Glance, volume: Volume, head: bytes) -> Iterator[Recognition]:
     """Yield an APFS container (Apple File System Reference, nx_superblock_t): the key locker tells of encryption."""
     if head[32:36] != b"NXSB":
         return
@@ -310,7 +312,7 @@ def _apfs(source: Source, volume: Volume, head: bytes) -> Iterator[Recognition]:
         yield _told(volume, "apfs", "an APFS container", message, caution=Caution.INFO)
 
 
-def _raid(source: Source, volume: Volume, head: bytes) -> Iterator[Recognition]:
+def _raid(source: Glance, volume: Volume, head: bytes) -> Iterator[Recognition]:
     """Yield a Linux array member: md superblocks 1.1 at 0, 1.2 at 4 KiB, 1.0 and 0.90 near the end (md(4))."""
     places = {"1.1": 0, "1.2": 4096, "1.0": ((volume.size_bytes // 512 - 16) & ~7) * 512}
     places["0.90"] = (volume.size_bytes & ~0xFFFF) - 0x10000
@@ -329,7 +331,7 @@ def _raid(source: Source, volume: Volume, head: bytes) -> Iterator[Recognition]:
         return
 
 
-def _zfs(source: Source, volume: Volume, head: bytes) -> Iterator[Recognition]:
+def _zfs(source: Glance, volume: Volume, head: bytes) -> Iterator[Recognition]:
     """Yield a ZFS label: one of its uberblocks (magic 0x00bab10c) in the ring at 128 KiB."""
     ring = _at(source, volume, head, 128 << 10, 128 << 10)
     magics = (b"\x0c\xb1\xba\x00\0\0\0\0", b"\0\0\0\0\x00\xba\xb1\x0c")
@@ -340,7 +342,7 @@ def _zfs(source: Source, volume: Volume, head: bytes) -> Iterator[Recognition]:
         )
 
 
-def _ext4_features(source: Source, volume: Volume, head: bytes) -> Iterator[Recognition]:
+def _ext4_features(source: Glance, volume: Volume, head: bytes) -> Iterator[Recognition]:
     """Yield ext4 with fscrypt (incompatible feature 0x10000, at 0x60 of the superblock)."""
     if head[1024 + 56 : 1024 + 58] == b"\x53\xef" and int.from_bytes(head[1120:1124], "little") & 0x10000:
         yield _told(

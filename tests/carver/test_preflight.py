@@ -254,6 +254,11 @@ def test_outputs_and_our_own_writes_on_the_source_are_refused_even_when_mounted_
         refuse(notices)
 
 
+def test_what_no_option_overrides_is_said_before_what_one_does(drive, tmp_path):
+    with pytest.raises(OutputError, match="lies on the source"):
+        refuse(_on(drive, "/dev/sdb", folder=tmp_path / "case"))
+
+
 def test_a_mounted_source_is_refused_unless_allowed(drive):
     notices = _on(drive, "/dev/sdb")
     assert notices[0].message == "/dev/sdb1 is mounted at / (read-write)"

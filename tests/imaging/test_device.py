@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -79,6 +80,7 @@ def machine(tmp_path):
         queue__rotational=1,
         queue__discard_max_bytes=0,
         device__model="ST2000LM015",
+        device__rev="SDM1",
     )
     made.partition("sdb", "sdb1", "8:17")
     made.partition("sdb", "sdb2", "8:18")
@@ -100,6 +102,7 @@ def test_a_disk_is_described_without_being_opened(machine, tmp_path):
         physical_sector_bytes=4096,
         model="ST2000LM015",
         serial="WDZ1",
+        firmware="SDM1",
         transport="ata",
         rotational=True,
         read_only=False,
@@ -203,6 +206,18 @@ def test_without_kernel_trees_nothing_is_known_and_nothing_fails(tmp_path):
     assert uses_of_number("8:16", sys_root=nowhere, proc_root=nowhere) == ()
     assert block_stack.mount_of(tmp_path, proc_root=nowhere) is None
     assert block_stack.under_path(tmp_path, sys_root=nowhere, proc_root=nowhere)
+
+
+def test_a_path_that_we_may_not_see_is_taken_for_its_nearest_visible_folder(tmp_path, monkeypatch):
+    real = Path.exists
+
+    def exists(path):
+        if path.is_relative_to(tmp_path / "locked"):
+            raise PermissionError
+        return real(path)
+
+    monkeypatch.setattr(Path, "exists", exists)
+    assert block_stack.existing(tmp_path / "locked" / "deep" / "er") == tmp_path
 
 
 class Faulty:

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imaging.encodings import CONTAINERS, Caution, recognise_path
+from imaging.encodings import CONTAINERS, MAX_FAULTS, Caution, Glance, recognise_path
 from imaging.errors import ReadFault
 from imaging.volumes import SUPERBLOCKS, Volume, partitions, recognise
 
@@ -42,7 +42,10 @@ class Bytes:
 
 
 class Unreadable(Bytes):
+    reads = 0
+
     def read_at(self, offset_bytes, size_bytes):
+        self.reads += 1
         raise ReadFault("bad sector", offset_bytes=offset_bytes, size_bytes=size_bytes, errno=5)
 
 
@@ -188,7 +191,7 @@ def test_volumes_are_found_in_gpt_partitions_of_either_sector_size(sector_bytes)
     luks = (256 * sector_bytes, b"LUKS\xba\xbe\x00\x02")
     source = Bytes(16 * MIB, *_gpt(256, 1023, sector_bytes=sector_bytes), luks)
     assert [one.code for one in recognise(source)] == ["luks"]
-    assert partitions(source) == (
+    assert partitions(Glance(source)) == (
         Volume(offset_bytes=256 * sector_bytes, size_bytes=768 * sector_bytes, name="partition 1"),
     )
 
@@ -196,7 +199,7 @@ def test_volumes_are_found_in_gpt_partitions_of_either_sector_size(sector_bytes)
 def test_logical_partitions_are_followed_and_a_circle_of_them_ends():
     link = _mbr((0x83, 8, 100), (5, 0, 200))
     source = Bytes(MIB, (446, _mbr((5, 64, 1000))), (64 * 512 + 446, link))
-    found = partitions(source)
+    found = partitions(Glance(source))
     assert found[0] == Volume(offset_bytes=72 * 512, size_bytes=100 * 512, name="partition 5")
     assert len(found) == 64
 
@@ -230,8 +233,17 @@ def test_ext4_with_encrypted_folders_is_told_and_plain_ext4_is_not():
     assert _told(Bytes(MIB, (1080, b"\x53\xef"), (1120, b"\x00\x00\x01\x00"))) == [("fscrypt", "warn")]
 
 
-def test_what_cannot_be_read_is_not_recognised():
-    assert recognise(Unreadable(MIB)) == []
+def test_what_cannot_be_read_is_not_recognised_and_not_tried_for_long():
+    source = Unreadable(4 * MIB)
+    assert recognise(source) == []
+    assert source.reads == MAX_FAULTS
+
+
+def test_a_drive_that_stalls_is_not_looked_at_for_long(monkeypatch):
+    clock = iter([0, 5, 10, 15, 20, *range(21, 1000)])
+    monkeypatch.setattr("imaging.encodings.monotonic", lambda: next(clock))
+    look = Glance(Bytes(MIB, (0, b"abc")))
+    assert [look.read_at(0, 3) for _ in range(6)] == [b"abc"] * 4 + [b""] * 2
 
 
 def test_an_empty_source_is_nothing():
