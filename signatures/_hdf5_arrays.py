@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
+
 from signatures._hdf5_records import rows
 from signatures._hdf5_space import CHECKSUM_BYTES, Damage, Fields, Space
 
 MAX_PAGE_BITS = 32
+MAX_PAGES = 1 << 24
 _MASK_BYTES = 4
 
 Entry = tuple[int, tuple[int, ...]]
@@ -26,11 +29,11 @@ class _Elements:
 def _elements(fields: Fields, client: int, size_bytes: int, *, filtered: bool) -> _Elements:
     address_bytes = fields.space.address_bytes
     size_width = size_bytes - address_bytes - _MASK_BYTES
-    fields.expect(client == (1 if filtered else 0), "index-client", "a chunk index of the wrong kind")
+    fields.expect(client == (1 if filtered else 0), "chunk-index", "a chunk index of the wrong kind")
     if not filtered:
-        fields.expect(size_bytes == address_bytes, "index-element", "a chunk index with elements of an impossible size")
+        fields.expect(size_bytes == address_bytes, "chunk-index", "a chunk index with elements of an impossible size")
         return _Elements(filtered=False, size_bytes=size_bytes, widths=(address_bytes,))
-    fields.expect(0 < size_width <= 8, "index-element", "a chunk index with elements of an impossible size")
+    fields.expect(0 < size_width <= 8, "chunk-index", "a chunk index with elements of an impossible size")
     return _Elements(filtered=True, size_bytes=size_bytes, widths=(address_bytes, size_width, _MASK_BYTES))
 
 
@@ -46,7 +49,7 @@ def read_fixed_array(space: Space, address: int, *, filtered: bool) -> Iterator[
     client, element_bytes, page_bits = fields.number(1), fields.number(1), fields.number(1)
     count, block = fields.length(), fields.address()
     elements = _elements(fields, client, element_bytes, filtered=filtered)
-    fields.expect(page_bits <= MAX_PAGE_BITS, "index-header", "pages of an impossible size")
+    fields.expect(page_bits <= MAX_PAGE_BITS, "chunk-index", "pages of an impossible size")
     if block is None:
         return
     page = 1 << page_bits
@@ -57,6 +60,7 @@ def read_fixed_array(space: Space, address: int, *, filtered: bool) -> Iterator[
         yield from enumerate(rows(content[prefix_bytes:], elements.widths))
         return
     pages = -(-count // page)
+    fields.expect(pages <= MAX_PAGES, "chunk-index", "more pages than any index has")
     prefix_bytes += -(-pages // 8)
     content = space.read_sealed(block, prefix_bytes + CHECKSUM_BYTES, b"FADB\0", "a fixed array's block")
     used = content[6 + space.address_bytes :]
@@ -66,9 +70,7 @@ def read_fixed_array(space: Space, address: int, *, filtered: bool) -> Iterator[
 def _read_pages(space: Space, address: int, used: bytes, count: int, page: int, elements: _Elements) -> Iterator[Entry]:
     """Yield the elements of the pages whose bit in `used` is set, most significant bit first."""
     full_bytes = page * elements.size_bytes + CHECKSUM_BYTES
-    for number in range(-(-count // page)):
-        if not used[number // 8] & (0x80 >> number % 8):
-            continue
+    for number in np.flatnonzero(np.unpackbits(np.frombuffer(used, dtype=np.uint8), count=-(-count // page))).tolist():
         first = number * page
         inside = min(page, count - first)
         size_bytes = inside * elements.size_bytes + CHECKSUM_BYTES
@@ -117,10 +119,10 @@ def read_extensible_array(space: Space, address: int, *, filtered: bool) -> Iter
     block_min, super_min, page_bits = (fields.number(1) for _ in range(3))
     fields.raw(6 * space.length_bytes)
     index = fields.address()
-    fields.expect(0 < max_bits <= 64 and page_bits <= MAX_PAGE_BITS, "index-header", "an impossible extensible array")
+    fields.expect(0 < max_bits <= 64 and page_bits <= MAX_PAGE_BITS, "chunk-index", "an impossible extensible array")
     for power in (block_min, super_min):
-        fields.expect(power > 0 and power & (power - 1) == 0, "index-header", "an impossible extensible array")
-    fields.expect(max_bits >= block_min.bit_length() - 1, "index-header", "an impossible extensible array")
+        fields.expect(power > 0 and power & (power - 1) == 0, "chunk-index", "an impossible extensible array")
+    fields.expect(max_bits >= block_min.bit_length() - 1, "chunk-index", "an impossible extensible array")
     shape = _Extensible(
         elements=_elements(fields, client, element_bytes, filtered=filtered),
         header=address,
@@ -176,6 +178,8 @@ def _read_super_block(
     space: Space, address: int, shape: _Extensible, first: int, count: int, block_elements: int
 ) -> Iterator[Entry]:
     pages = block_elements >> shape.page_bits if block_elements > 1 << shape.page_bits else 0
+    if pages > MAX_PAGES:
+        raise Damage("chunk-index", space.at(address), "more pages than any index has")
     bitmap_bytes = -(-pages // 8)
     prefix_bytes = 6 + space.address_bytes + shape.offset_bytes
     size_bytes = prefix_bytes + count * (bitmap_bytes + space.address_bytes) + CHECKSUM_BYTES

@@ -51,7 +51,7 @@ def _read_dense(space: Space, message: Message) -> Iterator[Attribute]:
     """Yield the attributes in an object's fractal heap."""
     fields = Fields(space, message.body, message.at_bytes)
     version, flags = fields.number(1), fields.number(1)
-    fields.expect(version == 0 and flags < 4, "attribute-info", "no attribute info is here")
+    fields.expect(version == 0 and flags < 4, "attribute", "no attribute info is here")
     fields.raw(2 if flags & 1 else 0)
     heap_address, tree = fields.address(), fields.address()
     by_order = fields.address() if flags & 2 else None
@@ -124,6 +124,6 @@ def texts(space: Space, attribute: Attribute) -> list[bytes]:
             found.append(b"")
             continue
         if length > MAX_TEXT_BYTES:
-            raise Damage("text-size", attribute.at_bytes, f"a string of {length} bytes")
+            raise Damage("heap", attribute.at_bytes, f"a string of {length} bytes")
         found.append(read_global(space, address, number)[:length])
     return found

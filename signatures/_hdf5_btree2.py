@@ -33,9 +33,9 @@ def read_records(space: Space, address: int, kinds: tuple[int, ...]) -> Iterator
     kind, node_bytes, record_bytes = fields.number(1), fields.number(4), fields.number(2)
     depth, _split, _merge = fields.number(2), fields.number(1), fields.number(1)
     root, root_records, total = fields.address(), fields.number(2), fields.length()
-    fields.expect(kind in kinds, "tree-kind", f"a B-tree of type {kind}")
-    fields.expect(depth <= MAX_DEPTH and 0 < node_bytes <= MAX_NODE_BYTES, "tree-header", "an impossible B-tree")
-    fields.expect(record_bytes > 0, "tree-header", "a B-tree with records of no size")
+    fields.expect(kind in kinds, "tree", f"a B-tree of type {kind}")
+    fields.expect(depth <= MAX_DEPTH and 0 < node_bytes <= MAX_NODE_BYTES, "tree", "an impossible B-tree")
+    fields.expect(record_bytes > 0, "tree", "a B-tree with records of no size")
     if root is None:
         return
     levels = _levels(space, node_bytes, record_bytes, depth)
@@ -44,9 +44,7 @@ def read_records(space: Space, address: int, kinds: tuple[int, ...]) -> Iterator
         found += 1
         yield record
     if found != total:
-        space.damage(
-            Damage("tree-total", space.at(address), f"a B-tree of {total} records, of which {found} are there")
-        )
+        space.damage(Damage("tree", space.at(address), f"a B-tree of {total} records, of which {found} are there"))
 
 
 def _levels(space: Space, node_bytes: int, record_bytes: int, depth: int) -> list[_Level]:
@@ -61,7 +59,7 @@ def _levels(space: Space, node_bytes: int, record_bytes: int, depth: int) -> lis
         levels.append(_Level(capacity=capacity, pointer_widths=widths))
         below = (capacity + 1) * below + capacity
         if below >= 1 << 64:
-            raise Damage("tree-header", None, "a B-tree deeper than any file")
+            raise Damage("tree", None, "a B-tree deeper than any file")
     return levels
 
 
@@ -77,7 +75,7 @@ def _walk(space: Space, levels: list[_Level], root: int, root_records: int, reco
         yield from records
         for child, child_count in reversed(children):
             if child in seen:
-                space.damage(Damage("tree-loop", space.at(address), "a node of a B-tree was met before"))
+                space.damage(Damage("tree", space.at(address), "a node of a B-tree was met before"))
                 continue
             seen.add(child)
             stack.append((child, child_count, height - 1))
@@ -87,7 +85,7 @@ def _read_node(
     space: Space, level: _Level, address: int, count: int, height: int, record_bytes: int
 ) -> tuple[list[bytes], list[tuple[int, int]]]:
     if count > level.capacity:
-        raise Damage("tree-node", space.at(address), "a B-tree's node with more records than it has room for")
+        raise Damage("tree", space.at(address), "a B-tree's node with more records than it has room for")
     children_bytes = (count + 1) * sum(level.pointer_widths) if height else 0
     size_bytes = 6 + count * record_bytes + children_bytes + CHECKSUM_BYTES
     node = space.read_sealed(address, size_bytes, b"BTIN\0" if height else b"BTLF\0", "a B-tree's node")

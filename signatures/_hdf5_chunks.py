@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 from signatures._hdf5_arrays import read_extensible_array, read_fixed_array
 from signatures._hdf5_btree2 import read_records
@@ -14,6 +15,7 @@ from signatures._hdf5_space import Damage, Space
 
 MAX_TREE_LEVEL = 64
 _MASK_BYTES = 4
+_BATCH = 4096  # records taken apart at once
 _CHUNKS_PLAIN, _CHUNKS_FILTERED = 10, 11  # types of B-trees of version 2
 
 
@@ -35,7 +37,9 @@ class Chunk:
 
 
 def read_chunks(space: Space, layout: DataLayout, dataspace: Dataspace, *, filtered: bool) -> Iterator[Chunk]:
-    """Yield the stored chunks in the order of the index; what is broken is reported and left out.
+    """Yield the stored chunks in the order of the index (implicit chunks have none).
+
+    What is broken is reported and left out.
 
     Raises:
         Damage: the index's head is broken.
@@ -50,8 +54,6 @@ def read_chunks(space: Space, layout: DataLayout, dataspace: Dataspace, *, filte
     elif layout.index is Index.SINGLE:
         size_bytes = layout.chunk_bytes if layout.single_bytes is None else layout.single_bytes
         yield Chunk(address=address, size_bytes=size_bytes, mask=layout.single_mask)
-    elif layout.index is Index.IMPLICIT:
-        yield from _implicit(space, layout, address, chunk_count(layout, dataspace))
     else:
         read = read_fixed_array if layout.index is Index.FIXED_ARRAY else read_extensible_array
         for place, row in read(space, address, filtered=filtered):
@@ -86,13 +88,6 @@ def coordinates(number: int, layout: DataLayout, dataspace: Dataspace) -> tuple[
     return tuple(place)
 
 
-def _implicit(space: Space, layout: DataLayout, address: int, count: int) -> Iterator[Chunk]:
-    if count * layout.chunk_bytes > max(space.end_bytes, space.window.size_bytes):
-        raise Damage("data-beyond-end", space.at(address), "its chunks take more room than the file has")
-    for place in range(count):
-        yield Chunk(address=address + place * layout.chunk_bytes, size_bytes=layout.chunk_bytes, place=place)
-
-
 def _from_tree_1(space: Space, layout: DataLayout, dataspace: Dataspace) -> Iterator[Chunk]:
     root = layout.address or 0
     stack, seen = [(root, MAX_TREE_LEVEL)], {root}
@@ -109,7 +104,7 @@ def _from_tree_1(space: Space, layout: DataLayout, dataspace: Dataspace) -> Iter
         for row in reversed(table):
             child = row[-1]
             if child in seen:
-                space.damage(Damage("tree-loop", space.at(address), "a node of a chunk tree was met before"))
+                space.damage(Damage("tree", space.at(address), "a node of a chunk tree was met before"))
                 continue
             seen.add(child)
             stack.append((child, level))
@@ -121,7 +116,7 @@ def _read_chunk_node(space: Space, address: int, above: int, rank: int) -> tuple
     head = space.read_signed(address, head_bytes, b"TREE\x01", "a chunk tree")
     level, used = head[5], int.from_bytes(head[6:8], "little")
     if level >= above:
-        raise Damage("tree-level", space.at(address), "a tree's levels do not fall")
+        raise Damage("tree", space.at(address), "a tree's levels do not fall")
     widths = (4, _MASK_BYTES, *([8] * (rank + 1)), space.address_bytes)
     body = space.read(address + head_bytes, used * sum(widths), "a chunk tree") if used else b""
     space.reached(address, head_bytes + len(body) + sum(widths) - space.address_bytes)
@@ -144,13 +139,15 @@ def _leaf_chunks(
 
 
 def _from_tree_2(space: Space, layout: DataLayout, address: int, rank: int) -> Iterator[Chunk]:
-    for record in read_records(space, address, (_CHUNKS_PLAIN, _CHUNKS_FILTERED)):
-        size_width = len(record) - space.address_bytes - 8 * rank - _MASK_BYTES
+    records = read_records(space, address, (_CHUNKS_PLAIN, _CHUNKS_FILTERED))
+    while batch := list(islice(records, _BATCH)):
+        size_width = len(batch[0]) - space.address_bytes - 8 * rank - _MASK_BYTES
         if 0 < size_width <= 8:
-            ((target, size_bytes, mask, *place),) = rows(record, (space.address_bytes, size_width, 4, *([8] * rank)))
+            widths = (space.address_bytes, size_width, _MASK_BYTES, *([8] * rank))
+            for target, size_bytes, mask, *place in rows(b"".join(batch), widths):
+                yield Chunk(address=target, size_bytes=size_bytes, mask=mask, place=tuple(place))
         elif size_width == -_MASK_BYTES:
-            ((target, *place),) = rows(record, (space.address_bytes, *([8] * rank)))
-            size_bytes, mask = layout.chunk_bytes, 0
+            for target, *place in rows(b"".join(batch), (space.address_bytes, *([8] * rank))):
+                yield Chunk(address=target, size_bytes=layout.chunk_bytes, place=tuple(place))
         else:
-            raise Damage("tree-header", space.at(address), "a chunk tree with records of an impossible size")
-        yield Chunk(address=target, size_bytes=size_bytes, mask=mask, place=tuple(place))
+            raise Damage("chunk-index", space.at(address), "a chunk tree with records of an impossible size")

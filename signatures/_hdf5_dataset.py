@@ -21,6 +21,7 @@ from signatures._hdf5_messages import (
     DataLayout,
     Dataspace,
     Filter,
+    Index,
     LayoutClass,
     read_dataspace,
     read_filters,
@@ -141,6 +142,8 @@ def _judge_chunked(space: Space, dataset: Dataset) -> Tensor:
     if dataset.size_bytes == 0:
         return make_tensor(dataset, ())
     _check_chunk_shape(dataset)
+    if dataset.layout.index is Index.IMPLICIT:
+        return _judge_implicit(space, dataset)
     proven, grades, stored = True, {Grade.CONSISTENT}, 0
     extents: list[Extent] = []
     layout, damaged_before = dataset.layout, space.damaged
@@ -161,6 +164,15 @@ def _judge_chunked(space: Space, dataset: Dataset) -> Tensor:
     return make_tensor(
         dataset, tuple(extents), _worst(grades, proven=proven and stored > 0 and _all_there(dataset, stored))
     )
+
+
+def _judge_implicit(space: Space, dataset: Dataset) -> Tensor:
+    """Chunks without an index lie in one run, unfiltered."""
+    if dataset.layout.address is None:
+        return make_tensor(dataset, ())
+    size_bytes = chunk_count(dataset.layout, dataset.dataspace) * dataset.layout.chunk_bytes
+    extent = Extent(offset_bytes=space.at(dataset.layout.address), size_bytes=size_bytes)
+    return make_tensor(dataset, (extent,), space.grade_extent(extent, dataset.path))
 
 
 def _check_chunk_shape(dataset: Dataset) -> None:
@@ -189,6 +201,7 @@ def _judge_chunk(space: Space, dataset: Dataset, chunk: Chunk, extent: Extent) -
     steps = active_filters(dataset.filters, chunk.mask)
     if dataset.layout.edges_unfiltered and _hangs_over(dataset, chunk):
         steps = []
+    space.spend_data(extent, dataset.path)
     for step in unverifiable(steps):
         space.unproven = True
         space.remark("filter-unverified", None, f"{dataset.path}: data under {filter_name(step)} cannot be checked")

@@ -84,7 +84,7 @@ class SharedTable:
 def _read_table(space: Space, message: Message) -> None:
     fields = Fields(space, message.body, message.at_bytes)
     version, address, count = fields.number(1), fields.address(), fields.number(1)
-    fields.expect(version == 0 and address is not None, "shared-table", "no shared message table is here")
+    fields.expect(version == 0 and address is not None, "shared-message", "no shared message table is here")
     address = address or 0
     entry_bytes = 14 + 2 * space.address_bytes
     table = space.read_sealed(address, 4 + count * entry_bytes + CHECKSUM_BYTES, b"SMTB", "the shared message table")

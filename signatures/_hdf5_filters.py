@@ -67,8 +67,7 @@ def prove_chunk(space: Space, at_bytes: int, size_bytes: int, steps: Sequence[Fi
         step = steps[index]
         if step.number == FLETCHER32:
             size_bytes -= _FLETCHER_BYTES
-            _compare_fletcher(space, at_bytes, size_bytes)
-            proven = True
+            proven = _compare_fletcher(space, at_bytes, size_bytes)
         elif step.number == DEFLATE:
             return _inflate(space, at_bytes, size_bytes, steps[:index], chunk_bytes) or proven
         elif step.number != SHUFFLE:
@@ -78,7 +77,8 @@ def prove_chunk(space: Space, at_bytes: int, size_bytes: int, steps: Sequence[Fi
     return proven
 
 
-def _compare_fletcher(space: Space, at_bytes: int, size_bytes: int) -> None:
+def _compare_fletcher(space: Space, at_bytes: int, size_bytes: int) -> bool:
+    """Compare a chunk's Fletcher-32; False where it is zero, as over bytes that were wiped together with it."""
     from signatures.kernels import fletcher32  # numba takes most of a second to load
 
     if size_bytes < 0:
@@ -91,6 +91,9 @@ def _compare_fletcher(space: Space, at_bytes: int, size_bytes: int) -> None:
     # HDF5 before 1.6.3 wrote the halves' bytes the other way round
     if computed not in (int.from_bytes(stored, "little"), int.from_bytes(halves_swapped, "little")):
         raise Damage("chunk-checksum", at_bytes, "the Fletcher-32 of a chunk does not agree")
+    if computed == 0:
+        space.remark("zero-checksum", at_bytes, "a chunk of zeros under a checksum of zero, which proves nothing")
+    return computed != 0
 
 
 def _inflate(space: Space, at_bytes: int, size_bytes: int, below: Sequence[Filter], chunk_bytes: int) -> bool:

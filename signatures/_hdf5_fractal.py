@@ -15,7 +15,7 @@ from signatures._hdf5_records import rows, width_of
 from signatures._hdf5_space import CHECKSUM_BYTES, MAX_STRUCTURE_BYTES, Damage, Fields, Space, lookup3
 
 MAX_NESTING = 64
-MAX_BLOCKS = 1 << 20
+MAX_HEAP_BYTES = 1 << 28
 _BLOCKS_SEALED = 0x02  # header flag: direct blocks carry checksums
 _MANAGED, _HUGE, _TINY = 0, 1, 2
 _TINY_SHORT_ID_BYTES = 18  # ids up to here give a tiny object's size in four bits
@@ -61,7 +61,7 @@ class FractalHeap:
             return self._take_tiny(identifier)
         if kind == _HUGE:
             return self._take_huge(identifier)
-        raise Damage("heap-object", self.space.at(self.address), "no heap object has such an id")
+        raise Damage("heap", self.space.at(self.address), "no heap object has such an id")
 
     def _take_managed(self, identifier: bytes) -> tuple[bytes, int]:
         ((offset, size_bytes),) = rows(identifier[1:], (self.offset_width, self.length_width))[:1] or ((0, 0),)
@@ -71,7 +71,7 @@ class FractalHeap:
             inside = offset - self.starts[index]
             if inside + size_bytes <= len(block):
                 return block[inside : inside + size_bytes], at_bytes + inside
-        raise Damage("heap-object", self.space.at(self.address), "a heap object lies outside its heap")
+        raise Damage("heap", self.space.at(self.address), "a heap object lies outside its heap")
 
     def _take_tiny(self, identifier: bytes) -> tuple[bytes, int]:
         short = self.id_bytes <= _TINY_SHORT_ID_BYTES
@@ -82,7 +82,7 @@ class FractalHeap:
     def _take_huge(self, identifier: bytes) -> tuple[bytes, int]:
         place = self._direct_huge(identifier) or self.huge.get(int.from_bytes(identifier[1:9], "little"))
         if place is None:
-            raise Damage("heap-object", self.space.at(self.address), "a huge heap object is not in its tree")
+            raise Damage("heap", self.space.at(self.address), "a huge heap object is not in its tree")
         address, size_bytes = place
         content = self.space.read(address, size_bytes, "a huge heap object")
         self.space.reached(address, size_bytes)
@@ -111,7 +111,7 @@ def open_heap(space: Space, address: int) -> FractalHeap:
     if root is None:
         return heap
     found: list[tuple[int, int, bytes]] = []
-    budget = [MAX_BLOCKS]
+    budget = [MAX_HEAP_BYTES]
     try:
         if root_rows:
             _read_indirect(heap, root, root_rows, 0, found, budget, 0)
@@ -146,9 +146,9 @@ def _read_head(space: Space, address: int) -> tuple[FractalHeap, tuple[int | Non
         root_bytes, root_mask = fields.length(), fields.number(4)
         filters = read_filters(Fields(space, fields.raw(filter_bytes), space.at(address)))
     for power in (width, start_bytes, max_direct_bytes):
-        fields.expect(power > 0 and power & (power - 1) == 0, "heap-header", "an impossible heap")
-    fields.expect(start_bytes <= max_direct_bytes <= MAX_STRUCTURE_BYTES, "heap-header", "an impossible heap")
-    fields.expect(0 < heap_bits <= 64 and id_bytes > 0, "heap-header", "an impossible heap")
+        fields.expect(power > 0 and power & (power - 1) == 0, "heap", "an impossible heap")
+    fields.expect(start_bytes <= max_direct_bytes <= MAX_STRUCTURE_BYTES, "heap", "an impossible heap")
+    fields.expect(0 < heap_bits <= 64 and id_bytes > 0, "heap", "an impossible heap")
     if free_space is not None:
         check_free_space(space, free_space)
     heap = FractalHeap(
@@ -184,7 +184,7 @@ def _read_indirect(
     space = heap.space
     direct_rows = min(row_count, (heap.max_direct_bytes // heap.start_bytes).bit_length() + 1)
     if depth > MAX_NESTING or row_count > MAX_NESTING:
-        raise Damage("heap-nesting", space.at(address), "a heap nested too deeply")
+        raise Damage("heap", space.at(address), "a heap nested too deeply")
     direct_widths = (space.address_bytes, space.length_bytes, 4) if heap.filters else (space.address_bytes,)
     prefix_bytes = 5 + space.address_bytes + heap.offset_width
     direct_bytes = direct_rows * heap.width * sum(direct_widths)
@@ -199,9 +199,9 @@ def _read_indirect(
         row = number // heap.width
         block_bytes = _row_bytes(heap, row)
         if child != undefined:
-            budget[0] -= 1
+            budget[0] -= block_bytes if row < direct_rows else size_bytes
             if budget[0] < 0:
-                raise Damage("heap-nesting", space.at(address), "a heap of more blocks than any file has")
+                raise Damage("heap", space.at(address), "a heap larger than any file has")
             try:
                 if row < direct_rows:
                     stored_bytes, mask = stored if stored else (0, 0)
@@ -219,7 +219,7 @@ def _check_prefix(heap: FractalHeap, block: bytes, address: int, first: int) -> 
     """Compare a block's back-pointer and its offset in the heap."""
     fields = Fields(heap.space, block, heap.space.at(address), position=5)
     if fields.address() != heap.address or fields.number(heap.offset_width) != first:
-        raise Damage("heap-block", heap.space.at(address), "a block belongs to another heap")
+        raise Damage("heap", heap.space.at(address), "a block belongs to another heap")
 
 
 def _read_direct(
@@ -256,14 +256,14 @@ def unfilter(
         if mask >> index & 1:
             continue
         if filters[index].number != DEFLATE:
-            raise Damage("heap-filter", at_bytes, f"a heap under filter {filters[index].number}, which is not undone")
+            raise Damage("heap", at_bytes, f"a heap under filter {filters[index].number}, which is not undone")
         machine = zlib.decompressobj()
         try:
             content = machine.decompress(content, max(limit_bytes, INFLATE_STEP_BYTES))
         except zlib.error as error:
-            raise Damage("heap-filter", at_bytes, f"a heap's block does not inflate: {error}") from error
+            raise Damage("heap", at_bytes, f"a heap's block does not inflate: {error}") from error
         if not machine.eof:
-            raise Damage("heap-filter", at_bytes, "a heap's block does not end")
+            raise Damage("heap", at_bytes, "a heap's block does not end")
     return content
 
 

@@ -15,7 +15,7 @@ def read_global(space: Space, address: int, number: int) -> bytes:
     """
     objects = read_collection(space, address)
     if number not in objects:
-        raise Damage("heap-object", space.at(address), "a value of variable length is not in its collection")
+        raise Damage("heap", space.at(address), "a value of variable length is not in its collection")
     return objects[number]
 
 
@@ -32,7 +32,7 @@ def read_collection(space: Space, address: int) -> dict[int, bytes]:
     head = space.read_signed(address, 8 + size, b"GCOL\x01\0\0\0", "a global heap")
     size_bytes = int.from_bytes(head[8:], "little")
     if not 8 + size <= size_bytes <= MAX_COLLECTION_BYTES:
-        raise Damage("global-heap", space.at(address), "a global heap of impossible size")
+        raise Damage("heap", space.at(address), "a global heap of impossible size")
     content = space.read(address, size_bytes, "a global heap")
     space.reached(address, size_bytes)
     objects: dict[int, bytes] = {}
@@ -43,7 +43,7 @@ def read_collection(space: Space, address: int) -> dict[int, bytes]:
         if number == 0:  # the rest is free
             break
         if at + head_bytes + length > size_bytes:
-            raise Damage("global-heap", space.at(address) + at, "an object runs out of its global heap")
+            raise Damage("heap", space.at(address) + at, "an object runs out of its global heap")
         objects[number] = content[at + head_bytes : at + head_bytes + length]
         at += head_bytes + -(-length // 8) * 8
     space.collections[address] = objects

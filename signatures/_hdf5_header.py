@@ -85,9 +85,9 @@ def _read_v1(space: Space, address: int) -> ObjectHeader:
     prefix = Fields(space, space.read(address, _V1_PREFIX_BYTES, "an object header"), at_bytes)
     version, reserved, count = prefix.number(1), prefix.number(1), prefix.number(2)
     references, size_bytes = prefix.number(4), prefix.number(4)
-    prefix.expect(version == 1 and reserved == 0, "header-version", "no object header is here")
-    prefix.expect(prefix.number(4) == 0 and size_bytes % 8 == 0, "header-padding", "no object header is here")
-    prefix.expect(references > 0 or size_bytes > 0, "header-empty", "an object header that nothing refers to")
+    prefix.expect(version == 1 and reserved == 0, "object-header", "no object header is here")
+    prefix.expect(prefix.number(4) == 0 and size_bytes % 8 == 0, "object-header", "no object header is here")
+    prefix.expect(references > 0 or size_bytes > 0, "object-header", "an object header that nothing refers to")
     body = space.read(address + _V1_PREFIX_BYTES, size_bytes, "an object header")
     space.reached(address, _V1_PREFIX_BYTES + size_bytes)
     header = ObjectHeader(address=address, version=1)
@@ -100,9 +100,9 @@ def _read_v1(space: Space, address: int) -> ObjectHeader:
         while fields.left >= _V1_MESSAGE_BYTES and left > 0:
             left -= 1
             kind, message_bytes, flags = fields.number(2), fields.number(2), fields.number(1)
-            fields.expect(fields.number(3) == 0, "message-padding", "an object header's messages are broken")
+            fields.expect(fields.number(3) == 0, "object-header", "an object header's messages are broken")
             where_bytes = block_at_bytes + fields.position
-            fields.expect(kind <= LAST_KNOWN, "message-kind", f"no message has type {kind:#x}")
+            fields.expect(kind <= LAST_KNOWN, "object-header", f"no message has type {kind:#x}")
             message = Message(
                 kind=kind, flags=flags, body=fields.raw(message_bytes), at_bytes=where_bytes, sealed=False
             )
@@ -124,7 +124,7 @@ def _follow(
     try:
         address, size_bytes = continuation(space, message)
         if address in seen or len(seen) > MAX_CONTINUATIONS:
-            raise Damage("continuation-loop", message.at_bytes, "a continuation was met before")
+            raise Damage("object-header", message.at_bytes, "a continuation was met before")
         seen.add(address)
         waiting.append((space.read(address, size_bytes, "a header continuation"), space.at(address)))
         space.reached(address, size_bytes)
@@ -142,7 +142,7 @@ def continuation(space: Space, message: Message) -> tuple[int, int]:
     fields = Fields(space, message.body, message.at_bytes)
     address, size_bytes = fields.address(), fields.length()
     if address is None or size_bytes == 0:
-        raise Damage("continuation-address", message.at_bytes, "a continuation leads nowhere")
+        raise Damage("object-header", message.at_bytes, "a continuation leads nowhere")
     return address, size_bytes
 
 
@@ -151,7 +151,7 @@ def _read_v2(space: Space, address: int) -> ObjectHeader:
     head = space.window.read_at(at_bytes, _V2_MAX_PREFIX_BYTES)
     prefix = Fields(space, head, at_bytes, position=4)
     version, flags = prefix.number(1), prefix.number(1)
-    prefix.expect(version == 2 and flags < 0x40, "header-version", "no object header is here")
+    prefix.expect(version == 2 and flags < 0x40, "object-header", "no object header is here")
     prefix.raw((16 if flags & 0x20 else 0) + (4 if flags & 0x10 else 0))
     messages_bytes = prefix.number(1 << (flags & 3))
     content = space.read(address, prefix.position + messages_bytes + CHECKSUM_BYTES, "an object header")
@@ -167,7 +167,7 @@ def _read_v2(space: Space, address: int) -> ObjectHeader:
         for message in _messages_v2(fields, tracked=bool(flags & 0x04), sealed=sealed):
             _keep(header, message)
             if len(header.messages) > MAX_MESSAGES:
-                raise Damage("message-count", at_bytes, "an object header has too many messages")
+                raise Damage("object-header", at_bytes, "an object header has too many messages")
             if message.kind == CONTINUATION:
                 _follow_v2(space, header, message, seen, waiting)
     return header
@@ -179,7 +179,7 @@ def _messages_v2(fields: Fields, *, tracked: bool, sealed: bool) -> list[Message
     while fields.left >= head_bytes:
         kind, size_bytes, flags = fields.number(1), fields.number(2), fields.number(1)
         fields.raw(head_bytes - 4)
-        fields.expect(kind <= LAST_KNOWN, "message-kind", f"no message has type {kind:#x}")
+        fields.expect(kind <= LAST_KNOWN, "object-header", f"no message has type {kind:#x}")
         where_bytes = fields.at_bytes + fields.position
         body = fields.raw(size_bytes)
         messages.append(Message(kind=kind, flags=flags, body=body, at_bytes=where_bytes, sealed=sealed))
@@ -192,7 +192,7 @@ def _follow_v2(
     try:
         address, size_bytes = continuation(space, message)
         if address in seen or len(seen) > MAX_CONTINUATIONS:
-            raise Damage("continuation-loop", message.at_bytes, "a continuation was met before")
+            raise Damage("object-header", message.at_bytes, "a continuation was met before")
         seen.add(address)
         if size_bytes < 8:
             raise Damage("structure-short", message.at_bytes, "a continuation has no room for its signature")

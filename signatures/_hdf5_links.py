@@ -80,7 +80,7 @@ def read_link(fields: Fields) -> Link:
 def _read_dense(space: Space, fields: Fields) -> Iterator[Link]:
     """Yield the links in a group's fractal heap; broken ones are reported and left out."""
     version, flags = fields.number(1), fields.number(1)
-    fields.expect(version == 0 and flags < 4, "link-info", "no link info is here")
+    fields.expect(version == 0 and flags < 4, "link", "no link info is here")
     fields.raw(8 if flags & 1 else 0)
     heap_address, tree = fields.address(), fields.address()
     by_order = fields.address() if flags & 2 else None
@@ -100,7 +100,7 @@ def _read_dense(space: Space, fields: Fields) -> Iterator[Link]:
 def _read_symbol_table(space: Space, tree: int | None, heap: int | None) -> Iterator[Link]:
     """Yield the links of an old group: its names in a local heap, its objects in the nodes of a B-tree."""
     if tree is None or heap is None:
-        raise Damage("symbol-table", None, "a group without its tree or heap")
+        raise Damage("link", None, "a group without its tree or heap")
     names = _read_local_heap(space, heap)
     for node in _symbol_nodes(space, tree):
         try:
@@ -116,7 +116,7 @@ def _read_local_heap(space: Space, address: int) -> bytes:
     fields = Fields(space, head, space.at(address), position=8)
     size_bytes, _free, segment = fields.length(), fields.length(), fields.address()
     if segment is None:
-        raise Damage("local-heap", space.at(address), "a local heap without data")
+        raise Damage("heap", space.at(address), "a local heap without data")
     names = space.read(segment, size_bytes, "a local heap's data")
     space.reached(segment, size_bytes)
     return names
@@ -134,7 +134,7 @@ def _symbol_nodes(space: Space, root: int) -> Iterator[int]:
             continue
         fresh = [child for child in children if child not in seen]
         if len(set(children)) < len(children) or len(fresh) < len(children):
-            space.damage(Damage("tree-loop", space.at(address), "a node of a group's tree was met before"))
+            space.damage(Damage("tree", space.at(address), "a node of a group's tree was met before"))
         seen.update(fresh)
         if level == 0:
             yield from fresh
@@ -148,7 +148,7 @@ def _read_group_node(space: Space, address: int, above: int) -> tuple[int, list[
     head = space.read_signed(address, head_bytes, b"TREE\0", "a group's tree")
     level, used = head[5], int.from_bytes(head[6:8], "little")
     if level >= above:
-        raise Damage("tree-level", space.at(address), "a tree's levels do not fall")
+        raise Damage("tree", space.at(address), "a tree's levels do not fall")
     step = space.length_bytes + space.address_bytes
     body = space.read(address + head_bytes, used * step, "a group's tree") if used else b""
     space.reached(address, head_bytes + used * step + space.length_bytes)
@@ -157,7 +157,7 @@ def _read_group_node(space: Space, address: int, above: int) -> tuple[int, list[
     for _ in range(used):
         fields.length()
         child = fields.address()
-        fields.expect(child is not None, "tree-child", "a tree's child leads nowhere")
+        fields.expect(child is not None, "tree", "a tree's child leads nowhere")
         children.append(child or 0)
     return level, children
 

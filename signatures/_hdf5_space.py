@@ -11,8 +11,9 @@ from imaging.extent import Extent
 from imaging.window import Window
 from signatures.verdict import Finding, Grade
 
-MAX_STRUCTURE_BYTES = 1 << 28  # no single piece of metadata is larger; raw data is never read as one
-MAX_INFLATED_BYTES = 1 << 38
+MAX_STRUCTURE_BYTES = 1 << 26  # no single piece of metadata is larger; raw data is never read as one
+MAX_METADATA_BYTES = 1 << 32  # read in all for one file: far more than any has, and seconds to read
+MAX_INFLATED_BYTES = 1 << 37
 MAX_FINDINGS = 200
 CHECKSUM_BYTES = 4
 
@@ -42,6 +43,8 @@ class Space:
         reach_bytes: end of the last structure or stored data seen.
         maybe_open: whether the writer may never have closed the file, so that its end-of-file address may be too small.
         inflate_left_bytes: how much may still be inflated to compare checksums.
+        metadata_left_bytes: how much metadata may still be read.
+        data_read_bytes: stored data read so far to compare checksums; overlapping chunks would be read over and over.
         collections: global heaps read so far, by address.
         take_shared: returns a message of the shared message table (its kind, its heap id) as bytes and where they lie.
     """
@@ -58,6 +61,8 @@ class Space:
     reach_bytes: int = 0
     maybe_open: bool = False
     inflate_left_bytes: int = MAX_INFLATED_BYTES
+    metadata_left_bytes: int = MAX_METADATA_BYTES
+    data_read_bytes: int = 0
     collections: dict[int, dict[int, bytes]] = field(default_factory=dict)
     take_shared: Callable[[int, bytes], tuple[bytes, int]] | None = None
 
@@ -72,7 +77,8 @@ class Space:
             Damage: they are not all in the window, or are more than any structure has.
         """
         at_bytes = self.base_bytes + address
-        if size_bytes > MAX_STRUCTURE_BYTES:
+        self.metadata_left_bytes -= size_bytes
+        if size_bytes > MAX_STRUCTURE_BYTES or self.metadata_left_bytes < 0:
             raise Damage("structure-size", at_bytes, f"{what} claims {size_bytes} bytes")
         content = self.window.read_at(at_bytes, size_bytes)
         if len(content) < size_bytes:
@@ -116,12 +122,22 @@ class Space:
         if extent.end_bytes > self.window.size_bytes:
             self.cut = True
             return Grade.TRUNCATED
-        if self.window.unread_within(extent.offset_bytes, extent.size_bytes):
+        if self.window.unread_known and self.window.unread_within(extent.offset_bytes, extent.size_bytes):
             self.damage(
                 Damage("unread", extent.offset_bytes, f"{name}: some of its data was never read from the drive")
             )
             return Grade.DAMAGED
         return Grade.CONSISTENT
+
+    def spend_data(self, extent: Extent, name: str) -> None:
+        """Account for stored data that is to be read.
+
+        Raises:
+            Damage: more is read than the file has, which happens only where chunks overlap.
+        """
+        self.data_read_bytes += extent.size_bytes
+        if self.data_read_bytes > max(self.end_bytes, self.reach_bytes):
+            raise Damage("data-overlap", extent.offset_bytes, f"{name}: its chunks take more room than the file has")
 
     def damage(self, damage: Damage) -> None:
         """Keep a Damage as a finding that lowers the grade."""

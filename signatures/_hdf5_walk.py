@@ -9,9 +9,10 @@ from signatures._hdf5_header import ObjectHeader, read_header
 from signatures._hdf5_links import is_group, read_links
 from signatures._hdf5_space import Damage, Space
 
-MAX_OBJECTS = 1 << 20
+MAX_LINKS = 1 << 22
 MAX_DEPTH = 512
 MAX_PATH_BYTES = 1 << 14
+MAX_NAMES_BYTES = 1 << 28  # all paths together
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,11 +34,17 @@ def walk(space: Space, root: int) -> Iterator[FoundObject]:
 
     What is broken is reported in `space` and left out.
     """
-    stack: list[tuple[bytes, int, int]] = [(b"", root, 0)]
+    stack: list[tuple[bytes, bytes, int, int]] = [(b"", b"", root, 0)]
     seen: set[int] = set()
+    links_left, names_left_bytes = MAX_LINKS, MAX_NAMES_BYTES
     while stack:
-        path, address, depth = stack.pop()
+        above, name, address, depth = stack.pop()
         if address in seen:  # a hard link to what has been met under another name
+            continue
+        path = above + b"/" + name if above else name
+        names_left_bytes -= len(path)
+        if names_left_bytes < 0 or links_left < 0 or depth > MAX_DEPTH or len(path) > MAX_PATH_BYTES:
+            space.damage(Damage("too-many-objects", space.at(address), "more or deeper groups than any file has"))
             continue
         seen.add(address)
         try:
@@ -46,17 +53,14 @@ def walk(space: Space, root: int) -> Iterator[FoundObject]:
             space.damage(damage)
             continue
         links = read_links(space, header) if is_group(header) else []
+        links_left -= len(links)
         yield FoundObject(path=text(path), header=header, links=tuple(text(link.name) for link in links))
         for link in reversed(links):
             if link.is_external:
                 space.remark("external-link", space.at(address), f"{text(link.name)} leads into another file")
             if link.address is None or link.address in seen:
                 continue
-            child = path + b"/" + link.name if path else link.name
-            if depth >= MAX_DEPTH or len(child) > MAX_PATH_BYTES or len(seen) >= MAX_OBJECTS:
-                space.damage(Damage("too-deep", space.at(address), "more objects or deeper groups than any file has"))
-                continue
-            stack.append((child, link.address, depth + 1))
+            stack.append((path, link.name, link.address, depth + 1))
 
 
 def text(name: bytes) -> str:

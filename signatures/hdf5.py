@@ -116,6 +116,7 @@ def _check_overlaps(space: Space, tensors: Sequence[Tensor]) -> None:
     for start_bytes, stop_bytes, name in sorted(places):
         if start_bytes < end_bytes:
             space.damage(Damage("data-overlap", start_bytes, f"{owner} and {name} claim the same bytes"))
+            return  # where chunks are misread, all of them may overlap
         if stop_bytes > end_bytes:
             end_bytes, owner = stop_bytes, name
 
