@@ -263,7 +263,7 @@ def as_json(score: Score) -> dict[str, object]:
         }
         for row in score.rows
     ]
-    return {"formats": rows, "missed": list(score.missed), "false": list(score.false)}
+    return {"schema_version": SCHEMA_VERSION, "formats": rows, "missed": list(score.missed), "false": list(score.false)}
 
 
 def render_junit(score: Score, min_recall: float | None = None, min_precision: float | None = None) -> str:

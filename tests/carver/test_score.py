@@ -3,7 +3,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from carver.score import load_report, load_truth, render_junit, render_text, score, shortfalls
+from carver.score import as_json, load_report, load_truth, render_junit, render_text, score, shortfalls
 from imaging.errors import InputError
 
 A, B, C, D = (letter * 64 for letter in "abcd")
@@ -197,3 +197,11 @@ def test_our_own_report_can_be_scored(tmp_path):
 def test_a_truth_without_a_layout_is_located_by_its_hash():
     row = total([found("x", A)], [entry("t", A, layout=[])])
     assert (row.recall, row.located_recall) == (1, 1)
+
+
+def test_the_score_as_json_has_the_shares_and_null_for_nothing():
+    made = json.loads(json.dumps(as_json(score(document(found("x", B, start=900)), document(entry("t", A))))))
+    assert made["schema_version"] == 1
+    assert made["formats"][-1]["format"] == "all" and made["formats"][-1]["precision"] == 0
+    assert (made["missed"], made["false"]) == (["t"], ["x"])
+    assert as_json(score(document(), document()))["formats"][0]["recall"] is None
