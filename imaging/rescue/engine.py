@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from imaging.errors import CarverError, InputError, UsageError
+from imaging.errors import CarverError, DestinationFullError, InputError, OutputError, UsageError
 from imaging.extent import ExtentSet, span
 from imaging.mapfile import BlockStatus, Mapfile
 from imaging.mapstore import MapStore, lock_exclusively
@@ -128,14 +128,14 @@ class _Run:
         reserve = Reserve(self._store.path.parent)
         try:
             finished = self._loop(on_progress, stop)
-        except BaseException:
+        except BaseException as error:
             reserve.release()
-            self._save_in_trouble()
+            self._save_in_trouble(error)
             raise
         reserve.release()
         if finished:
             self._store.mapfile.current_status = Phase.FINISHED.value
-        self._store.checkpoint(self._writer.sync)
+        self._save()
         on_progress(self._progress())
         return RescueSummary(
             finished=finished,
@@ -244,12 +244,25 @@ class _Run:
         self._territory = self._territory.cut_at(self._source_end_bytes)
         return self._territory.domain.total_bytes < before_bytes
 
-    def _save_in_trouble(self) -> None:
-        """Save what is read; the error on its way up matters more than one met here."""
+    def _save(self) -> None:
+        """Save what is read: the little journal, for which there is room longer, before the whole map."""
+        self._store.commit(self._writer.sync)
+        self._store.checkpoint(self._writer.sync)
+
+    def _save_in_trouble(self, error: BaseException) -> None:
+        """Save what is read before `error` ends the run.
+
+        Raises:
+            OutputError: that failed too; the message tells both.
+        """
         try:
-            self._store.checkpoint(self._writer.sync)
+            self._save()
         except CarverError as fault:
-            log.error("the map could not be saved after all: %s", fault)
+            if not isinstance(error, CarverError):  # the user's interrupt, or a fault of ours: it must not change
+                log.error("the last seconds' reads could not be saved: %s", fault)
+                return
+            kind = DestinationFullError if isinstance(error, DestinationFullError) else OutputError
+            raise kind(f"{error}; but the reads of the last seconds could not be saved: {fault}") from error
 
     def _progress(self) -> Progress:
         mapfile, watch = self._store.mapfile, self._stopwatch

@@ -138,7 +138,7 @@ class ImageWriter:
     def _failure(self, fault: OSError) -> OutputError:
         if fault.errno in FULL:
             return DestinationFullError(
-                f"no room is left for {self.path}; what was read is saved: make room and run the same command again"
+                f"no room is left for {self.path}; what was read stays; make room and run the same command again"
             )
         reason = os.strerror(fault.errno or 0)
         return OutputError(f"cannot write {self.path}: {reason}; mend the destination and run the same command again")

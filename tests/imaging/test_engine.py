@@ -33,6 +33,7 @@ from imaging.rescue.engine import rescue
 from imaging.rescue.options import RescueOptions
 from imaging.rescue.plan import Phase
 from imaging.rescue.progress import Progress, RescueSummary
+from imaging.rescue.writer import ImageWriter
 from imaging.source import RawImage
 
 MIB = 1 << 20
@@ -383,6 +384,28 @@ def test_a_destination_that_fails_to_sync_never_gets_a_map_ahead_of_its_data(
     monkeypatch.undo()
     assert MapStore.read_snapshot(bench.map_path).count_bytes(BlockStatus.FINISHED) == 0
     bench.rescue()
+    bench.check_complete()
+
+
+def test_when_the_save_fails_as_well_both_are_told(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(writer: ImageWriter) -> None:
+        raise OutputError("the disk is dying")
+
+    def full(writer: ImageWriter, piece: Piece) -> None:
+        raise DestinationFullError("no room")
+
+    monkeypatch.setattr(ImageWriter, "sync", fail)
+    monkeypatch.setattr(ImageWriter, "__call__", full)
+    with pytest.raises(DestinationFullError, match=r"no room; but .* could not be saved: the disk is dying"):
+        bench.rescue()
+
+
+@pytest.mark.parametrize("status", ["F", "G", "*", "/", "-", "+"])
+def test_a_map_that_stands_at_another_work_is_copied_from_the_start(bench: Bench, status: str) -> None:
+    mapfile = Mapfile.covering(SIZE)
+    mapfile.current_status, mapfile.current_pass, mapfile.position_bytes = status, 3, SIZE
+    bench.map_path.write_text(mapfile.to_text())
+    assert bench.rescue(options=RescueOptions(retry_passes=1)).finished
     bench.check_complete()
 
 
