@@ -153,6 +153,7 @@ def _facts(mapping: Any) -> list[tuple[str, str]]:  # noqa: ANN401 - a JSON obje
     pairs = []
     for key, value in plain(mapping).items():
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        text = "not known" if value is None else text
         if not isinstance(value, str) and len(text) > MAX_VALUE_CHARACTERS:
             text = f"{len(value):,} entries, listed in report.json"
         pairs.append((str(key).replace("_", " "), shortened(text)))

@@ -235,3 +235,9 @@ def test_next_steps_follow_from_what_was_found():
 def test_a_share_too_small_to_print_is_not_printed_as_zero():
     recovery = example(source=dataclasses.replace(example().source, size_bytes=1 << 44, unread=((0, 512, "-"),)))
     assert "512 B of the source (less than 0.1%) was never read." in wording.headline(recovery, summarise(recovery))
+
+
+def test_what_the_identity_does_not_know_is_said_in_words():
+    source = dataclasses.replace(example().source, identity={"model": None, "serial": None})
+    text = page(source=source).text
+    assert "model not known" in text and "null" not in text and "/dev/sdb , 67,108,864 bytes" in text
