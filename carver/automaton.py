@@ -18,6 +18,7 @@ from signatures.format import Format, Pattern, SectorProbe
 
 PatternTable: TypeAlias = tuple[tuple[str, Pattern | SectorProbe], ...]
 Bytes: TypeAlias = npt.NDArray[np.uint8]
+Pairs: TypeAlias = npt.NDArray[np.uint16]
 States: TypeAlias = npt.NDArray[np.int32]
 Numbers: TypeAlias = npt.NDArray[np.int64]
 
@@ -27,6 +28,7 @@ PATTERN_BITS = 16  # of a hit, for its pattern's number
 MAX_PATTERNS = 1 << PATTERN_BITS
 RESUME_FIELDS = 3  # a kernel's place: block (or sector), walked up to, state; -1 first when it is done
 PAIRS = 1 << 16
+COMMON_BYTES = b" etaoinsrhldcumfpgwyb_.,0\xff12-/"  # most common first, roughly: text, code, weights
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,9 +192,10 @@ def _pair_marks(by_bytes: Iterable[bytes]) -> Bytes:
 
 
 def _commonness(value: int) -> int:
-    """Rank how often disks hold a byte: zeros, then text and small numbers, then the rest."""
+    """Rank how often disks hold a byte: zeros first, then text by its letters, small numbers, the rest."""
     if value == 0:
-        return 8
-    if value in b" \xff etaoinsr":
-        return 4
+        return 12
+    rank = COMMON_BYTES.find(value)
+    if rank >= 0:
+        return 10 - rank // 4
     return 2 if value < 0x10 or 0x20 <= value < 0x7F else 1

@@ -121,8 +121,11 @@ def scan_chunk(image: RawImage, automaton: Automaton, chunk: Chunk) -> ChunkHits
         found = (*_pattern_keys(automaton, data, run.size_bytes), *_probe_keys(automaton, data, run))
         keys += [key + (run.offset_bytes << PATTERN_BITS) for key in found]
     hits = _as_hits(np.sort(np.concatenate(keys)) if keys else np.zeros(0, np.int64))
-    hits = hits[_inside(hits["offset_bytes"], chunk.starts)]
-    hits = _readable(hits, automaton, faults | (image.unread or ExtentSet()).within(_reach(chunk, automaton)))
+    if len(chunk.starts) > 1:
+        hits = hits[_inside(hits["offset_bytes"], chunk.starts)]
+    unread = faults | (image.unread or ExtentSet()).within(_reach(chunk, automaton))
+    if unread:
+        hits = _readable(hits, automaton, unread)
     return ChunkHits(chunk=chunk.extent, hits=hits, unread=faults)
 
 
