@@ -28,6 +28,7 @@ PATTERN_BITS = 16  # of a hit, for its pattern's number
 MAX_PATTERNS = 1 << PATTERN_BITS
 RESUME_FIELDS = 3  # a kernel's place: block (or sector), walked up to, state; -1 first when it is done
 PAIRS = 1 << 16
+PAIR_PLACES = 16
 COMMON_BYTES = b" etaoinsrhldcumfpgwyb_.,0\xff12-/"  # most common first, roughly: text, code, weights
 
 
@@ -42,6 +43,8 @@ class Automaton:
         out_first: state s ends the patterns `out_numbers[out_first[s]:out_first[s + 1]]`, int64, shape (states + 1,).
         out_numbers: pattern numbers, int64.
         pair_marks: 1 where the byte pair `low | high << 8` passes the prefilter, uint8, shape (65536,).
+        pair_spans: how many bytes from a marked pair on its patterns can take, int32, shape (65536,).
+        lead_bytes: how many bytes of a pattern can lie before its marked pair.
         probe_numbers: pattern numbers of the probes, int64, shape (probes,).
         probe_allowed: 1 where a probe allows the value at the place, uint8, shape (probes, places, 256).
     """
@@ -52,6 +55,8 @@ class Automaton:
     out_first: Numbers
     out_numbers: Numbers
     pair_marks: Bytes
+    pair_spans: States
+    lead_bytes: int
     probe_numbers: Numbers
     probe_allowed: Bytes
 
@@ -82,6 +87,7 @@ def build(formats: Iterable[Format]) -> Automaton:
         if isinstance(entry, Pattern):
             by_bytes.setdefault(entry.bytes, []).append(number)
     next_states, out_first, out_numbers = _flatten(by_bytes)
+    pair_spans, lead_bytes = _pairs(by_bytes)
     probe_numbers, probe_allowed = _probe_tables(table)
     return Automaton(
         table=table,
@@ -89,7 +95,9 @@ def build(formats: Iterable[Format]) -> Automaton:
         next_states=next_states,
         out_first=out_first,
         out_numbers=out_numbers,
-        pair_marks=_pair_marks(by_bytes),
+        pair_marks=(pair_spans > 0).astype(np.uint8),
+        pair_spans=pair_spans,
+        lead_bytes=lead_bytes,
         probe_numbers=probe_numbers,
         probe_allowed=probe_allowed,
     )
@@ -180,15 +188,19 @@ def _probe_tables(table: PatternTable) -> tuple[Numbers, Bytes]:
     return np.array([n for n, _ in probes], dtype=np.int64), allowed
 
 
-def _pair_marks(by_bytes: Iterable[bytes]) -> Bytes:
-    """Mark for each pattern its rarest pair at an even place and its rarest at an odd one."""
-    marks = np.zeros(PAIRS, dtype=np.uint8)
+def _pairs(by_bytes: Iterable[bytes]) -> tuple[States, int]:
+    """Choose for each pattern its rarest pair at an even place and its rarest at an odd one; return spans and lead."""
+    spans = np.zeros(PAIRS, dtype=np.int32)
+    lead_bytes = 0
     for key in by_bytes:
-        pairs = [(_commonness(key[i]) + _commonness(key[i + 1]), i) for i in range(len(key) - 1)]
+        # near the front: whatever lies before the pair is walked each time the pair is met
+        pairs = [(_commonness(key[i]) + _commonness(key[i + 1]), i) for i in range(min(len(key) - 1, PAIR_PLACES))]
         for parity in (0, 1):
             place = min(pairs[parity::2])[1]
-            marks[key[place] | key[place + 1] << 8] = 1
-    return marks
+            pair = key[place] | key[place + 1] << 8
+            spans[pair] = max(int(spans[pair]), len(key) - place)
+            lead_bytes = max(lead_bytes, place)
+    return spans, lead_bytes
 
 
 def _commonness(value: int) -> int:

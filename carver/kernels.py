@@ -14,16 +14,18 @@ pairs there. Marking one pair of each kind, the rarest, thus suffices to never m
 
     data      .. | .. | .P | K3 | 4. | ..      "PK34" at an odd place is seen by its odd pair "K3"
 
-The data is tested in blocks of 64 bytes. If no pair of a block is marked, the block is done. If one is, the automaton
-walks from `reach` bytes before the block to `reach` bytes after it, where a pattern seen in this block must lie:
+The data is tested in blocks of 64 bytes. If no pair of a block is marked, the block is done. If one is, each of its
+marked pairs is looked at again, and the automaton walks from `lead` bytes before it (no pattern has more before its
+marked pair) to where the longest pattern with this pair would end:
 
-    |------ clean ------|------ marked -----|------ clean ------|
-                   <----======= walked ======---->
+    |------ clean ------|----- x marked ----|------ clean ------|
+                          <--======-->  walked
 
-Walks of neighbouring blocks would overlap. So the walk remembers up to where it came and in which state, and goes on
-from there: no byte is walked twice, and no hit is told twice. Where it jumps ahead, it begins in the root. What is told
-is therefore exactly what the automaton tells of the whole; the prefilter can only cost time. On hostile data (every
-block marked) that is one table look-up a pair on top of the walk: a bounded factor.
+Walks of neighbouring pairs would overlap. So the walk remembers up to where it came and in which state, and goes on
+from there: no byte is walked twice, and no hit is told twice. Where it jumps ahead, it begins in the root; as the lead
+is one for all pairs, walks begin in ascending order, and none goes on from a state that has not seen enough. What is
+told is therefore exactly what the automaton tells of the whole; the prefilter can only cost time. On hostile data
+(every block marked) that is two table look-ups a pair on top of the walk: a bounded factor.
 
 The last, incomplete block is always walked, so the prefilter never reads past the end.
 
@@ -60,7 +62,8 @@ def scan_patterns(
     out_numbers: Numbers,
     lengths: Numbers,
     pair_marks: Bytes,
-    reach: int,
+    pair_spans: States,
+    lead: int,
     hits: Numbers,
     resume: Numbers,
 ) -> int:
@@ -70,14 +73,15 @@ def scan_patterns(
     each byte once, twice where it is walked; allocates nothing.
 
     Args:
-        data: the bytes, with up to `reach` more after `limit`.
+        data: the bytes, with what hits below `limit` need after it.
         limit: hits that start here or later are not told.
         next_states: see `carver.automaton.Automaton`, as for the tables that follow.
         out_first: likewise.
         out_numbers: likewise.
         lengths: likewise.
         pair_marks: likewise.
-        reach: length of the longest pattern, less one.
+        pair_spans: likewise.
+        lead: likewise (`lead_bytes`).
         hits: written; must have room for all outputs of one state.
         resume: zeros at first; then as it was left.
     """
@@ -91,23 +95,28 @@ def scan_patterns(
         if block_end <= size and not _marked(pairs, block >> 1, pair_marks):
             block = block_end
             continue
-        if block - reach > walked:
-            walked = block - reach
-            state = 0
-        end = min(block_end + reach, size)
-        while walked < end:
-            following = next_states[np.uint64(state), np.uint64(data[np.uint64(walked)])]
-            first, last = out_first[np.uint64(following)], out_first[np.uint64(following) + np.uint64(1)]
-            if count + last - first > capacity:
-                resume[0], resume[1], resume[2] = block, walked, state
-                return count
-            for i in range(first, last):
-                start = walked + 1 - lengths[out_numbers[i]]
-                if start < limit:
-                    hits[count] = start << PATTERN_BITS | out_numbers[i]
-                    count += 1
-            state = following
-            walked += 1
+        for place in range(block, min(block_end, size), 2):
+            end = size
+            if block_end <= size:
+                end = min(place + pair_spans[np.uint64(pairs[np.uint64(place >> 1)])], size)
+                if end == place:
+                    continue
+            if place - lead > walked:
+                walked = place - lead
+                state = 0
+            while walked < end:
+                following = next_states[np.uint64(state), np.uint64(data[np.uint64(walked)])]
+                first, last = out_first[np.uint64(following)], out_first[np.uint64(following) + np.uint64(1)]
+                if count + last - first > capacity:
+                    resume[0], resume[1], resume[2] = block, walked, state
+                    return count
+                for i in range(first, last):
+                    start = walked + 1 - lengths[out_numbers[i]]
+                    if start < limit:
+                        hits[count] = start << PATTERN_BITS | out_numbers[i]
+                        count += 1
+                state = following
+                walked += 1
         block = block_end
     resume[0] = -1
     return count

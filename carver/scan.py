@@ -148,7 +148,8 @@ def _pattern_keys(automaton: Automaton, data: Bytes, limit: int) -> Iterator[Num
         automaton.out_numbers,
         automaton.lengths,
         automaton.pair_marks,
-        automaton.reach_bytes,
+        automaton.pair_spans,
+        automaton.lead_bytes,
     )
     return _until_done(automaton, lambda found, resume: scan_patterns(data, limit, *tables, found, resume))
 

@@ -19,9 +19,10 @@ def kernel_hits(automaton, data, limit, room=1 << 12):
     """All hits of the pattern kernel, in the order told, through an array of `room` hits."""
     found, resume, keys = np.zeros(room, np.int64), np.zeros(RESUME_FIELDS, np.int64), []
     tables = (automaton.next_states, automaton.out_first, automaton.out_numbers, automaton.lengths)
+    pairs = (automaton.pair_marks, automaton.pair_spans, automaton.lead_bytes)
     array = np.frombuffer(data, np.uint8)
     while resume[0] >= 0:
-        count = scan_patterns(array, limit, *tables, automaton.pair_marks, automaton.reach_bytes, found, resume)
+        count = scan_patterns(array, limit, *tables, *pairs, found, resume)
         assert count <= room
         keys += found[:count].tolist()
     return split(keys)
