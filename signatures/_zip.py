@@ -37,6 +37,7 @@ MAX_INFLATE_RATIO = 1040  # deflate cannot exceed 1032:1
 MAX_INFLATED_BYTES = 16 << 30  # of one record
 MAX_SKIM_BYTES = 1 << 30  # of one record whose size is not told before it
 SCAN_BYTES = 1 << 20
+FIRST_SCAN_BYTES = 1 << 14  # most records are small: the first look costs little
 
 _local = struct.Struct("<4s3H4I2H")
 _central = struct.Struct("<4s4H4I5H2I")
@@ -449,8 +450,10 @@ def follow(window: Window, header: LocalHeader, *, end_bytes: int, is_ours: Call
     """
     crc, position_bytes = 0, header.data_offset_bytes
     end_bytes = min(end_bytes, window.size_bytes)
+    step_bytes = FIRST_SCAN_BYTES
     while position_bytes < end_bytes:
-        body_bytes = min(SCAN_BYTES, end_bytes - position_bytes)
+        body_bytes = min(step_bytes, end_bytes - position_bytes)
+        step_bytes = min(step_bytes * 4, SCAN_BYTES)
         chunk = window.read_at(position_bytes, body_bytes + WIDE_DESCRIPTOR_BYTES)
         at = chunk.find(b"PK")
         while 0 <= at < body_bytes:

@@ -20,6 +20,7 @@ from signatures._zip import (
     LOCAL,
     MAX_DIRECTORY_BYTES,
     MAX_RECORDS,
+    STORED,
     WIDE_DESCRIPTOR_BYTES,
     ZIP64_END,
     Directory,
@@ -29,6 +30,7 @@ from signatures._zip import (
     Tail,
     follow,
     marks,
+    match_descriptor,
     read_directory,
     read_entry,
     read_local_header,
@@ -164,8 +166,15 @@ def _record(window: Window, survey: Survey, header: LocalHeader) -> Record:
             crc=header.crc,
             wide=header.wide,
         )
-    end_bytes = header.data_offset_bytes + survey.sizes.get(header.name, survey.search_bytes)
-    if header.name in survey.sizes:
+    told_bytes = survey.sizes.get(header.name)
+    if told_bytes is not None and header.method == STORED:
+        raw = window.read_at(header.data_offset_bytes + told_bytes, WIDE_DESCRIPTOR_BYTES)
+        met = match_descriptor(raw, told_bytes, header) if raw.startswith(DESCRIPTOR) else None
+        if met is not None:
+            sizes = {"packed_bytes": told_bytes, "size_bytes": told_bytes}
+            return sized_record(window, header, **sizes, crc=met[0], wide=met[2] == WIDE_DESCRIPTOR_BYTES)
+    end_bytes = header.data_offset_bytes + (survey.search_bytes if told_bytes is None else told_bytes)
+    if told_bytes is not None:
         end_bytes += WIDE_DESCRIPTOR_BYTES
     return follow(window, header, end_bytes=end_bytes, is_ours=lambda at, mark: _is_ours(window, survey, at, mark))
 

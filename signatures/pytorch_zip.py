@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 from imaging.extent import Extent
 from imaging.window import Window
@@ -37,6 +38,7 @@ class _Reading:
     window: Window
     survey: Survey
     by_name: dict[str, Record]
+    read: dict[int, Pickle]
     pickles: dict[str, Pickle] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
 
@@ -60,12 +62,14 @@ def validate(window: Window) -> Verdict:
     Raises:
         BudgetExceeded, ReadFault: from the window.
     """
-    survey = survey_zip(window, sizes_told=_storage_sizes)
+    read: dict[int, Pickle] = {}
+    survey = survey_zip(window, sizes_told=partial(_storage_sizes, read))
     if not survey.records:
         return rejected("no-records", at_bytes=0)
     if not _is_torch(survey):
         return rejected("not-pytorch", at_bytes=0, detail="no data.pkl and no storages")
-    reading = _Reading(window=window, survey=survey, by_name={record.name: record for record in survey.records})
+    by_name = {record.name: record for record in survey.records}
+    reading = _Reading(window=window, survey=survey, by_name=by_name, read=read)
     judge_records(window, survey)
     tensors = _tensors(reading)
     _judge_serialization_id(reading)
@@ -86,15 +90,25 @@ def _is_torch(survey: Survey) -> bool:
     return "data.pkl" in inner or any(name.startswith(("data/", "constants/", "archive_format")) for name in inner)
 
 
-def _storage_sizes(window: Window, record: Record) -> Mapping[str, int]:
+def _storage_sizes(read: dict[int, Pickle], window: Window, record: Record) -> Mapping[str, int]:
     """Return how long each storage's record must be, as data.pkl tells."""
     if not record.name.endswith("/data.pkl"):
         return {}
-    raw = record_contents(window, record, limit_bytes=MAX_PICKLE_BYTES)
-    if raw is None:
+    pickle = _read_record(read, window, record)
+    if pickle is None:
         return {}
     folder = root_of(record.name) + "/data/"
-    return {folder + tensor.storage_key: tensor.storage_bytes for tensor in tensors_of(read_pickle(raw).value)}
+    return {folder + tensor.storage_key: tensor.storage_bytes for tensor in tensors_of(pickle.value)}
+
+
+def _read_record(read: dict[int, Pickle], window: Window, record: Record) -> Pickle | None:
+    """Return a record's pickle, read once; None when its contents cannot be had."""
+    if record.data_offset_bytes not in read:
+        raw = record_contents(window, record, limit_bytes=MAX_PICKLE_BYTES)
+        if raw is None:
+            return None
+        read[record.data_offset_bytes] = read_pickle(raw)
+    return read[record.data_offset_bytes]
 
 
 def _tensors(reading: _Reading) -> list[Tensor]:
@@ -103,11 +117,11 @@ def _tensors(reading: _Reading) -> list[Tensor]:
         record = reading.by_name.get(f"{reading.survey.root}/{pickle_name}")
         if record is None:
             continue
-        raw = record_contents(reading.window, record, limit_bytes=MAX_PICKLE_BYTES) if record.packed_bytes else None
-        if raw is None:
+        pickle = _read_record(reading.read, reading.window, record) if record.packed_bytes else None
+        if pickle is None:
             reading.note("pickle-unread", record.offset_bytes, f"{pickle_name} could not be read")
             continue
-        pickle = reading.pickles[pickle_name] = read_pickle(raw)
+        reading.pickles[pickle_name] = pickle
         if not pickle.complete:
             reading.note("pickle-cut", record.data_offset_bytes, f"{pickle_name} breaks off; its names may be partial")
         tensors.extend(_placed(reading, stored, folder, prefix) for stored in tensors_of(pickle.value))
@@ -161,7 +175,7 @@ def _judge_serialization_id(reading: _Reading) -> None:
     if any(record.flags not in (0x0808, 0x0800) for record in reading.survey.records):
         return  # packed again by another writer: the order is no longer torch's
     counted = [record for record in reading.survey.records if record.size_bytes and record.name != own]
-    if any(record.unproven for record in counted):
+    if reading.survey.directory is None or any(record.unproven or not record.whole for record in counted):
         return
     if combined_crc(record.declared_crc for record in counted) != int(text[20:]):
         reading.note("serialization-id-mismatch", None, "the records together are not those that were written")
