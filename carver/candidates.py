@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TypeAlias
 
+import numpy as np
+
 from carver.automaton import PatternTable
 from carver.scan import Hits
 from imaging.errors import ReadFault
@@ -69,14 +71,12 @@ def candidates(
     """
     waiting: OrderedDict[Start, list[tuple[int, str]]] = OrderedDict()
     recent: OrderedDict[Start, None] = OrderedDict()
-    for offset_bytes, number in _one_by_one(hits):
+    for offset_bytes, number in _possible(hits, table, formats):
         while waiting and _ripe(waiting, offset_bytes):
             start, known = waiting.popitem(last=False)
             _remember(recent, start)
             yield _candidate(source, start, known)
         name, entry = table[number]
-        if name not in formats:
-            continue
         for start_bytes in _starts(source, offset_bytes, entry, formats[name]):
             start = (start_bytes, name)
             if start in recent:
@@ -89,11 +89,20 @@ def candidates(
         yield _candidate(source, start, known)
 
 
-def _one_by_one(hits: Iterable[Hits]) -> Iterator[tuple[int, int]]:
+def _possible(hits: Iterable[Hits], table: PatternTable, formats: Mapping[str, Format]) -> Iterator[tuple[int, int]]:
+    """Yield (offset, number) of each hit, but for those that their place alone rules out."""
+    wanted = np.array([name in formats for name, _ in table], dtype=bool)
+    # a format with `starts` computes its own, and a probe starts where it holds: nothing to rule out here
+    plain = [(e if isinstance(e, Pattern) and n in formats and formats[n].starts is None else None) for n, e in table]
+    offsets = np.array([0 if entry is None else entry.offset_bytes for entry in plain], dtype=np.int64)
+    alignments = np.array([1 if entry is None else entry.alignment_bytes for entry in plain], dtype=np.int64)
     for array in hits:
         for first in range(0, len(array), BATCH_HITS):
-            batch = array[first : first + BATCH_HITS]
-            yield from zip(batch["offset_bytes"].tolist(), batch["pattern"].tolist(), strict=True)
+            numbers = array["pattern"][first : first + BATCH_HITS]
+            places = array["offset_bytes"][first : first + BATCH_HITS]
+            starts = places - offsets[numbers]
+            kept = wanted[numbers] & (starts >= 0) & (starts % alignments[numbers] == 0)
+            yield from zip(places[kept].tolist(), numbers[kept].tolist(), strict=True)
 
 
 def _ripe(waiting: OrderedDict[Start, list[tuple[int, str]]], offset_bytes: int) -> bool:
