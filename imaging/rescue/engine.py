@@ -114,6 +114,7 @@ class _Run:
         stopwatch: Stopwatch,
     ) -> None:
         self._source = source
+        self._drive = source if isinstance(source, Drive) else None
         self._pump = pump
         self._store = store
         self._writer = writer
@@ -218,7 +219,7 @@ class _Run:
             InputError: nothing more can be read.
         """
         end_bytes = read.extent.offset_bytes + len(reading.data)
-        present_bytes = self._source.present_bytes() if isinstance(self._source, Drive) else None
+        present_bytes = None if self._drive is None else self._drive.present_bytes()
         code = reading.fault.errno if reading.fault else None
         if present_bytes == 0 or code in GONE:
             raise InputError(

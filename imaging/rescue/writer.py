@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import stat
 import tempfile
@@ -14,6 +15,8 @@ from imaging.errors import DestinationFullError, InputError, OutputError
 from imaging.mapfile import BlockStatus
 from imaging.ownership import give_to_caller
 from imaging.pump import Piece
+
+log = logging.getLogger(__name__)
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 RESERVE_BYTES = 1 << 20
@@ -187,6 +190,8 @@ def _open(path: Path) -> int:
     folder = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(folder)  # a map must never outlive the name of its image
+    except OSError as fault:
+        log.info("%s cannot be synced (%s)", path.parent, fault.strerror)  # some network file systems
     finally:
         os.close(folder)
     return descriptor
