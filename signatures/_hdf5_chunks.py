@@ -119,7 +119,9 @@ def _read_chunk_node(space: Space, address: int, above: int, rank: int) -> tuple
         raise Damage("tree", space.at(address), "a tree's levels do not fall")
     widths = (4, _MASK_BYTES, *([8] * (rank + 1)), space.address_bytes)
     body = space.read(address + head_bytes, used * sum(widths), "a chunk tree") if used else b""
-    space.reached(address, head_bytes + len(body) + sum(widths) - space.address_bytes)
+    if used > 2 * space.chunk_k:
+        raise Damage("tree", space.at(address), "a node of a chunk tree with more children than it has room for")
+    space.reached(address, head_bytes + (2 * space.chunk_k + 1) * sum(widths) - space.address_bytes)
     return level, rows(body, widths)
 
 

@@ -134,7 +134,8 @@ def _judge_contiguous(space: Space, dataset: Dataset) -> Tensor:
             f"{dataset.path}: {stored_bytes} bytes are stored, its shape asks for {dataset.size_bytes}",
         )
     extent = Extent(offset_bytes=at_bytes, size_bytes=dataset.size_bytes)
-    return make_tensor(dataset, (extent,), space.grade_extent(extent, dataset.path))
+    layout = () if space.spread and at_bytes >= space.end_bytes else (extent,)  # a second file has its own addresses
+    return make_tensor(dataset, layout, space.grade_extent(extent, dataset.path))
 
 
 def _judge_chunked(space: Space, dataset: Dataset) -> Tensor:

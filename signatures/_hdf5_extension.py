@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from signatures._hdf5_btree2 import read_records
 from signatures._hdf5_fractal import FractalHeap, open_heap
-from signatures._hdf5_header import DRIVER_INFO, SHARED_TABLE, Message, read_header
+from signatures._hdf5_header import DRIVER_INFO, SHARED_TABLE, TREE_SIZES, Message, read_header
 from signatures._hdf5_space import CHECKSUM_BYTES, Damage, Fields, Space
 from signatures._hdf5_superblock import Superblock
 
@@ -28,7 +28,7 @@ class Driver:
 def read_extension(space: Space, superblock: Superblock) -> Driver | None:
     """Read the superblock's extension and driver block; broken ones are reported.
 
-    Sets `space.take_shared` where the file has a shared message table.
+    Sets the room of tree nodes, and `space.take_shared` where the file has a shared message table.
     """
     driver: Driver | None = None
     try:
@@ -48,6 +48,9 @@ def read_extension(space: Space, superblock: Superblock) -> Driver | None:
                     fields = Fields(space, message.body, message.at_bytes, position=1)
                     name = fields.raw(8)
                     driver = _driver(name, fields.raw(fields.number(2)))
+                elif message.kind == TREE_SIZES:
+                    fields = Fields(space, message.body, message.at_bytes, position=1)
+                    space.chunk_k, space.group_internal_k, space.group_leaf_k = (fields.number(2) for _ in range(3))
                 elif message.kind == SHARED_TABLE:
                     _read_table(space, message)
     except Damage as damage:

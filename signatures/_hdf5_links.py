@@ -151,7 +151,9 @@ def _read_group_node(space: Space, address: int, above: int) -> tuple[int, list[
         raise Damage("tree", space.at(address), "a tree's levels do not fall")
     step = space.length_bytes + space.address_bytes
     body = space.read(address + head_bytes, used * step, "a group's tree") if used else b""
-    space.reached(address, head_bytes + used * step + space.length_bytes)
+    if used > 2 * space.group_internal_k:
+        raise Damage("tree", space.at(address), "a node of a group's tree with more children than it has room for")
+    space.reached(address, head_bytes + 2 * space.group_internal_k * step + space.length_bytes)
     fields = Fields(space, body, space.at(address))
     children: list[int] = []
     for _ in range(used):
@@ -167,7 +169,9 @@ def _read_symbol_node(space: Space, address: int, names: bytes) -> Iterator[Link
     count = int.from_bytes(head[6:8], "little")
     entry_bytes = 2 * space.address_bytes + 24
     body = space.read(address + 8, count * entry_bytes, "a symbol table node") if count else b""
-    space.reached(address, 8 + count * entry_bytes)
+    if count > 2 * space.group_leaf_k:
+        raise Damage("link", space.at(address), "a symbol table node with more names than it has room for")
+    space.reached(address, 8 + 2 * space.group_leaf_k * entry_bytes)
     fields = Fields(space, body, space.at(address) + 8)
     for _ in range(count):
         name_at, target, cached = fields.number(space.address_bytes), fields.address(), fields.number(4)

@@ -42,6 +42,10 @@ class Space:
         unproven: whether something keeps the file from INTACT.
         reach_bytes: end of the last structure or stored data seen.
         maybe_open: whether the writer may never have closed the file, so that its end-of-file address may be too small.
+        spread: whether its driver kept data in other files.
+        group_leaf_k: half the room of a symbol table node.
+        group_internal_k: half the room of a node of a group's version-1 tree.
+        chunk_k: half the room of a node of a version-1 chunk tree.
         inflate_left_bytes: how much may still be inflated to compare checksums.
         metadata_left_bytes: how much metadata may still be read.
         data_read_bytes: stored data read so far to compare checksums; overlapping chunks would be read over and over.
@@ -60,6 +64,10 @@ class Space:
     unproven: bool = False
     reach_bytes: int = 0
     maybe_open: bool = False
+    spread: bool = False
+    group_leaf_k: int = 4
+    group_internal_k: int = 16
+    chunk_k: int = 32
     inflate_left_bytes: int = MAX_INFLATED_BYTES
     metadata_left_bytes: int = MAX_METADATA_BYTES
     data_read_bytes: int = 0
@@ -115,6 +123,8 @@ class Space:
 
     def grade_extent(self, extent: Extent, name: str) -> Grade:
         """Return what can be said of stored bytes from where they lie alone: CONSISTENT if they are all there."""
+        if extent.end_bytes > self.end_bytes and self.spread:
+            return Grade.TRUNCATED
         if extent.end_bytes > self.end_bytes and not self.maybe_open:
             self.damage(Damage("data-beyond-end", extent.offset_bytes, f"{name}: its data lies beyond the file's end"))
             return Grade.DAMAGED

@@ -61,6 +61,9 @@ class Superblock:
     flags: int
     size_bytes: int
     sealed: bool | None
+    group_leaf_k: int = 4  # defaults of H5P_SYM_K and H5P_ISTORE_K, where the superblock does not say
+    group_internal_k: int = 16
+    chunk_k: int = 32
 
     @property
     def maybe_open(self) -> bool:
@@ -121,6 +124,9 @@ def _parse_old(head: bytes) -> Superblock | str:
         flags=fixed.flags,
         size_bytes=size_bytes,
         sealed=None,
+        group_leaf_k=fixed.group_leaf_k,
+        group_internal_k=fixed.group_internal_k,
+        chunk_k=int.from_bytes(head[_OLD_BYTES : _OLD_BYTES + 2], "little") if fixed.version else 32,
     )
 
 

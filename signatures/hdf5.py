@@ -58,11 +58,15 @@ def validate(window: Window) -> Verdict:
         address_bytes=superblock.address_bytes,
         length_bytes=superblock.length_bytes,
         maybe_open=superblock.maybe_open,
+        group_leaf_k=superblock.group_leaf_k,
+        group_internal_k=superblock.group_internal_k,
+        chunk_k=superblock.chunk_k,
     )
     space.reached(0, superblock.size_bytes)
     if superblock.sealed is False:
         space.damage(Damage("superblock-checksum", place_bytes, "the superblock's checksum does not agree"))
     driver = read_extension(space, superblock)
+    space.spread = driver is not None
     content = _read_content(space, superblock.root)
     if superblock.sealed is not True and not content.root_is_group:
         return rejected("root-group", at_bytes=space.at(superblock.root))
@@ -144,8 +148,6 @@ def _conclude(space: Space, superblock: Superblock, driver: Driver | None, conte
         facts["driver"] = driver.name
     _look_behind(space, size_bytes)
     grade = _grade(space, size_bytes, content.tensors)
-    if driver and grade is not Grade.DAMAGED:
-        grade = Grade.TRUNCATED
     return Verdict(
         grade=grade,
         size_bytes=size_bytes,
@@ -184,6 +186,8 @@ def _look_behind(space: Space, size_bytes: int) -> None:
 
 
 def _grade(space: Space, size_bytes: int, tensors: list[Tensor]) -> Grade:
+    if space.spread:
+        return Grade.DAMAGED if space.damaged else Grade.TRUNCATED
     if size_bytes > space.window.size_bytes:
         space.remark("end-missing", space.window.size_bytes, f"the file should have {size_bytes} bytes")
         return Grade.TRUNCATED
