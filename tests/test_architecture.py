@@ -1,0 +1,76 @@
+"""The arrows between the rooms, walked in the import trees."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+MAY_IMPORT = {
+    "imaging": {"imaging"},
+    "signatures": {"signatures", "imaging"},
+    "carver": {"carver", "signatures", "imaging"},
+    "fixtures": {"fixtures"},
+}
+PACKAGES = set(MAY_IMPORT)
+ONLY_HERE_NUMBA = {"carver/kernels.py", "signatures/kernels.py"}
+MODULES = sorted(path for name in PACKAGES for path in (ROOT / name).rglob("*.py"))
+
+
+def imported(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield ("." * node.level) + (node.module or "")
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_arrow_runs_the_wrong_way(path: Path) -> None:
+    room = path.relative_to(ROOT).parts[0]
+    names = {name.split(".")[0] for name in imported(ast.parse(path.read_text())) if not name.startswith(".")}
+    assert names & PACKAGES <= MAY_IMPORT[room]
+
+
+def test_numba_is_imported_by_the_kernels_alone() -> None:
+    users = {
+        str(path.relative_to(ROOT))
+        for path in MODULES
+        if any(name.split(".")[0] in ("numba", "llvmlite") for name in imported(ast.parse(path.read_text())))
+    }
+    assert users == ONLY_HERE_NUMBA
+
+
+def test_only_the_command_line_prints() -> None:
+    printers = {
+        str(path.relative_to(ROOT))
+        for path in MODULES
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
+    }
+    assert all(name.startswith(("carver/cli/", "fixtures/")) for name in printers), printers
+
+
+def test_the_top_level_holds_what_was_agreed() -> None:
+    agreed = {
+        "pyproject.toml",
+        "README.md",
+        "LICENSE",
+        "CHANGELOG.md",
+        "carver",
+        "signatures",
+        "imaging",
+        "tests",
+        "fixtures",
+    }
+    tracked = {path.name for path in ROOT.iterdir() if not path.name.startswith(".")}
+    assert agreed <= tracked
+    assert tracked - agreed <= {"build", "dist", "demo", "carver.egg-info"}
+
+
+def test_every_module_says_what_its_room_is_for() -> None:
+    silent = [str(path.relative_to(ROOT)) for path in MODULES if not ast.get_docstring(ast.parse(path.read_text()))]
+    assert silent == []
