@@ -12,7 +12,7 @@ import numpy as np
 MAX_DEPTH = 8  # 3 in the format; readers let unknown keys of an entry pass, so a little more
 MAX_DIGITS = 19  # of 2**63
 MAX_ENTRY_BYTES = 4096  # of a name, and of an entry, in a broken header
-MAX_SALVAGED = 1 << 20
+MAX_BROKEN_ENTRIES = 1000  # more than sound ones by this: not worth going on
 MIN_BYTES_PER_BRACKET = 8  # the tersest entry opens three in some 50 bytes
 BLANKS = b" \t\r\n"
 ENTRY_WORD = b'"data_offsets"'
@@ -32,7 +32,7 @@ DTYPES = {
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\Z)', re.DOTALL)  # possessive: no backtracking on hostile text
 _LONG_NUMBER = re.compile(rb"\d{%d,}" % (MAX_DIGITS + 1))
 _CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f]")
-_OPENING, _CLOSING = np.frombuffer(b"{[", np.uint8), np.frombuffer(b"}]", np.uint8)
+_NO_BRACKETS = bytes(set(range(256)) - set(b"{}[]"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,13 +77,14 @@ def salvage_entries(text: bytes) -> list[Entry]:
     way around each `"data_offsets"`, so the cost is linear in the text.
     """
     sound: list[Entry] = []
+    broken = 0
     at = text.find(ENTRY_WORD)
-    for _ in range(MAX_SALVAGED):
-        if at < 0:
-            break
+    while at >= 0 and broken <= MAX_BROKEN_ENTRIES + len(sound):
         entry = _entry_around(text, at)
         if entry is not None and entry.size_fits:
             sound.append(entry)
+        else:
+            broken += 1
         at = text.find(ENTRY_WORD, at + 1)
     sound.sort(key=lambda entry: (entry.begin, entry.end))
     kept: list[Entry] = []
@@ -110,8 +111,15 @@ def _entry_around(text: bytes, at: int) -> Entry | None:
             break
     if quote < 0:
         return None
-    header = parse_header(b"{" + key[quote:] + b":" + text[brace : end + 1] + b"}")
-    return header.entries[0] if isinstance(header, Header) and header.entries else None
+    if _LONG_NUMBER.search(text, brace, end):
+        return None
+    try:
+        pair = json.loads((b"{" + key[quote:] + b":" + text[brace : end + 1] + b"}").decode())
+    except (ValueError, RecursionError):
+        return None
+    ((name, value),) = pair.items()
+    entry = _entry(name, value)
+    return entry if entry is not None and _encodable(Header(entries=[entry])) else None
 
 
 def find_control(text: bytes) -> int | None:
@@ -123,8 +131,8 @@ def find_control(text: bytes) -> int | None:
 def parse_header(text: bytes) -> Header | str:
     """Return the header that `text` holds, or the code of the reason why it holds none."""
     skeleton = _STRING.sub(b"", text)
-    brackets = skeleton.count(b"{") + skeleton.count(b"[")
-    if brackets * MIN_BYTES_PER_BRACKET > len(text) + MIN_BYTES_PER_BRACKET or _depth(skeleton) > MAX_DEPTH:
+    brackets = skeleton.translate(None, delete=_NO_BRACKETS)
+    if len(brackets) * MIN_BYTES_PER_BRACKET > 2 * len(text) + 64 or _depth(brackets) > MAX_DEPTH:
         return "header-brackets"
     if _LONG_NUMBER.search(skeleton):
         return "header-number"
@@ -194,8 +202,8 @@ def _encodable(header: Header) -> bool:
     return True
 
 
-def _depth(skeleton: bytes) -> int:
-    """Return how deep brackets nest; `skeleton` is the text without its strings."""
-    codes = np.frombuffer(skeleton, dtype=np.uint8)
-    steps = np.isin(codes, _OPENING).astype(np.int32) - np.isin(codes, _CLOSING)
+def _depth(brackets: bytes) -> int:
+    """Return how deep brackets nest; `brackets` is the text without anything else."""
+    codes = np.frombuffer(brackets, dtype=np.uint8)
+    steps = np.where((codes == ord("{")) | (codes == ord("[")), np.int32(1), np.int32(-1))
     return int(np.cumsum(steps).max(initial=0))

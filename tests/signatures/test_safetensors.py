@@ -174,6 +174,22 @@ def test_a_header_cut_by_the_end_of_the_source_gives_the_entries_before_the_cut(
     assert {t.grade for t in verdict.tensors} == {Grade.TRUNCATED}
 
 
+def test_an_escaped_name_survives_in_a_broken_header():
+    header = {f'x "{n}" \\': {**ONE, "data_offsets": [4 * n, 4 * n + 4]} for n in range(5)}
+    text = compact(header).replace(b'"U8"', b'"U8', 1)
+    verdict = judge(assemble(text, bytes(range(20))))
+    assert (verdict.grade, codes(verdict)) == (Grade.DAMAGED, ["header-json"])
+    assert {t.name for t in verdict.tensors} == set(header) - {'x "0" \\'}
+
+
+@pytest.mark.parametrize(
+    "piece", [b'"b":{"data_offsets":},', b'"data_offsets"', b'"\\"b":{"data_offsets":[' + b"[" * 500]
+)
+def test_text_full_of_broken_entries_is_given_up(piece):
+    verdict = judge(with_text(b'{"a":' + piece * 3000 + b"}"))
+    assert verdict.grade == Grade.REJECTED
+
+
 def test_a_header_whose_end_is_damaged_leaves_no_tensor_trusted():
     text = compact(HEADER)
     verdict = judge(assemble(text[:-12] + b"\x80" * 12, DATA))
