@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 MAX_DEPTH = 8  # 3 in the format; readers let unknown keys of an entry pass, so a little more
+MAX_KEYS = 4_000_000  # a tensor has four; Python takes some 300 bytes for each
 MAX_DIGITS = 19  # of 2**63
 MAX_ENTRY_BYTES = 4096  # of a name, and of an entry, in a broken header
 MAX_BROKEN_ENTRIES = 1000  # more than sound ones by this: not worth going on
@@ -134,6 +135,8 @@ def parse_header(text: bytes) -> Header | str:
     brackets = skeleton.translate(None, delete=_NO_BRACKETS)
     if len(brackets) * MIN_BYTES_PER_BRACKET > 2 * len(text) + 64 or _depth(brackets) > MAX_DEPTH:
         return "header-brackets"
+    if skeleton.count(b":") > MAX_KEYS:
+        return "header-keys"
     if _LONG_NUMBER.search(skeleton):
         return "header-number"
     repeated: list[tuple[str, object]] = []

@@ -12,7 +12,7 @@ from fixtures.formats import safetensors as built
 from fixtures.formats.safetensors import LAYER, assemble, compact, entries, payload
 from imaging.extent import Extent
 from imaging.window import Window
-from signatures import safetensors
+from signatures import _safetensors_header, safetensors
 from signatures.verdict import Grade
 
 SAMPLES = {sample.name: sample for sample in built.samples(20261122)}
@@ -91,6 +91,11 @@ REFUSED = {
 def test_what_is_no_file_is_rejected_with_the_code(code):
     verdict = judge(REFUSED[code] + bytes(100 if code not in ("header-past-end",) else 0))
     assert (verdict.grade, codes(verdict)) == (Grade.REJECTED, [code])
+
+
+def test_more_keys_than_any_header_has_are_rejected_before_they_take_memory(monkeypatch):
+    monkeypatch.setattr(_safetensors_header, "MAX_KEYS", 3)
+    assert codes(judge(with_text({"t": ONE}))) == ["header-keys"]
 
 
 @pytest.mark.parametrize(
