@@ -118,9 +118,13 @@ def scan_chunk(image: RawImage, automaton: Automaton, chunk: Chunk) -> ChunkHits
         needed = span(run.offset_bytes, min(run.end_bytes + automaton.reach_bytes, image.size_bytes))
         data, missing = load(image, needed)
         faults |= missing
-        found = (*_pattern_keys(automaton, data, run.size_bytes), *_probe_keys(automaton, data, run))
-        keys += [key + (run.offset_bytes << PATTERN_BITS) for key in found]
-    hits = _as_hits(np.sort(np.concatenate(keys)) if keys else np.zeros(0, np.int64))
+        for found in (*_pattern_keys(automaton, data, run.size_bytes), *_probe_keys(automaton, data, run)):
+            found += run.offset_bytes << PATTERN_BITS
+            keys.append(found)
+    joined = np.concatenate([np.zeros(0, np.int64), *keys])
+    keys.clear()  # a hostile chunk has many millions
+    joined.sort()
+    hits = _as_hits(joined)
     if len(chunk.starts) > 1:
         hits = hits[_inside(hits["offset_bytes"], chunk.starts)]
     unread = faults | (image.unread or ExtentSet()).within(_reach(chunk, automaton))
