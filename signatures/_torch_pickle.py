@@ -60,13 +60,16 @@ INVISIBLE: Final = frozenset(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredTensor:
-    """A tensor over a storage: the range it covers, in bytes from the storage's first."""
+    """A tensor over a storage: the range it covers, in bytes from the storage's first.
+
+    `storage_bytes` is how long the storage must be; None when its table does not tell.
+    """
 
     name: str
     dtype: str
     shape: tuple[int, ...]
     storage_key: str
-    storage_bytes: int
+    storage_bytes: int | None
     offset_bytes: int
     size_bytes: int
 
@@ -137,7 +140,7 @@ def _tensor(name: str, thing: object) -> StoredTensor | None:
     if shape is None or strides is None or len(shape) != len(strides):
         return None
     item_bytes = DTYPE_BYTES.get(dtype, 1)
-    reach = _reach(shape, strides)
+    reach = reach_elements(shape, strides)
     if reach is None or not 0 <= args[1] < MAX_ELEMENTS:
         return None
     return StoredTensor(
@@ -172,7 +175,7 @@ def _ints(thing: object) -> tuple[int, ...] | None:
     return thing
 
 
-def _reach(shape: tuple[int, ...], strides: tuple[int, ...]) -> int | None:
+def reach_elements(shape: tuple[int, ...], strides: tuple[int, ...]) -> int | None:
     """Return how many elements from the first to the last one used; None when that is absurd."""
     if 0 in shape:
         return 0

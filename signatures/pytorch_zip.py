@@ -15,6 +15,7 @@ from imaging.extent import Extent
 from imaging.window import Window
 from signatures._pickle import MAX_PICKLE_BYTES, Pickle, read_pickle
 from signatures._torch_pickle import StoredTensor, tensors_of
+from signatures._torch_pt2 import MAX_TABLE_BYTES, tensors_of_table
 from signatures._torch_starts import PATTERNS, torch_starts
 from signatures._zip import STORED, Record, record_contents
 from signatures._zip_grade import explained, grade_of, judge_records, record_grade, size_of
@@ -27,6 +28,7 @@ TAIL_BYTES = 98  # zip64 end, locator and end, as torch always writes them
 SERIALIZATION_ID_DIGITS = 40
 MAX_SMALL_BYTES = 1 << 16
 
+PT2_FOLDERS = ("data/weights", "data/constants")  # each with a table that names its records
 TORCH_DAMAGE_CODES = frozenset(("record-missing", "storage-size-mismatch", "serialization-id-mismatch"))
 TORCH_CAPPING_CODES = frozenset(("pickle-cut", "pickle-unread"))
 
@@ -98,7 +100,8 @@ def _storage_sizes(read: dict[int, Pickle], window: Window, record: Record) -> M
     if pickle is None:
         return {}
     folder = root_of(record.name) + "/data/"
-    return {folder + tensor.storage_key: tensor.storage_bytes for tensor in tensors_of(pickle.value)}
+    stored = tensors_of(pickle.value)
+    return {folder + one.storage_key: one.storage_bytes for one in stored if one.storage_bytes is not None}
 
 
 def _read_record(read: dict[int, Pickle], window: Window, record: Record) -> Pickle | None:
@@ -125,6 +128,11 @@ def _tensors(reading: _Reading) -> list[Tensor]:
         if not pickle.complete:
             reading.note("pickle-cut", record.data_offset_bytes, f"{pickle_name} breaks off; its names may be partial")
         tensors.extend(_placed(reading, stored, folder, prefix) for stored in tensors_of(pickle.value))
+    for name, record in reading.by_name.items():
+        folder = next((folder for folder in PT2_FOLDERS if name.startswith(f"{reading.survey.root}/{folder}/")), None)
+        if folder is not None and name.endswith("_config.json"):
+            raw = record_contents(reading.window, record, limit_bytes=MAX_TABLE_BYTES)
+            tensors.extend(_placed(reading, stored, folder, "") for stored in tensors_of_table(raw or b""))
     for pickle_name, pickle in reading.pickles.items():
         for name in pickle.unsafe:
             reading.note("unsafe-global", None, f"loading {pickle_name} would import {name}")
@@ -143,7 +151,7 @@ def _placed(reading: _Reading, stored: StoredTensor, folder: str, prefix: str) -
         if first_use:
             reading.note("record-missing", None, f"the storage {record_name} is not in the file")
     else:
-        if first_use and record.size_bytes != stored.storage_bytes and record.whole:
+        if first_use and stored.storage_bytes not in (None, record.size_bytes) and record.whole:
             what = f"{record_name} has {record.size_bytes} bytes, data.pkl wants {stored.storage_bytes}"
             reading.note("storage-size-mismatch", record.offset_bytes, what)
         if stored.offset_bytes + stored.size_bytes <= record.size_bytes:
@@ -216,7 +224,8 @@ def _facts(reading: _Reading) -> dict[str, object]:
 
 
 def _is_storage_name(root: str, name: str) -> bool:
-    return name.startswith((f"{root}/data/", f"{root}/constants/", f"{root}/tensors/"))
+    storages = (f"{root}/data/", f"{root}/constants/", f"{root}/tensors/")
+    return name.startswith(storages) and not name.endswith((".json", "/sample_inputs/model.pt"))
 
 
 def _kind(reading: _Reading) -> tuple[str, str]:

@@ -451,6 +451,30 @@ def test_a_declared_size_beyond_reason_costs_little():
     assert judge(FORMAT, bytes(content)).grade is Grade.DAMAGED
 
 
+@pytest.mark.parametrize(
+    "table",
+    [
+        b"",
+        b"[" * 200_000,
+        b"[]",
+        b'{"config": 3}',
+        b'{"config": {"w": {"path_name": "weight_0", "tensor_meta": {"dtype": [7]}}}}',
+        b'{"config": {"w": {"path_name": ["weight_0"], "tensor_meta": {"dtype": 7}}}}',
+        b'{"config": {"w": {"path_name": "weight_0", "tensor_meta": {"dtype": 7, "sizes": [{"as_int": -1}]}}}}',
+        b'{"config": {"w": {"path_name": "weight_0", "use_pickle": true, "tensor_meta": {}}}}',
+    ],
+)
+def test_a_bad_table_of_an_exported_file_names_nothing(table):
+    members = [
+        Member(name="data/weights/weight_0", data=b"1234"),
+        Member(name="data/weights/model_weights_config.json", data=table),
+        Member(name="archive_format", data=b"pt2"),
+    ]
+    verdict = judge(FORMAT, write_archive("bad", members))
+    assert verdict.tensors == ()
+    assert verdict.facts["unreferenced_records"] == ["bad/data/weights/weight_0"]
+
+
 def test_tensor_bytes_equal_what_torch_loads():
     torch = pytest.importorskip("torch")
     held = io.BytesIO()
