@@ -472,6 +472,52 @@ def test_a_source_that_ends_early_is_read_to_its_end_and_the_rest_stays_non_trie
     assert len(bench.asked) < 500
 
 
+def test_a_plain_image_file_can_be_rescued_from_and_may_end_in_half_a_sector(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, damage_of(100_001, []))
+    summary = bench.rescue(RawImage(bench.contents_path))
+    assert summary.finished
+    bench.check_complete()
+
+
+def test_a_file_that_is_cut_short_while_we_read_it_ends_there(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, damage_of(SIZE, []))
+    with RawImage(bench.contents_path) as source:
+        os.truncate(bench.contents_path, MIB + 100)
+        summary = bench.rescue(source)
+    assert summary.source_end_bytes == MIB + 100
+    assert Mapfile.load(bench.map_path).extents(BlockStatus.FINISHED) == ExtentSet([span(0, MIB + 100)])
+
+
+def test_a_destination_that_cannot_hold_a_file_of_that_size_is_told_at_once(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.ftruncate
+
+    def too_large(descriptor: int, size_bytes: int) -> None:
+        if size_bytes == SIZE:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+        real(descriptor, size_bytes)
+
+    monkeypatch.setattr(os, "ftruncate", too_large)
+    with pytest.raises(OutputError, match="cannot hold a file of"):
+        bench.rescue()
+    assert bench.asked == []
+
+
+def test_synchronous_writes_are_on_the_disk_before_the_next_read(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    events: list[str] = []
+    real = ImageWriter.sync
+
+    def sync(writer: ImageWriter) -> None:
+        events.append("sync")
+        real(writer)
+
+    monkeypatch.setattr(ImageWriter, "sync", sync)
+    source = bench.source(on_read=lambda extent: events.append("read"))
+    bench.rescue(source, RescueOptions(synchronous=True), stop=stop_after(3))
+    assert events[:5] == ["read", "sync", "read", "read", "sync"], "the second read failed"
+
+
 def test_a_keyboard_interrupt_saves_too(bench: Bench) -> None:
     def interrupt(extent: Extent) -> None:
         if extent.offset_bytes >= 2 * MIB:

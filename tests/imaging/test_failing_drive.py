@@ -167,6 +167,19 @@ KINDS = {
 }
 
 
+@pytest.mark.parametrize("damage", [*KINDS.values(), DAMAGE, damage_of(1024, []), damage_of(1024, [(0, 9999)])])
+def test_the_damage_map_of_the_bench_says_what_its_truth_says(damage: Damage) -> None:
+    mapfile = Mapfile.parse(damage.mapfile_text())
+    assert mapfile.unread == bad_of(damage)
+    assert mapfile.size_bytes == damage.size_bytes
+    assert sum(size for _, size in damage.readable) + damage.bad_bytes == damage.size_bytes
+
+
+def test_ranges_of_damage_are_merged_and_cut_at_the_end_of_the_drive() -> None:
+    damage = damage_of(4096, [(512, 512), (1024, 512), (600, 10), (3072, 9999), (9000, 1)])
+    assert damage.bad == ((512, 1024), (3072, 1024))
+
+
 @pytest.mark.parametrize("options", [(), ("-r2",), ("-R",), ("-u",), ("-n", "-N"), ("-c", "16", "-K", "0,65536")])
 @pytest.mark.parametrize("kind", KINDS)
 def test_on_the_same_damage_gnu_ddrescue_reads_the_same_places_in_the_same_order(
