@@ -159,11 +159,15 @@ def parse_header(text: bytes) -> Header | str:
 def _may_repeat(pairs: list[tuple[str, object]]) -> bool:
     """Tell whether an object with these pairs may have a key twice: tensors and metadata may, an entry may not.
 
-    The reference reader keeps the last of equal names, yet reads them all.
+    The reference reader keeps the last of equal names, yet reads them all, and knows no dtype but its own.
     """
-    return all(
-        isinstance(value, str) or name == METADATA_KEY or _entry(name, value) is not None for name, value in pairs
-    )
+    for name, value in pairs:
+        if isinstance(value, str) or name == METADATA_KEY:
+            continue
+        entry = _entry(name, value)
+        if entry is None or entry.dtype not in DTYPES:
+            return False
+    return True
 
 
 def _fill(header: Header, root: object) -> Header | str:

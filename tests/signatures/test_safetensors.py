@@ -129,6 +129,7 @@ def test_a_repeated_tensor_counts_last_and_is_told():
     "text",
     [
         b'{"t":{"dtype":"U8","dtype":"U8","shape":[4],"data_offsets":[0,4]}}',
+        b'{"t":{"dtype":"Q8","shape":[4],"data_offsets":[0,4]},"t":{"dtype":"U8","shape":[4],"data_offsets":[0,4]}}',
         b'{"t":{"dtype":"U8"},"t":{"dtype":"U8","shape":[4],"data_offsets":[0,4]}}',
     ],
 )
