@@ -7,7 +7,7 @@ torch 1.4 to 2.13.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -128,15 +128,20 @@ def _tensors(reading: _Reading) -> list[Tensor]:
         if not pickle.complete:
             reading.note("pickle-cut", record.data_offset_bytes, f"{pickle_name} breaks off; its names may be partial")
         tensors.extend(_placed(reading, stored, folder, prefix) for stored in tensors_of(pickle.value))
-    for name, record in reading.by_name.items():
-        folder = next((folder for folder in PT2_FOLDERS if name.startswith(f"{reading.survey.root}/{folder}/")), None)
-        if folder is not None and name.endswith("_config.json"):
-            raw = record_contents(reading.window, record, limit_bytes=MAX_TABLE_BYTES)
-            tensors.extend(_placed(reading, stored, folder, "") for stored in tensors_of_table(raw or b""))
+    tensors.extend(_exported(reading))
     for pickle_name, pickle in reading.pickles.items():
         for name in pickle.unsafe:
             reading.note("unsafe-global", None, f"loading {pickle_name} would import {name}")
     return tensors
+
+
+def _exported(reading: _Reading) -> Iterator[Tensor]:
+    """Yield the tensors that the tables of a torch.export file name."""
+    for name, record in reading.by_name.items():
+        for folder in PT2_FOLDERS:
+            if name.startswith(f"{reading.survey.root}/{folder}/") and name.endswith("_config.json"):
+                raw = record_contents(reading.window, record, limit_bytes=MAX_TABLE_BYTES)
+                yield from (_placed(reading, stored, folder, "") for stored in tensors_of_table(raw or b""))
 
 
 def _placed(reading: _Reading, stored: StoredTensor, folder: str, prefix: str) -> Tensor:
