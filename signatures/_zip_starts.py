@@ -20,7 +20,8 @@ from signatures._zip import (
     tail_before,
 )
 
-MAX_TRAILING_DIRECTORY_BYTES = 8 << 20
+FIRST_LOOK_BYTES = 1 << 16
+MAX_TRAILING_DIRECTORY_BYTES = 4 << 20
 
 
 def whole_source(source: Source) -> Window:
@@ -53,9 +54,14 @@ def from_name(window: Window, hit_bytes: int, name: bytes, *, exact: bool = Fals
 
 def from_next_end(window: Window, offset_bytes: int) -> Iterable[int]:
     """Yield the start that the next end record after `offset_bytes` tells."""
-    at = window.read_at(offset_bytes, MAX_TRAILING_DIRECTORY_BYTES).find(END)
-    tail = tail_at_end(window, offset_bytes + at) if at >= 0 else None
-    return (tail.start_bytes,) if tail is not None else ()
+    reach_bytes = FIRST_LOOK_BYTES
+    while reach_bytes <= MAX_TRAILING_DIRECTORY_BYTES:
+        at = window.read_at(offset_bytes, reach_bytes).find(END)
+        if at >= 0:
+            tail = tail_at_end(window, offset_bytes + at)
+            return (tail.start_bytes,) if tail is not None else ()
+        reach_bytes *= 8
+    return ()
 
 
 def tail_at_end(window: Window, end_record_bytes: int) -> Tail | None:

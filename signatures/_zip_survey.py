@@ -58,8 +58,11 @@ class Survey:
         root: the folder that all records share.
         sizes_told: asked of each whole record: which sizes of later records does it tell.
         sizes: what it told, by record name.
+        told_at_bytes: the record that told them.
         search_bytes: how far a lost structure is looked for.
         records: in file order.
+        names: of the records seen so far.
+        foreign_bytes: where another file of the same root seems to begin, or None.
         missing_head_bytes: how much of the file lies before the window.
         stopped_bytes: where hopping ended.
     """
@@ -70,9 +73,17 @@ class Survey:
     search_bytes: int = MAX_SEARCH_BYTES
     records: list[Record] = field(default_factory=list)
     directory: Directory | None = None
+    told_at_bytes: int = 0
+    names: set[str] = field(default_factory=set)
+    foreign_bytes: int | None = None
     missing_head_bytes: int = 0
     stopped_bytes: int = 0
     findings: list[Finding] = field(default_factory=list)
+
+    def foreign_from(self, offset_bytes: int) -> None:
+        """Note that another file begins there."""
+        if self.foreign_bytes is None or offset_bytes < self.foreign_bytes:
+            self.foreign_bytes = offset_bytes
 
     def note(self, code: str, offset_bytes: int | None, detail: str) -> None:
         """Add a finding; past `MAX_FINDINGS` only the first ones are kept."""
@@ -95,6 +106,8 @@ def survey_zip(window: Window, *, root: str | None = None, sizes_told: SizesTold
     """
     survey = Survey(root=root, sizes_told=sizes_told)
     _hop(window, survey)
+    if survey.directory is None or survey.directory.tail is None:
+        _drop_foreign(survey)
     if survey.directory is not None and survey.directory.tail is not None:
         _check_by_directory(window, survey)
     elif survey.directory is not None:
@@ -102,6 +115,17 @@ def survey_zip(window: Window, *, root: str | None = None, sizes_told: SizesTold
     else:
         survey.note("no-directory", survey.stopped_bytes, "the central directory was not found")
     return survey
+
+
+def _drop_foreign(survey: Survey) -> None:
+    """Without a directory to tell them apart, nothing from where another file seems to begin is this file's."""
+    if survey.foreign_bytes is None:
+        return
+    survey.records = [record for record in survey.records if record.offset_bytes < survey.foreign_bytes]
+    if survey.told_at_bytes >= survey.foreign_bytes:
+        survey.sizes.clear()
+    if survey.directory is not None and survey.directory.offset_bytes >= survey.foreign_bytes:
+        survey.directory = None
 
 
 def _hop(window: Window, survey: Survey) -> None:
@@ -114,6 +138,7 @@ def _hop(window: Window, survey: Survey) -> None:
                 survey.root = root_of(header.name)
             record = _record(window, survey, header)
             survey.records.append(record)
+            survey.names.add(record.name)
             _learn(window, survey, record)
             position_bytes = _after(window, survey, header, record)
             if position_bytes < 0:
@@ -144,6 +169,7 @@ def _learn(window: Window, survey: Survey, record: Record) -> None:
     told = survey.sizes_told(window, record)
     if told:
         survey.sizes.update(told)
+        survey.told_at_bytes = record.offset_bytes
         total_bytes = sum(told.values()) + MAX_OVERHEAD_BYTES * (len(told) + 64) + SLACK_BYTES
         survey.search_bytes = min(MAX_SEARCH_BYTES, total_bytes)
 
@@ -183,7 +209,12 @@ def _is_ours(window: Window, survey: Survey, offset_bytes: int, signature: bytes
     """Tell whether a signature met inside a record is a later structure of this very file."""
     if signature == LOCAL:
         header = read_local_header(window, offset_bytes)
-        return header is not None and survey.root not in (None, "") and _belongs(survey, header.name)
+        if header is None or not survey.root or not _belongs(survey, header.name):
+            return False
+        if header.name in survey.names:  # a second file with this root, or a zip inside this one
+            survey.foreign_from(offset_bytes)
+            return False
+        return True
     if signature == CENTRAL:
         found = read_entry(window, offset_bytes)
         return found is not None and found[0].offset_bytes == 0 and _belongs(survey, found[0].name)
@@ -217,19 +248,22 @@ def _is_broken_directory(window: Window, survey: Survey, directory: Directory) -
         return True
     other = read_tail(window, directory.end_bytes)
     if other is not None and other.start_bytes > 0:  # a zip inside this one, or this one's own end after a gap
-        _note_displaced(survey, directory, other.start_bytes)
+        if not _note_displaced(survey, directory, other.start_bytes):
+            survey.foreign_from(other.start_bytes)
         return False
     survey.directory = directory
     survey.missing_head_bytes = -other.start_bytes if other is not None else 0
     return True
 
 
-def _note_displaced(survey: Survey, directory: Directory, by_bytes: int) -> None:
+def _note_displaced(survey: Survey, directory: Directory, by_bytes: int) -> bool:
     """Note a directory that names the records seen so far but lies too far away: the file lies in pieces."""
     seen = {(record.offset_bytes, record.name, record.declared_crc) for record in survey.records if record.whole}
-    if any((entry.offset_bytes, entry.name, entry.crc) in seen for entry in directory.entries):
+    found = any((entry.offset_bytes, entry.name, entry.crc) in seen for entry in directory.entries)
+    if found:
         what = f"the directory lies {by_bytes} bytes further on than it says: the file is in pieces"
         survey.note("directory-displaced", directory.offset_bytes, what)
+    return found
 
 
 def _tail_ahead(window: Window, offset_bytes: int) -> Tail | None:

@@ -70,7 +70,7 @@ def validate(window: Window) -> Verdict:
         return rejected("no-records", at_bytes=0)
     if not _is_torch(survey):
         return rejected("not-pytorch", at_bytes=0, detail="no data.pkl and no storages")
-    by_name = {record.name: record for record in survey.records}
+    by_name = {record.name: record for record in reversed(survey.records)}
     reading = _Reading(window=window, survey=survey, by_name=by_name, read=read)
     judge_records(window, survey)
     tensors = _tensors(reading)

@@ -138,6 +138,26 @@ def test_a_cut_file_does_not_swallow_the_next_one():
     assert verdict.size_bytes <= len(BUILT.content)
 
 
+def test_a_cut_file_takes_nothing_from_another_of_the_same_root():
+    at = record_data(BUILT.content, "model/data/4")
+    other = build(6).content
+    for tail in (other, other[:-300], build_torchscript(3).content):
+        verdict = judge(FORMAT, BUILT.content[: at + 8] + bytes(504) + tail)
+        assert verdict.grade is Grade.TRUNCATED
+        assert verdict.size_bytes <= len(BUILT.content)
+        grades = {tensor.name: tensor.grade for tensor in verdict.tensors}
+        assert grades["layers.3.weight"] == "INTACT"
+        assert grades["layers.5.weight"] == grades["layers.7.weight"] == "DAMAGED"
+
+
+def test_a_cut_torchscript_file_ends_where_it_is_known():
+    sample = build_torchscript(3)
+    at = record_data(sample.content, "net/data/1")
+    verdict = judge(FORMAT, sample.content[: at + 3] + bytes(1 << 16) + build(6, root="net").content)
+    assert verdict.grade is Grade.TRUNCATED
+    assert verdict.size_bytes <= at + 3
+
+
 def test_a_lost_head_is_found_from_the_tail():
     image = bytes(4096) + bytes(800) + BUILT.content[800:]
     assert 4096 in starts_in(FORMAT, image)
