@@ -78,7 +78,9 @@ def _read_attribute(fields: Fields) -> Attribute:
     fields.raw(1 if version == 3 else 0)
     pad = 8 if version == 1 else 1
     shared = flags if version > 1 else 0
-    name = fields.raw(-(-name_bytes // pad) * pad)[:name_bytes].split(b"\0")[0]
+    name = fields.raw(-(-name_bytes // pad) * pad)[:name_bytes]
+    fields.expect(name.find(b"\0") == name_bytes - 1 > 0, "attribute", "an attribute's name is not as long as it says")
+    name = name[:-1]
     datatype = read_datatype(_inner(fields, type_bytes, pad, DATATYPE, shared=bool(shared & _DATATYPE_SHARED)))
     dataspace = read_dataspace(_inner(fields, space_bytes, pad, DATASPACE, shared=bool(shared & _DATASPACE_SHARED)))
     size_bytes = dataspace.elements * datatype.size_bytes

@@ -94,7 +94,7 @@ def _from_tree_1(space: Space, layout: DataLayout, dataspace: Dataspace) -> Iter
     while stack:
         address, above = stack.pop()
         try:
-            level, table = _read_chunk_node(space, address, above, len(layout.chunk_shape))
+            level, table = _read_chunk_node(space, address, above, (*layout.chunk_shape, layout.element_bytes))
         except Damage as damage:
             space.damage(damage)
             continue
@@ -110,19 +110,25 @@ def _from_tree_1(space: Space, layout: DataLayout, dataspace: Dataspace) -> Iter
             stack.append((child, level))
 
 
-def _read_chunk_node(space: Space, address: int, above: int, rank: int) -> tuple[int, list[tuple[int, ...]]]:
+def _read_chunk_node(
+    space: Space, address: int, above: int, sizes: tuple[int, ...]
+) -> tuple[int, list[tuple[int, ...]]]:
     """Return level and rows (stored size, mask, offsets …, 0, child) of a node of a version-1 chunk tree."""
     head_bytes = 8 + 2 * space.address_bytes
     head = space.read_signed(address, head_bytes, b"TREE\x01", "a chunk tree")
     level, used = head[5], int.from_bytes(head[6:8], "little")
     if level >= above:
         raise Damage("tree", space.at(address), "a tree's levels do not fall")
-    widths = (4, _MASK_BYTES, *([8] * (rank + 1)), space.address_bytes)
-    body = space.read(address + head_bytes, used * sum(widths), "a chunk tree") if used else b""
+    widths = (4, _MASK_BYTES, *([8] * len(sizes)), space.address_bytes)
     if used > 2 * space.chunk_k:
         raise Damage("tree", space.at(address), "a node of a chunk tree with more children than it has room for")
     space.reached(address, head_bytes + (2 * space.chunk_k + 1) * sum(widths) - space.address_bytes)
-    return level, rows(body, widths)
+    key_bytes = sum(widths) - space.address_bytes
+    body = space.read(address + head_bytes, used * sum(widths) + key_bytes, "a chunk tree") if used else b""
+    last = rows(body[len(body) - key_bytes :], widths[:-1])[0][2:] if used else ()
+    if any(at % size for at, size in zip(last, sizes, strict=False)):
+        raise Damage("chunk-place", space.at(address), "a chunk tree's last key is no chunk's place")
+    return level, rows(body[: used * sum(widths)], widths)
 
 
 def _leaf_chunks(

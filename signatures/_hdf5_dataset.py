@@ -12,6 +12,7 @@ from signatures._hdf5_header import (
     DATASPACE,
     DATATYPE,
     EXTERNAL,
+    FILL,
     FILTERS,
     LAYOUT,
     Message,
@@ -24,6 +25,7 @@ from signatures._hdf5_messages import (
     Index,
     LayoutClass,
     read_dataspace,
+    read_fill,
     read_filters,
     read_layout,
 )
@@ -64,6 +66,9 @@ def read_dataset(space: Space, path: str, header: ObjectHeader) -> Dataset:
         Damage: one of them is broken or missing.
     """
     layout = _needed(header, LAYOUT, "layout")
+    fill = header.first(FILL)
+    if fill:
+        read_part(space, fill, read_fill)
     filters = header.first(FILTERS)
     return Dataset(
         path=path,
@@ -124,15 +129,15 @@ def _judge_compact(dataset: Dataset) -> Tensor:
 
 def _judge_contiguous(space: Space, dataset: Dataset) -> Tensor:
     address, stored_bytes = dataset.layout.address, dataset.layout.size_bytes
-    if address is None or dataset.size_bytes == 0:
-        return make_tensor(dataset, ())
-    at_bytes = space.at(address)
+    at_bytes = space.at(address or 0)
     if stored_bytes is not None and stored_bytes != dataset.size_bytes:
         raise Damage(
             "data-size",
             at_bytes,
             f"{dataset.path}: {stored_bytes} bytes are stored, its shape asks for {dataset.size_bytes}",
         )
+    if address is None or dataset.size_bytes == 0:
+        return make_tensor(dataset, ())
     extent = Extent(offset_bytes=at_bytes, size_bytes=dataset.size_bytes)
     layout = () if space.spread and at_bytes >= space.end_bytes else (extent,)  # a second file has its own addresses
     return make_tensor(dataset, layout, space.grade_extent(extent, dataset.path))
@@ -140,9 +145,9 @@ def _judge_contiguous(space: Space, dataset: Dataset) -> Tensor:
 
 def _judge_chunked(space: Space, dataset: Dataset) -> Tensor:
     """Judge every stored chunk; the tensor is no better than the worst of them."""
+    _check_chunk_shape(dataset)
     if dataset.size_bytes == 0:
         return make_tensor(dataset, ())
-    _check_chunk_shape(dataset)
     if dataset.layout.index is Index.IMPLICIT:
         return _judge_implicit(space, dataset)
     proven, grades, stored = True, {Grade.CONSISTENT}, 0

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 from signatures._hdf5_space import Fields
 
 MAX_NESTING = 16
 MAX_MEMBERS = 1 << 16
 MAX_RANK = 32
+MAX_NUMBER_BYTES = 64
 
 FIXED, FLOAT, TIME, STRING, BITFIELD, OPAQUE, COMPOUND, REFERENCE, ENUM, VLEN, ARRAY, COMPLEX = range(12)
 
@@ -74,10 +77,12 @@ def read_datatype(fields: Fields, *, depth: int = 0) -> Datatype:
     big_endian = bool(bits & 1) and kind in (FIXED, FLOAT, BITFIELD)
     elsewhere = False
     if kind in (FIXED, BITFIELD):
-        fields.raw(4)
+        first, precision = fields.number(2), fields.number(2)
+        fields.expect(precision > 0 and first + precision <= 8 * size_bytes, "datatype", "its bits lie outside it")
+        fields.expect(size_bytes <= MAX_NUMBER_BYTES, "datatype", f"a number of {size_bytes} bytes")
         name = _PLAIN_NAMES.get(kind) or _integer_name(size_bytes, signed=bool(bits & 8))
     elif kind == FLOAT:
-        name = _float_name(fields.raw(12), size_bytes)
+        name = _read_float(fields, bits, size_bytes)
     elif kind == TIME:
         fields.raw(2)
         name = _PLAIN_NAMES[kind]
@@ -105,8 +110,16 @@ def _integer_name(size_bytes: int, *, signed: bool) -> str:
     return f"{'int' if signed else 'uint'}{8 * size_bytes}"
 
 
-def _float_name(properties: bytes, size_bytes: int) -> str:
-    exponent_bits, mantissa_bits = properties[5], properties[7]
+def _read_float(fields: Fields, bits: int, size_bytes: int) -> str:
+    """Take where a float's parts lie; they must lie in it and apart."""
+    first, precision, exponent_at, exponent_bits = (fields.number(width) for width in (2, 2, 1, 1))
+    mantissa_at, mantissa_bits = fields.number(1), fields.number(1)
+    fields.number(4)
+    sound = size_bytes <= MAX_NUMBER_BYTES and 0 < first + precision <= 8 * size_bytes
+    sound = sound and exponent_bits > 0 and mantissa_bits > 0 and (bits >> 8 & 0xFF) < precision
+    sound = sound and exponent_at + exponent_bits <= precision and mantissa_at + mantissa_bits <= precision
+    apart = exponent_at >= mantissa_at + mantissa_bits or mantissa_at >= exponent_at + exponent_bits
+    fields.expect(sound and apart, "datatype", "a float's parts lie outside it or over each other")
     return _FLOAT_NAMES.get((size_bytes, exponent_bits, mantissa_bits), f"float{8 * size_bytes}_custom")
 
 
@@ -118,19 +131,32 @@ def _read_compound(fields: Fields, version: int, count: int, size_bytes: int, de
     """Take the members; tell the name and whether any of them points elsewhere."""
     fields.expect(0 < count <= MAX_MEMBERS, "datatype", "a compound without members")
     members: list[tuple[bytes, Datatype]] = []
+    taken: list[tuple[int, int]] = []
     offset_size = max(1, (size_bytes.bit_length() + 7) // 8)
     for _ in range(count):
         name = fields.text_to_zero(pad_to=1 if version >= 3 else 8)
         offset = fields.number(offset_size if version >= 3 else 4)
-        if version == 1:
-            fields.raw(28)  # rank, permutation and four dimensions: arrays before they were a class
+        times = _old_array_elements(fields) if version == 1 else 1
         member = read_datatype(fields, depth=depth + 1)
-        fields.expect(offset < size_bytes, "datatype", "a compound's member lies outside it")
+        taken.append((offset, offset + times * member.size_bytes))
+        fields.expect(taken[-1][1] <= size_bytes, "datatype", "a compound's member lies outside it")
         members.append((name, member))
+    taken.sort()
+    apart = all(before[1] <= after[0] for before, after in pairwise(taken))
+    fields.expect(apart, "datatype", "two members of a compound lie over each other")
     elsewhere = any(member.elsewhere for _, member in members)
     if [name for name, _ in members] == [b"r", b"i"] and members[0][1] == members[1][1]:  # h5py's complex numbers
         return _complex_name(members[0][1].name), elsewhere
     return "compound", elsewhere
+
+
+def _old_array_elements(fields: Fields) -> int:
+    """Take a version-1 member's rank, permutation and four dimensions: arrays before they were a class."""
+    rank = fields.number(1)
+    fields.raw(11)
+    sizes = [fields.number(4) for _ in range(4)]
+    fields.expect(rank <= len(sizes), "datatype", "an array of impossible rank")
+    return math.prod(sizes[:rank])
 
 
 def _read_enum(fields: Fields, version: int, count: int, depth: int) -> str:

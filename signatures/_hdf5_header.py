@@ -14,8 +14,11 @@ SHARED = 0x02  # message flag: the body says where the real message is
 NIL, DATASPACE, LINK_INFO, DATATYPE, FILL_OLD, FILL, LINK, EXTERNAL, LAYOUT = range(9)
 GROUP_INFO, FILTERS, ATTRIBUTE = 0x0A, 0x0B, 0x0C
 SHARED_TABLE, CONTINUATION, SYMBOL_TABLE = 0x0F, 0x10, 0x11
-TREE_SIZES, DRIVER_INFO, ATTRIBUTE_INFO = 0x13, 0x14, 0x15
+MODIFIED, TREE_SIZES, DRIVER_INFO, ATTRIBUTE_INFO = 0x12, 0x13, 0x14, 0x15
 LAST_KNOWN = 0x18
+
+_SHARED_AND_NOT, _FAIL_ON_WRITE, _MARK_UNKNOWN, _WAS_UNKNOWN, _MAY_BE_SHARED = 0x06, 0x08, 0x10, 0x20, 0x40
+_SHAREABLE = (DATASPACE, DATATYPE, FILL_OLD, FILL, FILTERS, ATTRIBUTE)
 
 _V1_PREFIX_BYTES = 16
 _V1_MESSAGE_BYTES = 8
@@ -92,23 +95,38 @@ def _read_v1(space: Space, address: int) -> ObjectHeader:
     header = ObjectHeader(address=address, version=1)
     waiting = deque([(body, at_bytes + _V1_PREFIX_BYTES)])
     seen = {address}
-    left = count
-    while waiting and left > 0:
+    found = 0
+    while waiting:
         content, block_at_bytes = waiting.popleft()
         fields = Fields(space, content, block_at_bytes)
-        while fields.left >= _V1_MESSAGE_BYTES and left > 0:
-            left -= 1
+        while fields.left >= _V1_MESSAGE_BYTES:
+            found += 1
+            fields.expect(found <= MAX_MESSAGES, "object-header", "an object header with too many messages")
             kind, message_bytes, flags = fields.number(2), fields.number(2), fields.number(1)
             fields.expect(fields.number(3) == 0, "object-header", "an object header's messages are broken")
             where_bytes = block_at_bytes + fields.position
-            fields.expect(kind <= LAST_KNOWN, "object-header", f"no message has type {kind:#x}")
+            _check_message(fields, kind, flags)
+            fields.expect(message_bytes % 8 == 0, "object-header", "an object header's messages are not aligned")
             message = Message(
                 kind=kind, flags=flags, body=fields.raw(message_bytes), at_bytes=where_bytes, sealed=False
             )
             _keep(header, message)
             if kind == CONTINUATION:
                 _follow(space, header, message, seen, waiting)
+    if found != count and header.complete:
+        header.complete = False
+        detail = f"an object header counts {count} messages and has {found}"
+        space.damage(Damage("object-header", at_bytes, detail))
     return header
+
+
+def _check_message(fields: Fields, kind: int, flags: int) -> None:
+    """Refuse types and flags that no writer makes, as libhdf5 does."""
+    fields.expect(kind <= LAST_KNOWN, "object-header", f"no message has type {kind:#x}")
+    impossible = (flags & _SHARED_AND_NOT) == _SHARED_AND_NOT
+    impossible |= bool(flags & _WAS_UNKNOWN) and (bool(flags & _FAIL_ON_WRITE) or not flags & _MARK_UNKNOWN)
+    impossible |= bool(flags & (SHARED | _MAY_BE_SHARED)) and kind not in _SHAREABLE
+    fields.expect(not impossible, "object-header", f"no message of type {kind:#x} has flags {flags:#x}")
 
 
 def _keep(header: ObjectHeader, message: Message) -> None:
@@ -178,7 +196,7 @@ def _messages_v2(fields: Fields, *, tracked: bool, sealed: bool) -> list[Message
     while fields.left >= head_bytes:
         kind, size_bytes, flags = fields.number(1), fields.number(2), fields.number(1)
         fields.raw(head_bytes - 4)
-        fields.expect(kind <= LAST_KNOWN, "object-header", f"no message has type {kind:#x}")
+        _check_message(fields, kind, flags)
         where_bytes = fields.at_bytes + fields.position
         body = fields.raw(size_bytes)
         messages.append(Message(kind=kind, flags=flags, body=body, at_bytes=where_bytes, sealed=sealed))

@@ -13,7 +13,8 @@ from signatures._hdf5_space import Damage, Fields, Space
 
 MAX_TREE_DEPTH = 64
 _HARD, _SOFT, _EXTERNAL = 0, 1, 64
-_CACHED_SOFT_LINK = 2
+_NO_FREE_BLOCK = 1
+_CACHED_NOTHING, _CACHED_TABLE, _CACHED_SOFT_LINK = 0, 1, 2
 _NAMES_TREE, _ORDER_TREE, _HASH_BYTES = (
     5,
     6,
@@ -23,11 +24,17 @@ _NAMES_TREE, _ORDER_TREE, _HASH_BYTES = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Link:
-    """One name in a group; `address` is None for a soft or external link, whose `kind` tells which."""
+    """One name in a group.
+
+    Attributes:
+        address: of its object; None for a soft or external link, whose `kind` tells which.
+        table: tree and heap of the group it leads to, where the old group that holds the link repeats them.
+    """
 
     name: bytes
     address: int | None
     kind: int = _HARD
+    table: tuple[int | None, int | None] | None = None
 
     @property
     def is_external(self) -> bool:
@@ -102,9 +109,18 @@ def _read_symbol_table(space: Space, tree: int | None, heap: int | None) -> Iter
     if tree is None or heap is None:
         raise Damage("link", None, "a group without its tree or heap")
     names = _read_local_heap(space, heap)
-    for node in _symbol_nodes(space, tree):
+    last = b""
+    for node, low_at, high_at in _symbol_nodes(space, tree):
         try:
-            yield from _read_symbol_node(space, node, names)
+            keys = Fields(space, b"", space.at(node))
+            low, high = _name_at(keys, names, low_at), _name_at(keys, names, high_at)
+            for link in _read_symbol_node(space, node, names):
+                if not max(last, low) < link.name <= high:
+                    raise Damage(
+                        "link-order", space.at(node), "the names of a group are not in order; some cannot be found"
+                    )
+                last = link.name
+                yield link
         except Damage as damage:
             space.damage(damage)
 
@@ -114,54 +130,75 @@ def _read_local_heap(space: Space, address: int) -> bytes:
     head_bytes = 8 + 2 * space.length_bytes + space.address_bytes
     head = space.read_signed(address, head_bytes, b"HEAP\0\0\0\0", "a local heap")
     fields = Fields(space, head, space.at(address), position=8)
-    size_bytes, _free, segment = fields.length(), fields.length(), fields.address()
+    size_bytes, free, segment = fields.length(), fields.length(), fields.address()
     if segment is None:
         raise Damage("heap", space.at(address), "a local heap without data")
     names = space.read(segment, size_bytes, "a local heap's data")
     space.reached(segment, size_bytes)
+    _check_free_list(space, space.at(segment), names, free)
     return names
 
 
-def _symbol_nodes(space: Space, root: int) -> Iterator[int]:
-    """Yield the addresses of the symbol table nodes of a group's B-tree, left to right; a broken node is reported."""
+def _check_free_list(space: Space, at_bytes: int, names: bytes, free: int) -> None:
+    """Follow a local heap's free blocks, which libhdf5 does before it reads a name."""
+    size = space.length_bytes
+    left = len(names) // (2 * size)
+    while free != _NO_FREE_BLOCK and free != (1 << 8 * size) - 1:
+        block = names[free : free + 2 * size] if free < len(names) else b""
+        following, room = int.from_bytes(block[:size], "little"), int.from_bytes(block[size:], "little")
+        left -= 1
+        if left < 0 or len(block) < 2 * size or room == 0 or free + room > len(names) or following == 0:
+            raise Damage("heap", at_bytes, "a local heap's list of free blocks is broken")
+        free = following
+
+
+def _symbol_nodes(space: Space, root: int) -> Iterator[tuple[int, int, int]]:
+    """Yield the symbol table nodes of a group's B-tree, left to right, each with where its two keys are in the heap.
+
+    A broken node is reported.
+    """
     stack, seen = [(root, MAX_TREE_DEPTH)], {root}
     while stack:
         address, above = stack.pop()
         try:
-            level, children = _read_group_node(space, address, above)
+            level, rows = _read_group_node(space, address, above)
         except Damage as damage:
             space.damage(damage)
             continue
-        fresh = [child for child in children if child not in seen]
+        children = [child for _, child, _ in rows]
+        fresh = [row for row in rows if row[1] not in seen]
         if len(set(children)) < len(children) or len(fresh) < len(children):
             space.damage(Damage("tree", space.at(address), "a node of a group's tree was met before"))
-        seen.update(fresh)
+        seen.update(children)
         if level == 0:
-            yield from fresh
+            yield from ((child, low, high) for low, child, high in fresh)
         else:
-            stack.extend((child, level) for child in reversed(fresh))
+            stack.extend((child, level) for _, child, _ in reversed(fresh))
 
 
-def _read_group_node(space: Space, address: int, above: int) -> tuple[int, list[int]]:
-    """Return level and children of a node; `above` is the level of its parent."""
+def _read_group_node(space: Space, address: int, above: int) -> tuple[int, list[tuple[int, int, int]]]:
+    """Return level and (key, child, key) of a node; `above` is the level of its parent."""
     head_bytes = 8 + 2 * space.address_bytes
     head = space.read_signed(address, head_bytes, b"TREE\0", "a group's tree")
     level, used = head[5], int.from_bytes(head[6:8], "little")
     if level >= above:
         raise Damage("tree", space.at(address), "a tree's levels do not fall")
     step = space.length_bytes + space.address_bytes
-    body = space.read(address + head_bytes, used * step, "a group's tree") if used else b""
     if used > 2 * space.group_internal_k:
         raise Damage("tree", space.at(address), "a node of a group's tree with more children than it has room for")
     space.reached(address, head_bytes + 2 * space.group_internal_k * step + space.length_bytes)
+    if not used:
+        return level, []
+    body = space.read(address + head_bytes, used * step + space.length_bytes, "a group's tree")
     fields = Fields(space, body, space.at(address))
-    children: list[int] = []
+    rows: list[tuple[int, int, int]] = []
+    low = fields.length()
     for _ in range(used):
-        fields.length()
-        child = fields.address()
+        child, high = fields.address(), fields.length()
         fields.expect(child is not None, "tree", "a tree's child leads nowhere")
-        children.append(child or 0)
-    return level, children
+        rows.append((low, child or 0, high))
+        low = high
+    return level, rows
 
 
 def _read_symbol_node(space: Space, address: int, names: bytes) -> Iterator[Link]:
@@ -175,11 +212,27 @@ def _read_symbol_node(space: Space, address: int, names: bytes) -> Iterator[Link
     fields = Fields(space, body, space.at(address) + 8)
     for _ in range(count):
         name_at, target, cached = fields.number(space.address_bytes), fields.address(), fields.number(4)
-        fields.raw(20)
-        stop = names.find(b"\0", name_at)
-        fields.expect(name_at < stop, "link", "a name lies outside its heap")
-        name = names[name_at:stop]
+        fields.raw(4)
+        table = (fields.address(), fields.address())
+        fields.raw(16 - 2 * space.address_bytes)
+        name = _name_at(fields, names, name_at)
+        fields.expect(bool(name) and cached <= _CACHED_SOFT_LINK, "link", "an entry of no known kind")
         if cached == _CACHED_SOFT_LINK or target is None:
             yield Link(name=name, address=None, kind=_SOFT)
         else:
-            yield Link(name=name, address=target)
+            yield Link(name=name, address=target, table=table if cached == _CACHED_TABLE else None)
+
+
+def _name_at(fields: Fields, names: bytes, at: int) -> bytes:
+    stop = names.find(b"\0", at) if at < len(names) else -1
+    fields.expect(stop >= 0, "link", "a name lies outside its heap")
+    return names[at:stop]
+
+
+def table_of(space: Space, header: ObjectHeader) -> tuple[int | None, int | None] | None:
+    """Return tree and heap of an old group."""
+    message = header.first(SYMBOL_TABLE)
+    if message is None:
+        return None
+    fields = Fields(space, message.body, message.at_bytes)
+    return fields.address(), fields.address()

@@ -11,6 +11,7 @@ from signatures._hdf5_space import Fields
 
 MAX_FILTERS = 32  # H5Z_MAX_NFILTERS
 _FIRST_NAMED_FILTER = 256
+_FILL_PRESENT, _FILL_UNDEFINED = 0x20, 0xFFFFFFFF
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +49,23 @@ def read_dataspace(fields: Fields) -> Dataspace:
         )
         limits = tuple(None if limit == unlimited else limit for limit in stored)
     return Dataspace(shape=None if kind == 2 else shape, limits=limits)
+
+
+def read_fill(fields: Fields) -> bytes:
+    """Take a fill value; b"" when there is none.
+
+    Raises:
+        Damage: it is none.
+    """
+    version = fields.number(1)
+    fields.expect(1 <= version <= 3, "fill-value", f"no fill value has version {version}")
+    if version == 3:
+        present = fields.number(1) & _FILL_PRESENT
+    else:
+        fields.raw(2)
+        present = fields.number(1) if version == 2 else max(1, fields.number(1))
+    size_bytes = fields.number(4) if present else 0
+    return fields.raw(size_bytes) if size_bytes != _FILL_UNDEFINED else b""
 
 
 class LayoutClass(IntEnum):

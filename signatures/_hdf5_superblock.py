@@ -13,6 +13,7 @@ FIRST_USER_BLOCK_BYTES = 512
 SIZES = (2, 4, 8)  # of addresses and lengths; the specification also allows 16 and 32, which no writer uses
 _ROOT_ENTRY_SCRATCH_BYTES = 16
 OPEN_FOR_WRITE = 1
+_KNOWN_FLAGS = 0x07
 VERSION_WITH_MARKS = 3
 
 _OLD = Struct(
@@ -47,6 +48,8 @@ class Superblock:
     Attributes:
         size_bytes: of the superblock itself.
         end: the end-of-file address (absolute, a user block included).
+        root_table: tree and heap of the root group, where the superblock repeats them.
+        odd: what no writer puts there, in words.
         sealed: whether its checksum agrees; None where the version has none.
     """
 
@@ -64,6 +67,8 @@ class Superblock:
     group_leaf_k: int = 4  # defaults of H5P_SYM_K and H5P_ISTORE_K, where the superblock does not say
     group_internal_k: int = 16
     chunk_k: int = 32
+    root_table: tuple[int | None, int | None] | None = None
+    odd: str = ""
 
     @property
     def maybe_open(self) -> bool:
@@ -108,12 +113,20 @@ def _parse_old(head: bytes) -> Superblock | str:
     size_bytes = tail + 4 * size + fixed.length_bytes + size + 8 + _ROOT_ENTRY_SCRATCH_BYTES
     if len(head) < size_bytes:
         return "superblock-cut"
-    base, _free, end, driver = _numbers(head, tail, size, 4)
+    base, free, end, driver = _numbers(head, tail, size, 4)
     (root,) = _numbers(head, tail + 4 * size + fixed.length_bytes, size, 1)
     if base is None or end is None or root is None or end <= base or root < size_bytes - 8:
         return "superblock-address"
+    entry = tail + 5 * size + fixed.length_bytes
+    cached = int.from_bytes(head[entry : entry + 4], "little")
+    tree, heap = _numbers(head, entry + 8, size, 2)
+    odd = "flags that no writer sets" if fixed.flags > _KNOWN_FLAGS else ""
+    odd = odd or ("an address of free space, which was never used" if free is not None else "")
+    odd = odd or ("a root entry of no known kind" if cached > 1 else "")
     return Superblock(
         version=fixed.version,
+        root_table=(tree, heap) if cached == 1 else None,
+        odd=odd,
         address_bytes=size,
         length_bytes=fixed.length_bytes,
         base=base,

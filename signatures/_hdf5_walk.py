@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from signatures._hdf5_header import ObjectHeader, read_header
-from signatures._hdf5_links import is_group, read_links
+from signatures._hdf5_header import DATATYPE, LAYOUT, ObjectHeader, read_header
+from signatures._hdf5_links import Link, is_group, read_links, table_of
 from signatures._hdf5_space import Damage, Space
 
 MAX_LINKS = 1 << 22
 MAX_DEPTH = 512
 MAX_PATH_BYTES = 1 << 14
 MAX_NAMES_BYTES = 1 << 28  # all paths together
+
+
+Table = tuple[int | None, int | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,17 +32,19 @@ class FoundObject:
         return is_group(self.header)
 
 
-def walk(space: Space, root: int) -> Iterator[FoundObject]:
+def walk(space: Space, root: int, root_table: Table | None = None) -> Iterator[FoundObject]:
     """Yield the objects reachable from the header at `root`, depth first, names in byte order.
 
-    What is broken is reported in `space` and left out.
+    What is broken is reported in `space` and left out. `root_table` is where the superblock says that the root's tree
+    and heap are.
     """
-    stack: list[tuple[bytes, bytes, int, int]] = [(b"", b"", root, 0)]
+    stack: list[tuple[bytes, Link, int]] = [(b"", Link(name=b"", address=root, table=root_table), 0)]
     seen: set[int] = set()
     links_left, names_left_bytes = MAX_LINKS, MAX_NAMES_BYTES
     while stack:
-        above, name, address, depth = stack.pop()
-        if address in seen:  # a hard link to what has been met under another name
+        above, link, depth = stack.pop()
+        name, address = link.name, link.address
+        if address is None or address in seen:  # a hard link to what has been met under another name
             continue
         path = above + b"/" + name if above else name
         names_left_bytes -= len(path)
@@ -49,6 +54,7 @@ def walk(space: Space, root: int) -> Iterator[FoundObject]:
         seen.add(address)
         try:
             header = read_header(space, address)
+            _check_object(space, link, header)
         except Damage as damage:
             space.damage(damage)
             continue
@@ -60,7 +66,19 @@ def walk(space: Space, root: int) -> Iterator[FoundObject]:
                 space.remark("external-link", space.at(address), f"{text(link.name)} leads into another file")
             if link.address is None or link.address in seen:
                 continue
-            stack.append((path, link.name, link.address, depth + 1))
+            stack.append((path, link, depth + 1))
+
+
+def _check_object(space: Space, link: Link, header: ObjectHeader) -> None:
+    """Report an object that is nothing, and an old group whose tree and heap are not those its parent knows."""
+    is_something = is_group(header) or header.first(DATATYPE) or header.first(LAYOUT)
+    if not is_something and header.complete:
+        raise Damage("object-header", space.at(header.address), "an object that is no group, dataset or datatype")
+    table = table_of(space, header)  # None: the group was made a new one; its parent's entry stays as it was
+    if link.table is not None and table is not None and table != link.table:
+        space.damage(
+            Damage("link", space.at(header.address), "a group's tree and heap differ from what its parent says")
+        )
 
 
 def text(name: bytes) -> str:

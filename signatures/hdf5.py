@@ -65,9 +65,11 @@ def validate(window: Window) -> Verdict:
     space.reached(0, superblock.size_bytes)
     if superblock.sealed is False:
         space.damage(Damage("superblock-checksum", place_bytes, "the superblock's checksum does not agree"))
+    if superblock.odd:
+        space.damage(Damage("superblock-field", place_bytes, f"the superblock has {superblock.odd}"))
     driver = read_extension(space, superblock)
     space.spread = driver is not None
-    content = _read_content(space, superblock.root)
+    content = _read_content(space, superblock)
     if superblock.sealed is not True and not content.root_is_group:
         return rejected("root-group", at_bytes=space.at(superblock.root))
     return _conclude(space, superblock, driver, content)
@@ -97,10 +99,10 @@ class _Content:
     labels: dict[tuple[str, str], Attribute] = field(default_factory=dict)
 
 
-def _read_content(space: Space, root: int) -> _Content:
+def _read_content(space: Space, superblock: Superblock) -> _Content:
     content = _Content()
-    for found in walk(space, root):
-        if found.path == "" and found.header.address == root:
+    for found in walk(space, superblock.root, superblock.root_table):
+        if found.path == "" and found.header.address == superblock.root:
             content.root_is_group, content.root_links = found.is_group, found.links
         for attribute in read_attributes(space, found.header):
             if is_wanted(found.path, attribute.name):
