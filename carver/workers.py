@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import logging
 import multiprocessing
 import os
 import pkgutil
@@ -15,8 +16,10 @@ import signal
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from time import monotonic
@@ -136,7 +139,8 @@ class _Pool:
         process = self._context.Process(
             target=_serve, args=(theirs, str(self._image.path), ranges, self._format_names, self._limits), daemon=True
         )
-        process.start()
+        with _signals_held():
+            process.start()
         theirs.close()
         return _Worker(process=process, pipe=ours)
 
@@ -180,6 +184,17 @@ def _end(worker: _Worker) -> None:
     worker.process.join(timeout=1.0)  # a read that hangs in the kernel must not hold us
 
 
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    """Start a child with the signals blocked that end the run: a terminal sends them to all, the parent decides."""
+    resource_tracker.ensure_running()  # it would unblock them when it starts together with the first child
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _serve(
     pipe: Connection,
     image_path: str,
@@ -188,7 +203,7 @@ def _serve(
     limits: Limits,
 ) -> None:
     """Judge what comes down the pipe until it closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to stop
+    logging.getLogger().addHandler(logging.NullHandler())  # what a validator says is in its verdict
     unread = None if ranges is None else ExtentSet.from_arrays(*ranges)
     image = RawImage(Path(image_path), unread=unread)
     formats = _load_formats(format_names)
@@ -199,7 +214,10 @@ def _serve(
         except EOFError:
             return
         for candidate in batch:
-            pipe.send_bytes(_encoded(judge(image, candidate, formats)))
+            try:
+                pipe.send_bytes(_encoded(judge(image, candidate, formats)))
+            except ConnectionError:  # the parent was killed
+                return
 
 
 def _encoded(verdict: Verdict) -> bytes:

@@ -6,63 +6,49 @@ Nothing heavy is imported before a command is chosen, so that `--help` answers a
 from __future__ import annotations
 
 import importlib
-import logging
-import signal
+import os
 import sys
-import threading
-from types import FrameType
 
+from carver.cli import signals
 from carver.cli.arguments import parser
+from carver.cli.complaints import complain, explain_crashes, log_to_stderr
 from imaging.errors import CarverError, DestinationFullError, Interrupted
 
-_stopping = threading.Event()
+READER_GONE = 128 + 13  # what a shell says of a program that SIGPIPE ended
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command and return its exit code (see the README's table)."""
     options = parser().parse_args(argv)
-    logging.basicConfig(level=logging.DEBUG if options.verbose else logging.ERROR, format="carver: %(message)s")
-    _listen()
+    explain_crashes(verbose=options.verbose)
+    log_to_stderr(verbose=options.verbose)
+    signals.listen()
     command = importlib.import_module(f"carver.cli.{options.command}")
     while True:
         try:
-            return int(command.run(options, _stopping.is_set))
+            return int(command.run(options, signals.stopping))
         except DestinationFullError as error:
-            if not _wait_for_room(error):
+            complain(str(error))
+            if not _wait_for_room():
                 return error.exit_code
         except CarverError as error:
-            print(f"carver: {error}", file=sys.stderr)
+            complain(str(error))
             return error.exit_code
         except KeyboardInterrupt:
-            print("carver: stopped at once; the same command goes on from what was saved", file=sys.stderr)
+            complain("stopped at once; the same command goes on from what was saved")
             return Interrupted.exit_code
         except BrokenPipeError:
-            sys.stderr.close()
-            return 0
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # so that the flush at exit has nothing to complain of
+            return READER_GONE
 
 
-def _listen() -> None:
-    _stopping.clear()
-    if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, _stop)
-
-
-def _stop(number: int, frame: FrameType | None) -> None:
-    """First time: finish the read or write under way, save, end. Second time: end at once."""
-    if _stopping.is_set():
-        raise KeyboardInterrupt
-    _stopping.set()
-    print("\ncarver: stopping: saving what is done (once more to stop at once)", file=sys.stderr)
-
-
-def _wait_for_room(error: DestinationFullError) -> bool:
-    """Pause for the user to make room; False where nobody sits at a terminal."""
-    print(f"carver: {error}", file=sys.stderr)
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+def _wait_for_room() -> bool:
+    """Pause for the user to make room; False where nobody sits at a terminal, or the user has enough."""
+    if not (sys.stdin and sys.stdin.isatty() and sys.stderr and sys.stderr.isatty()):
         return False
-    print("carver: paused. Make room and press Enter to go on, or Ctrl-C to end (all is saved)", file=sys.stderr)
+    complain("paused. Make room and press Enter to go on, or Ctrl-C to end (all is saved)")
     try:
-        return bool(sys.stdin.readline()) and not _stopping.is_set()
+        with signals.ending_at_once():
+            return bool(sys.stdin.readline()) and not signals.stopping()
     except KeyboardInterrupt:
         return False

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 from pathlib import Path
+from typing import NoReturn
 
 from carver import __version__
+from carver.cli.complaints import harmless
 from imaging.errors import UsageError
 
 EXIT_CODES = """exit codes:
   0 finished (damage of the drive is told, not an error)   1 internal error   2 usage
   3 input or permission   4 output (no room, write error)   130 interrupted, the same command goes on
-  10 with --strict (or a score's bar): unread sectors or damaged files remain, or a score falls short"""
+  10 with --strict (or a score's bar): unread sectors or damaged files remain, or a score falls short
+  141 whoever read the output has closed it (`| head`)"""
 
 _UNITS: dict[str, int] = {"": 1, "s": 512, **{letter: 1000**n for n, letter in enumerate("kMGTPE", 1)}}
 _UNITS |= {f"{letter}i": 1024**n for n, letter in enumerate("KMGTPE", 1)}
@@ -48,9 +52,16 @@ def byte_range(text: str) -> tuple[int, int]:
     return first, last
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser that answers a wrong command with one line, not with a page of everything that can be typed."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(UsageError.exit_code, f"carver: {harmless(message)} (`{self.prog} --help` shows what can be typed)\n")
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the whole command line's parser."""
-    top = argparse.ArgumentParser(
+    top = _Parser(
         prog="carver",
         description="Bring back machine-learning weights from failing drives, deleted files and raw images.",
         epilog=EXIT_CODES,
@@ -67,9 +78,7 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def _command(
-    commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, text: str
-) -> argparse.ArgumentParser:
+def _command(commands: argparse._SubParsersAction[_Parser], name: str, text: str) -> argparse.ArgumentParser:
     command = commands.add_parser(
         name, help=text, description=text, epilog=EXIT_CODES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -182,8 +191,6 @@ def check_threads(threads: int | None) -> int:
     Raises:
         UsageError: fewer than one.
     """
-    import os
-
     if threads is None:
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if threads < 1:

@@ -13,6 +13,7 @@ from carver import preflight
 from carver.case import Case
 from carver.cli import screen
 from carver.cli.arguments import check_threads
+from carver.cli.opening import check_path
 from carver.recover import keep_metadata, plan_recovery, recover
 from carver.recovery import Recovery
 from carver.stages import Choices, Hooks
@@ -47,6 +48,7 @@ def open_checked(options: Namespace, folder: Path | None) -> MappedImage:
         InputError: the image is none, or cannot be read.
         OutputError: the folder cannot take the files.
     """
+    check_path(options.image)
     image = open_image(options.image, options.map)
     notices = preflight.examine(
         options.image,
@@ -86,7 +88,11 @@ def finish(recovery: Recovery, folder: Path, options: Namespace) -> int:
         unread = recovery.source.unread
         damaged = sum(1 for file in recovery.files if not file.grade.good)
         if damaged or unread:
-            raise StrictShortfall(f"--strict: {damaged} files are not good, {len(unread or ())} ranges were never read")
+            ranges = len(unread or ())
+            raise StrictShortfall(
+                f"--strict: {damaged} {'file is' if damaged == 1 else 'files are'} not good, and {ranges} "
+                f"{'range was' if ranges == 1 else 'ranges were'} never read"
+            )
     return 0
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from carver import preflight
 from carver.cli import screen
+from carver.cli.opening import check_path
 from carver.output import make_folder
 from imaging.damaged import DamagedSource
 from imaging.device import describe
@@ -44,6 +45,7 @@ def run(options: Namespace, stop: Callable[[], bool]) -> int:
 
 def open_drive(options: Namespace) -> Source:
     """Open what is to be imaged: a device directly, or a file that stands for a failing drive (--test-mode)."""
+    check_path(options.source)
     source = open_source(options.source)
     return source if options.test_mode is None else DamagedSource(source, Mapfile.load(options.test_mode))
 
@@ -121,10 +123,11 @@ def _tell(summary: RescueSummary, image_path: Path) -> None:
         screen.say(f"All {screen.human(totals.size_bytes)} were read into {image_path}.")
         return
     share = min(100 * totals.rescued_bytes / totals.size_bytes, 99.99)  # never call it whole when it is not
-    screen.say(
-        f"{screen.human(totals.rescued_bytes)} of {screen.human(totals.size_bytes)} ({share:.2f} %) are in "
-        f"{image_path}; {screen.human(missing_bytes)} are not, {screen.human(totals.bad_bytes)} of them in sectors that failed."
+    rescued, whole, missing, bad = map(
+        screen.human, (totals.rescued_bytes, totals.size_bytes, missing_bytes, totals.bad_bytes)
     )
+    failed = "all in sectors that failed" if missing_bytes == totals.bad_bytes else f"{bad} of them in failed sectors"
+    screen.say(f"{rescued} of {whole} ({share:.2f} %) were read into {image_path}. Not read: {missing}, {failed}.")
 
 
 def summary_json(summary: RescueSummary, image_path: Path, map_path: Path) -> dict[str, object]:

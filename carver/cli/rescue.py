@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from argparse import Namespace
 from collections.abc import Callable
 
@@ -20,6 +21,7 @@ def run(options: Namespace, stop: Callable[[], bool]) -> int:
     """Image the source unless it is an image already, then carve."""
     if options.extra:
         raise UsageError(_habit(options))
+    carve.choices(options)  # a wrong choice is told now, not when the drive has been read
     if is_device(options.source) or options.test_mode is not None:
         return _from_drive(options, stop)
     options.image, options.map, options.out, options.dry_run = options.source, None, options.case, False
@@ -41,5 +43,5 @@ def _from_drive(options: Namespace, stop: Callable[[], bool]) -> int:
 def _habit(options: Namespace) -> str:
     """Answer `carver rescue DEV IMG MAP`, typed by ddrescue's habit."""
     typed = [options.source, options.case, *options.extra]
-    image = f"carver image {' '.join(map(os.fspath, typed[:3]))}"
+    image = shlex.join(["carver", "image", *map(os.fspath, typed[:3])])
     return f"`carver rescue` takes SOURCE and CASE; to write an image and a map as ddrescue does: `{image}`"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -34,8 +35,9 @@ STAGES = {
 
 
 def say(text: str) -> None:
-    """Tell the user something."""
-    print(text, file=sys.stderr)
+    """Tell the user something; a terminal that is gone is no reason to fail."""
+    with suppress(OSError):
+        print(visible(text), file=sys.stderr, flush=True)
 
 
 def put_json(value: Mapping[str, object]) -> None:
@@ -61,7 +63,7 @@ def tell_notices(notices: Iterable[Notice]) -> None:
     for notice in notices:
         if notice.level is not Caution.REFUSE:
             mark = "warning: " if notice.level is Caution.WARN else "note: "
-            say(mark + visible(notice.line))
+            say(mark + notice.line)
 
 
 class Bars:
@@ -74,8 +76,10 @@ class Bars:
 
     def show(self, stage: str, done: int, total: int) -> None:
         """Move the bar of `stage` to `done` of `total`: bytes, or hits while judging."""
-        if self._quiet:
-            return
+        with suppress(OSError):  # the terminal is gone: the work goes on
+            self._show(stage, done, total)
+
+    def _show(self, stage: str, done: int, total: int) -> None:
         if stage != self._stage or self._bar is None:
             self.close()
             self._stage = stage
@@ -88,6 +92,7 @@ class Bars:
                 unit_divisor=1024 if in_bytes else 1000,
                 dynamic_ncols=True,
                 file=sys.stderr,
+                disable=True if self._quiet else None,  # None: where stderr is no terminal
             )
         self._bar.total = total
         self._bar.update(done - self._bar.n)
@@ -100,7 +105,8 @@ class Bars:
     def close(self) -> None:
         """End the bar that is shown."""
         if self._bar is not None:
-            self._bar.close()
+            with suppress(OSError):
+                self._bar.close()
             self._bar = None
 
     def __enter__(self) -> Self:

@@ -1,0 +1,57 @@
+"""Complaints: what went wrong, in one plain line on stderr, with nothing hostile in it."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import traceback
+from contextlib import suppress
+from types import TracebackType
+
+
+def complain(text: str) -> None:
+    """Tell on stderr; a terminal that is gone is no reason to fail."""
+    with suppress(OSError):
+        print(f"carver: {harmless(text)}", file=sys.stderr, flush=True)
+
+
+def harmless(text: str) -> str:
+    """Return `text` with no character in it that drives a terminal."""
+    from carver.report.visible import visible  # here: the reports import numpy, and `--help` needs neither
+
+    return visible(text)
+
+
+def explain_crashes(*, verbose: bool) -> None:
+    """Make an error of carver's own one line; its traceback stands before it with --verbose.
+
+    A hook, not an `except Exception`: nothing goes on after it, and Python ends with exit code 1 by itself.
+    """
+
+    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if verbose:
+            traceback.print_exception(kind, error, trace)
+        last = traceback.extract_tb(trace)[-1:]
+        where = f" in {last[0].name}, line {last[0].lineno}" if last else ""
+        more = "" if verbose else " (the same command with --verbose shows where)"
+        complain(
+            f"an error of carver's own, not of yours: {kind.__name__}: {error}{where}. What was done is kept; please "
+            f"report this line{more}"
+        )
+
+    sys.excepthook = hook
+
+
+class _VisibleFormatter(logging.Formatter):
+    """Log lines with no character in them that drives a terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return "\n".join(harmless(line) for line in super().format(record).split("\n"))
+
+
+def log_to_stderr(*, verbose: bool) -> None:
+    """Show warnings, or everything."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(_VisibleFormatter("carver: %(message)s"))
+    logging.basicConfig(level=logging.DEBUG if verbose else logging.WARNING, handlers=[handler])
+    logging.getLogger("numba").setLevel(logging.WARNING)  # it tells of every step of its compiler

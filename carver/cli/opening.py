@@ -1,0 +1,28 @@
+"""Opening: what can be told of a source from its path alone, before anything is opened."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+from imaging.encodings import Caution, recognise_path
+from imaging.errors import InputError
+
+
+def check_path(path: Path) -> None:
+    """Refuse what would answer an open with the wrong words, or never.
+
+    Raises:
+        InputError: a bundle folder, the first of several pieces, a pipe.
+    """
+    recognition = recognise_path(path)
+    if recognition is not None and recognition.verdict is Caution.REFUSE:
+        raise InputError(f"{recognition.message}; {recognition.advice}")
+    try:
+        is_pipe = stat.S_ISFIFO(path.stat().st_mode)
+    except OSError:
+        return  # opening it says why
+    if is_pipe:
+        raise InputError(
+            f"{path} is a pipe, and carver reads back and forth; save what comes out of it to a file first"
+        )

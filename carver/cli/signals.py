@@ -1,0 +1,47 @@
+"""Signals: the first one asks the work to save and end, the second ends it at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+_stopping = threading.Event()
+_at_once = threading.Event()
+
+
+def listen() -> None:
+    """Take the signals that end a program, but for those that it was started to ignore (`nohup`, a shell's `&`)."""
+    _stopping.clear()
+    if threading.current_thread() is threading.main_thread():
+        for number in ENDING:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, _stop)
+
+
+def stopping() -> bool:
+    """Tell whether the user wants an end."""
+    return _stopping.is_set()
+
+
+@contextmanager
+def ending_at_once() -> Iterator[None]:
+    """While this runs there is nothing to save: already the first signal ends it."""
+    _at_once.set()
+    try:
+        yield
+    finally:
+        _at_once.clear()
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    if _stopping.is_set() or _at_once.is_set():
+        raise KeyboardInterrupt
+    _stopping.set()
+    with suppress(OSError):  # not print(): the signal may have come in the middle of one
+        os.write(2, b"\ncarver: stopping: saving what is done (once more to stop at once)\n")

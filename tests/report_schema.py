@@ -1,0 +1,103 @@
+"""report.json, schema_version 1: a strict check of all that the schema says, and of the case folder it speaks of."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+TOP = {"schema_version", "tool", "run", "case", "source", "summary", "files", "rejected"}
+FILE = {
+    "path", "format", "grade", "layout_basis", "data_evidence", "size_bytes", "sha256", "layout", "parent",
+    "name_source", "findings", "tensors", "facts",
+}  # fmt: skip
+TENSOR = {"name", "dtype", "shape", "offset_bytes", "size_bytes", "grade"}
+GRADES = {"INTACT", "CONSISTENT", "DAMAGED", "TRUNCATED", "UNDECIDED"}
+GOOD = {"INTACT", "CONSISTENT"}
+BASES = {"proven", "mapped", "contiguous", "probable"}
+EVIDENCE = {"hash", "checksum", "plausible", "none"}
+UNREAD_STATUS = set("?*/-")
+
+
+def load_checked(case: Path) -> dict[str, Any]:
+    """Return a case's report.json, after holding it against the schema and against the files that lie there."""
+    text = (case / "report.json").read_bytes()
+    assert text.isascii()
+    report: dict[str, Any] = json.loads(text, parse_constant=lambda name: _fail(f"{name} is no JSON"))
+    check(report)
+    for file in report["files"]:
+        content = (case / file["path"]).read_bytes()
+        assert len(content) == file["size_bytes"]
+        assert hashlib.sha256(content).hexdigest() == file["sha256"]
+    rooms = {path.relative_to(case).as_posix() for path in case.glob("*/**/*") if path.is_file()}
+    assert rooms == {file["path"] for file in report["files"]}
+    return report
+
+
+def check(report: dict[str, Any]) -> None:
+    assert set(report) == TOP
+    assert report["schema_version"] == 1
+    assert report["tool"]["name"] == "carver"
+    assert isinstance(report["tool"]["version"], str)
+    for key in ("started", "ended"):
+        assert datetime.fromisoformat(report["run"][key]).utcoffset().total_seconds() == 0
+    _check_source(report["source"])
+    paths = [file["path"] for file in report["files"]]
+    assert len(paths) == len(set(paths))
+    for file in report["files"]:
+        _check_file(file, set(paths), report["source"]["size_bytes"])
+    starts = [file["layout"][0][0] for file in report["files"] if file["layout"]]
+    assert starts == sorted(starts)
+    for code, count in report["rejected"].items():
+        assert re.fullmatch(r"[a-z0-9_]+:[a-z0-9-]+", code), code
+        assert type(count) is int and count > 0
+
+
+def _check_source(source: dict[str, Any]) -> None:
+    assert set(source) == {"locator", "size_bytes", "identity", "unread"}
+    assert isinstance(source["identity"], dict)
+    assert source["identity"]["size_bytes"] == source["size_bytes"] > 0
+    last_end = 0
+    for offset, size, status in source["unread"] or ():
+        assert offset >= last_end and size > 0
+        assert status in UNREAD_STATUS
+        last_end = offset + size
+    assert last_end <= source["size_bytes"]
+
+
+def _check_file(file: dict[str, Any], paths: set[str], image_bytes: int) -> None:
+    assert set(file) - {"md5"} == FILE
+    path = Path(file["path"])
+    assert not path.is_absolute() and ".." not in path.parts and file["path"] == path.as_posix()
+    assert file["grade"] in GRADES
+    assert path.parts[0] == ("files" if file["grade"] in GOOD else file["grade"].lower())
+    assert file["layout_basis"] in BASES
+    assert file["data_evidence"] in EVIDENCE
+    assert re.fullmatch(r"[0-9a-f]{64}", file["sha256"])
+    assert sum(size for _, size in file["layout"]) == file["size_bytes"]
+    for offset, size in file["layout"]:
+        assert offset >= 0 and size >= 0 and offset + size <= image_bytes
+    assert file["parent"] is None or (file["parent"] in paths and file["parent"] != file["path"])
+    assert isinstance(file["name_source"], str) and file["name_source"]
+    for finding in file["findings"]:
+        assert set(finding) == {"code", "offset_bytes", "detail"}
+        assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", finding["code"]), finding
+        assert finding["offset_bytes"] is None or type(finding["offset_bytes"]) is int
+        assert isinstance(finding["detail"], str)
+    for tensor in file["tensors"]:
+        assert set(tensor) - {"layout"} == TENSOR
+        assert all(type(length) is int and length >= 0 for length in tensor["shape"])
+        for key in ("name", "dtype", "grade"):
+            assert isinstance(tensor[key], str)
+
+
+def without_run(report: dict[str, Any]) -> dict[str, Any]:
+    """Return a report but for what may differ from run to run."""
+    return {key: value for key, value in report.items() if key != "run"}
+
+
+def _fail(message: str) -> None:
+    raise AssertionError(message)
