@@ -14,6 +14,7 @@ from functools import partial
 from imaging.extent import Extent
 from imaging.window import Window
 from signatures._pickle import MAX_PICKLE_BYTES, Pickle, read_pickle
+from signatures._torch_layout import TAIL_BYTES, predicted_size
 from signatures._torch_pickle import StoredTensor, tensors_of
 from signatures._torch_pt2 import MAX_TABLE_BYTES, tensors_of_table
 from signatures._torch_starts import PATTERNS, torch_starts
@@ -24,7 +25,6 @@ from signatures.format import Format
 from signatures.tensors import Tensor
 from signatures.verdict import DataEvidence, Grade, Verdict, rejected
 
-TAIL_BYTES = 98  # zip64 end, locator and end, as torch always writes them
 SERIALIZATION_ID_DIGITS = 40
 MAX_SMALL_BYTES = 1 << 16
 
@@ -78,7 +78,7 @@ def validate(window: Window) -> Verdict:
     grade = _grade(reading)
     return Verdict(
         grade=grade,
-        size_bytes=size_of(window, survey, tail_bytes=TAIL_BYTES),
+        size_bytes=_size_bytes(reading),
         findings=tuple(survey.findings),
         tensors=tuple(tensors),
         facts=_facts(reading),
@@ -200,6 +200,15 @@ def _grade(reading: _Reading) -> Grade:
     if grade.good and codes & TORCH_DAMAGE_CODES:
         return Grade.DAMAGED
     return Grade.CONSISTENT if grade is Grade.INTACT and codes & TORCH_CAPPING_CODES else grade
+
+
+def _size_bytes(reading: _Reading) -> int:
+    """Return the file's length; of a cut torch.save file the length that it had."""
+    survey = reading.survey
+    known_bytes = size_of(reading.window, survey, tail_bytes=TAIL_BYTES)
+    if survey.directory is not None:
+        return known_bytes
+    return max(known_bytes, predicted_size(survey.root or "", survey.records, survey.sizes) or 0)
 
 
 def _facts(reading: _Reading) -> dict[str, object]:

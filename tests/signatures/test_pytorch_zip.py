@@ -144,7 +144,7 @@ def test_a_cut_file_takes_nothing_from_another_of_the_same_root():
     for tail in (other, other[:-300], build_torchscript(3).content):
         verdict = judge(FORMAT, BUILT.content[: at + 8] + bytes(504) + tail)
         assert verdict.grade is Grade.TRUNCATED
-        assert verdict.size_bytes <= len(BUILT.content)
+        assert verdict.size_bytes == len(BUILT.content)
         grades = {tensor.name: tensor.grade for tensor in verdict.tensors}
         assert grades["layers.3.weight"] == "INTACT"
         assert grades["layers.5.weight"] == grades["layers.7.weight"] == "DAMAGED"
@@ -156,6 +156,16 @@ def test_a_cut_torchscript_file_ends_where_it_is_known():
     verdict = judge(FORMAT, sample.content[: at + 3] + bytes(1 << 16) + build(6, root="net").content)
     assert verdict.grade is Grade.TRUNCATED
     assert verdict.size_bytes <= at + 3
+
+
+@pytest.mark.parametrize("era", ["1.4", "1.6", "2.1", "new"])
+def test_a_cut_file_of_every_era_tells_the_length_that_it_had(era):
+    sample = build(12, era=era, dtypes=("float32",) * 12)
+    for key in (1, 4, 9):
+        at = record_data(sample.content, f"model/data/{key}")
+        verdict = judge(FORMAT, sample.content[: at + 1])
+        assert verdict.grade is Grade.TRUNCATED
+        assert verdict.size_bytes == len(sample.content)
 
 
 def test_a_lost_head_is_found_from_the_tail():
