@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from imaging.window import Window
-from signatures._zip import ENCRYPTED, END_BYTES, LOCATOR_BYTES, ZIP64_END_BYTES, Record, read_tail
+from signatures._zip import CENTRAL_BYTES, ENCRYPTED, END_BYTES, LOCATOR_BYTES, ZIP64_END_BYTES, Record, read_tail
 from signatures._zip_survey import Survey
 from signatures.verdict import Grade
 
@@ -81,7 +81,11 @@ def size_of(window: Window, survey: Survey, *, tail_bytes: int = END_BYTES) -> i
     directory = survey.directory
     if directory is not None:
         tail = directory.tail or read_tail(window, directory.end_bytes)
-        return tail.end_bytes if tail is not None else directory.end_bytes + tail_bytes
+        if tail is not None:
+            return tail.end_bytes
+        # cut inside the directory: as long as one entry for each record, without extra fields
+        entries_bytes = sum(CENTRAL_BYTES + len(record.name.encode()) for record in survey.records)
+        return max(directory.end_bytes, directory.offset_bytes + entries_bytes) + tail_bytes
     last = survey.records[-1]
     if last.whole:
         return last.end_bytes

@@ -120,6 +120,13 @@ def test_a_file_cut_after_its_directory_still_tells_its_length():
     assert "directory-cut" in codes(verdict)
 
 
+@pytest.mark.parametrize("cut_bytes", [10, 99, 140, 300, 700])
+def test_a_file_cut_inside_its_directory_tells_the_length_that_it_had(cut_bytes):
+    verdict = judge(FORMAT, BUILT.content[:-cut_bytes])
+    assert verdict.grade is Grade.TRUNCATED
+    assert verdict.size_bytes == len(BUILT.content)
+
+
 def test_a_file_cut_in_its_data_says_that_the_directory_is_gone():
     at = record_data(BUILT.content, "model/data/4")
     verdict = judge(FORMAT, BUILT.content[: at + 8])
