@@ -12,6 +12,7 @@ from signatures._hdf5_btree2 import read_records
 from signatures._hdf5_messages import DataLayout, Dataspace, Index
 from signatures._hdf5_records import rows
 from signatures._hdf5_space import Damage, Space
+from signatures._hdf5_tree1 import Siblings
 
 MAX_TREE_LEVEL = 64
 _MASK_BYTES = 4
@@ -90,11 +91,13 @@ def coordinates(number: int, layout: DataLayout, dataspace: Dataspace) -> tuple[
 
 def _from_tree_1(space: Space, layout: DataLayout, dataspace: Dataspace) -> Iterator[Chunk]:
     root = layout.address or 0
-    stack, seen = [(root, MAX_TREE_LEVEL)], {root}
+    stack, seen, siblings = [(root, MAX_TREE_LEVEL)], {root}, Siblings(space)
     while stack:
         address, above = stack.pop()
         try:
-            level, table = _read_chunk_node(space, address, above, (*layout.chunk_shape, layout.element_bytes))
+            level, table = _read_chunk_node(
+                space, address, above, siblings, (*layout.chunk_shape, layout.element_bytes)
+            )
         except Damage as damage:
             space.damage(damage)
             continue
@@ -108,10 +111,11 @@ def _from_tree_1(space: Space, layout: DataLayout, dataspace: Dataspace) -> Iter
                 continue
             seen.add(child)
             stack.append((child, level))
+    siblings.close()
 
 
 def _read_chunk_node(
-    space: Space, address: int, above: int, sizes: tuple[int, ...]
+    space: Space, address: int, above: int, siblings: Siblings, sizes: tuple[int, ...]
 ) -> tuple[int, list[tuple[int, ...]]]:
     """Return level and rows (stored size, mask, offsets …, 0, child) of a node of a version-1 chunk tree."""
     head_bytes = 8 + 2 * space.address_bytes
@@ -119,6 +123,7 @@ def _read_chunk_node(
     level, used = head[5], int.from_bytes(head[6:8], "little")
     if level >= above:
         raise Damage("tree", space.at(address), "a tree's levels do not fall")
+    siblings.meet(address, head)
     widths = (4, _MASK_BYTES, *([8] * len(sizes)), space.address_bytes)
     if used > 2 * space.chunk_k:
         raise Damage("tree", space.at(address), "a node of a chunk tree with more children than it has room for")

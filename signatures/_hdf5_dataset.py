@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
 
 from imaging.extent import Extent
@@ -18,6 +19,7 @@ from signatures._hdf5_header import (
     Message,
     ObjectHeader,
 )
+from signatures._hdf5_links import read_local_heap
 from signatures._hdf5_messages import (
     DataLayout,
     Dataspace,
@@ -25,6 +27,7 @@ from signatures._hdf5_messages import (
     Index,
     LayoutClass,
     read_dataspace,
+    read_external,
     read_fill,
     read_filters,
     read_layout,
@@ -33,6 +36,8 @@ from signatures._hdf5_shared import read_part
 from signatures._hdf5_space import Damage, Space
 from signatures.tensors import Tensor
 from signatures.verdict import Grade
+
+MAX_NAMED_FILES = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +103,8 @@ def tensor_of(space: Space, dataset: Dataset) -> Tensor:
     kind = dataset.layout.kind
     if dataset.external:
         space.unproven = True
-        space.remark("external-data", None, f"{dataset.path}: its data lies in other files")
+        files = ", ".join(_external_files(space, dataset))
+        space.remark("external-data", None, f"{dataset.path}: its data lies in other files: {files}")
         return make_tensor(dataset, ())
     if kind is LayoutClass.VIRTUAL:
         space.unproven = True
@@ -109,6 +115,23 @@ def tensor_of(space: Space, dataset: Dataset) -> Tensor:
     if kind is LayoutClass.CONTIGUOUS:
         return _judge_contiguous(space, dataset)
     return _judge_chunked(space, dataset)
+
+
+def _external_files(space: Space, dataset: Dataset) -> list[str]:
+    """Return the names of the files that hold a dataset's bytes.
+
+    Raises:
+        Damage: the list or its heap is broken.
+    """
+    message = dataset.header.first(EXTERNAL)
+    if message is None:
+        return []
+    heap, places = read_part(space, message, read_external)
+    names = read_local_heap(space, heap)
+    if any(place >= len(names) for place in places):
+        raise Damage("external-list", message.at_bytes, "the name of a file lies outside its heap")
+    found = [names[place : names.find(b"\0", place)] for place in places[:MAX_NAMED_FILES]]
+    return [name.decode("utf-8", "backslashreplace") for name in found]
 
 
 def make_tensor(dataset: Dataset, layout: tuple[Extent, ...], grade: Grade = Grade.CONSISTENT) -> Tensor:
@@ -136,6 +159,8 @@ def _judge_contiguous(space: Space, dataset: Dataset) -> Tensor:
             at_bytes,
             f"{dataset.path}: {stored_bytes} bytes are stored, its shape asks for {dataset.size_bytes}",
         )
+    if address is not None and at_bytes > space.end_bytes and dataset.size_bytes == 0:
+        raise Damage("data-beyond-end", at_bytes, f"{dataset.path}: its data lies beyond the file's end")
     if address is None or dataset.size_bytes == 0:
         return make_tensor(dataset, ())
     extent = Extent(offset_bytes=at_bytes, size_bytes=dataset.size_bytes)
@@ -147,6 +172,7 @@ def _judge_chunked(space: Space, dataset: Dataset) -> Tensor:
     """Judge every stored chunk; the tensor is no better than the worst of them."""
     _check_chunk_shape(dataset)
     if dataset.size_bytes == 0:
+        deque(read_chunks(space, dataset.layout, dataset.dataspace, filtered=bool(dataset.filters)), maxlen=0)
         return make_tensor(dataset, ())
     if dataset.layout.index is Index.IMPLICIT:
         return _judge_implicit(space, dataset)

@@ -10,6 +10,7 @@ from signatures._hdf5_btree2 import read_records
 from signatures._hdf5_fractal import open_heap
 from signatures._hdf5_header import LINK, LINK_INFO, SYMBOL_TABLE, ObjectHeader
 from signatures._hdf5_space import Damage, Fields, Space
+from signatures._hdf5_tree1 import Siblings
 
 MAX_TREE_DEPTH = 64
 _HARD, _SOFT, _EXTERNAL = 0, 1, 64
@@ -108,7 +109,7 @@ def _read_symbol_table(space: Space, tree: int | None, heap: int | None) -> Iter
     """Yield the links of an old group: its names in a local heap, its objects in the nodes of a B-tree."""
     if tree is None or heap is None:
         raise Damage("link", None, "a group without its tree or heap")
-    names = _read_local_heap(space, heap)
+    names = read_local_heap(space, heap)
     last = b""
     for node, low_at, high_at in _symbol_nodes(space, tree):
         try:
@@ -125,7 +126,7 @@ def _read_symbol_table(space: Space, tree: int | None, heap: int | None) -> Iter
             space.damage(damage)
 
 
-def _read_local_heap(space: Space, address: int) -> bytes:
+def read_local_heap(space: Space, address: int) -> bytes:
     """Return the data segment of a local heap."""
     head_bytes = 8 + 2 * space.length_bytes + space.address_bytes
     head = space.read_signed(address, head_bytes, b"HEAP\0\0\0\0", "a local heap")
@@ -157,11 +158,11 @@ def _symbol_nodes(space: Space, root: int) -> Iterator[tuple[int, int, int]]:
 
     A broken node is reported.
     """
-    stack, seen = [(root, MAX_TREE_DEPTH)], {root}
+    stack, seen, siblings = [(root, MAX_TREE_DEPTH)], {root}, Siblings(space)
     while stack:
         address, above = stack.pop()
         try:
-            level, rows = _read_group_node(space, address, above)
+            level, rows = _read_group_node(space, address, above, siblings)
         except Damage as damage:
             space.damage(damage)
             continue
@@ -174,15 +175,19 @@ def _symbol_nodes(space: Space, root: int) -> Iterator[tuple[int, int, int]]:
             yield from ((child, low, high) for low, child, high in fresh)
         else:
             stack.extend((child, level) for _, child, _ in reversed(fresh))
+    siblings.close()
 
 
-def _read_group_node(space: Space, address: int, above: int) -> tuple[int, list[tuple[int, int, int]]]:
+def _read_group_node(
+    space: Space, address: int, above: int, siblings: Siblings
+) -> tuple[int, list[tuple[int, int, int]]]:
     """Return level and (key, child, key) of a node; `above` is the level of its parent."""
     head_bytes = 8 + 2 * space.address_bytes
     head = space.read_signed(address, head_bytes, b"TREE\0", "a group's tree")
     level, used = head[5], int.from_bytes(head[6:8], "little")
     if level >= above:
         raise Damage("tree", space.at(address), "a tree's levels do not fall")
+    siblings.meet(address, head)
     step = space.length_bytes + space.address_bytes
     if used > 2 * space.group_internal_k:
         raise Damage("tree", space.at(address), "a node of a group's tree with more children than it has room for")

@@ -214,6 +214,23 @@ class Filter:
     optional: bool
 
 
+def read_external(fields: Fields) -> tuple[int, list[int]]:
+    """Take an external file list; return the address of the heap with the names, and where in it they are.
+
+    Raises:
+        Damage: it is none.
+    """
+    version = fields.number(1)
+    fields.raw(3)
+    slots, used, heap = fields.number(2), fields.number(2), fields.address()
+    fields.expect(version == 1 and 0 < used <= slots and heap is not None, "external-list", "no list of files is here")
+    names: list[int] = []
+    for _ in range(used):
+        names.append(fields.length())
+        fields.raw(2 * fields.space.length_bytes)
+    return heap or 0, names
+
+
 def read_filters(fields: Fields) -> tuple[Filter, ...]:
     """Take a filter pipeline, in the order in which a writer applies it.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from signatures._hdf5_header import DATATYPE, LAYOUT, ObjectHeader, read_header
+from signatures._hdf5_header import DATATYPE, LAYOUT, MODIFIED, MODIFIED_OLD, ObjectHeader, read_header
 from signatures._hdf5_links import Link, is_group, read_links, table_of
 from signatures._hdf5_space import Damage, Space
 
@@ -74,6 +74,11 @@ def _check_object(space: Space, link: Link, header: ObjectHeader) -> None:
     is_something = is_group(header) or header.first(DATATYPE) or header.first(LAYOUT)
     if not is_something and header.complete:
         raise Damage("object-header", space.at(header.address), "an object that is no group, dataset or datatype")
+    for message in header.messages:
+        if message.kind == MODIFIED and message.body[:1] != b"\x01":
+            raise Damage("object-header", message.at_bytes, "a time of modification of no known version")
+        if message.kind == MODIFIED_OLD and not message.body[:14].isdigit():
+            raise Damage("object-header", message.at_bytes, "a time of modification that is no time")
     table = table_of(space, header)  # None: the group was made a new one; its parent's entry stays as it was
     if link.table is not None and table is not None and table != link.table:
         space.damage(

@@ -70,6 +70,8 @@ def test_what_is_no_hdf5_file_is_rejected_with_its_reason(code, content):
     [
         ("signature-missing", patch_after(V0, b"SNOD", 0, b"XXXX")),
         ("tree", patch_after(V0, b"TREE", 5, b"\x60")),
+        ("tree", patch_after(V0, b"TREE", 9, b"\x01")),
+        ("tree", patch_after(V0, b"TREE", 17, b"\x01")),
         ("heap", patch_after(V0, b"HEAP", 24, b"\xff" * 8)),
         ("structure-size", patch_after(V0, b"HEAP", 8, struct.pack("<Q", 1 << 40))),
         ("link", patch_after(V0, b"SNOD", 8, struct.pack("<Q", 1 << 30))),
@@ -121,6 +123,7 @@ def test_damage_inside_an_old_file_is_told_and_the_file_is_kept(code, content):
         ("chunk-size", "sb0-extensible-array-plain", b"TREE\x01", 24, b"\x01"),
         ("chunk-checksum", "sb3-single-checked", b"\x78\x5e", 30, b"\x00\x01\x02"),
         ("filters", "sb0-single-checked", b"deflate", -16, b"\x09"),
+        ("external-list", "sb0-elsewhere", b"\x07\0\x28\0\x01", 8, b"\x09"),
         ("shared-message", "sb0-named-type", b"\x03\0\x10\0\x03\0\0\0", 8, b"\x09"),
     ],
 )
