@@ -32,7 +32,9 @@ class HitStore:
             self.count, self.resume_at_bytes = entry["hits_through"], entry["end_bytes"]
         try:
             self._file = self.path.open("r+b" if self.path.exists() else "xb", buffering=0)
-            self._file.truncate(self.count * HIT_DTYPE.itemsize)
+            keep_bytes = self.count * HIT_DTYPE.itemsize
+            if self._file.seek(0, os.SEEK_END) > keep_bytes:  # else left alone, with its time
+                self._file.truncate(keep_bytes)
             self._file.seek(0, os.SEEK_END)
         except OSError as fault:
             raise output_error(self.path, fault) from fault

@@ -34,7 +34,8 @@ class StageLog:
             path.rename(_free_name(path))
         self._file = path.open("r+b" if path.exists() else "xb", buffering=0)
         give_to_caller(path)
-        self._file.truncate(keep_bytes)
+        if self._file.seek(0, os.SEEK_END) > keep_bytes:  # else left alone, with its time
+            self._file.truncate(keep_bytes)
         self._file.seek(keep_bytes)
         if keep_bytes == 0:
             self.append({"key": self.key})

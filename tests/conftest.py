@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from fixtures import demo
+from fixtures.images import build_plain, write_truth
 from tests.command import good
 
 
@@ -24,3 +25,17 @@ def demo_case(demo_drive: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     case = tmp_path_factory.mktemp("case") / "CASE"
     good("rescue", "--test-mode", demo_drive / "damage.map", demo_drive / "drive.img", case)
     return case
+
+
+@pytest.fixture(scope="session")
+def small_image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small healthy image, with its truth.json beside it: a few safetensors and ONNX files among decoys."""
+    folder = tmp_path_factory.mktemp("small")
+    files = [
+        (f"{name}-{number}{demo.SUFFIXES[name]}", name, sample.content)
+        for name in ("safetensors", "onnx")
+        for number, sample in enumerate(demo.small_samples(name, 5))
+    ]
+    truth = build_plain(folder / "small.img", files, seed=5)
+    write_truth(folder / "truth.json", truth)
+    return folder / "small.img"
