@@ -14,7 +14,7 @@ from carver.case import Case
 from carver.cli import screen
 from carver.cli.arguments import check_threads
 from carver.cli.opening import check_path
-from carver.recover import keep_metadata, plan_recovery, recover
+from carver.recover import case_metadata, keep_metadata, plan_recovery, recover
 from carver.recovery import Recovery
 from carver.stages import Choices, Hooks
 from carver.stages.claiming import Planned
@@ -29,11 +29,12 @@ METADATA_OPTIONS = ("evidence", "examiner", "organisation", "notes")
 
 def run(options: Namespace, stop: Callable[[], bool]) -> int:
     """Carve, or list what would be carved."""
+    choices(options)  # a wrong choice is told before anything is read or made
     image = open_checked(options, folder=options.out)
     with Case.create(
         options.out, locator=str(options.image), identity=identity(image.source, describe(options.image))
     ) as case:
-        keep_metadata(case, metadata_options(options))
+        keep_head(case, options)
         if options.dry_run:
             _dry_run(case, image, options, stop)
             return 0
@@ -114,6 +115,16 @@ def choices(options: Namespace) -> Choices:
         with_md5=getattr(options, "md5", False),
         threads=check_threads(options.threads),
     )
+
+
+def keep_head(case: Case, options: Namespace) -> None:
+    """Keep what was given for the head of the report, beside what case.toml says.
+
+    Raises:
+        InputError: case.toml is broken: told now, not when the report is written.
+    """
+    keep_metadata(case, metadata_options(options))
+    case_metadata(case)
 
 
 def metadata_options(options: Namespace) -> dict[str, str | None]:

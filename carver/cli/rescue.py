@@ -10,7 +10,7 @@ from collections.abc import Callable
 from carver.case import Case
 from carver.cli import carve
 from carver.cli.image import check, image_drive, open_drive
-from carver.recover import image_paths, keep_metadata
+from carver.recover import image_paths
 from imaging.device import describe, identity
 from imaging.errors import UsageError
 from imaging.image import open_image
@@ -34,7 +34,7 @@ def _from_drive(options: Namespace, stop: Callable[[], bool]) -> int:
     info = describe(options.source)
     check(options, source, image=image_path, folder=options.case)
     with Case.create(options.case, locator=str(options.source), identity=identity(source, info)) as case:
-        keep_metadata(case, carve.metadata_options(options))
+        carve.keep_head(case, options)
         image_drive(source, image_path, map_path, options, stop)
         recovery = carve.carve_into(case, open_image(image_path, map_path), options, stop)
     return carve.finish(recovery, options.case, options)

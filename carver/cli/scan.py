@@ -23,8 +23,8 @@ from imaging.image import MappedImage
 
 def run(options: Namespace, stop: Callable[[], bool]) -> int:
     """Tell the candidates, a line each."""
-    image = open_checked(options, folder=options.case)
     chosen = choices(options)
+    image = open_checked(options, folder=options.case)
     total = 0
     with screen.Bars(quiet=options.quiet) as bars:
         hooks = Hooks(on_progress=bars.show, stop=stop)
