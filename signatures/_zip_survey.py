@@ -8,6 +8,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import TypeAlias
 
 from imaging.window import Window
@@ -43,6 +44,8 @@ from signatures.verdict import Finding
 MAX_SEARCH_BYTES = 8 << 30  # without a sign of the same file
 MAX_OVERHEAD_BYTES = 4096  # headers, names, padding and directory entry of one record
 SLACK_BYTES = 16 << 20
+MAX_TAILS_SOUGHT = 16
+MAX_MARKS = 100_000  # a zip of 30,000 members inside a record has that many
 MAX_FINDINGS = 200
 TORCH_FLAGS = HAS_DESCRIPTOR | IS_UTF8
 
@@ -61,6 +64,8 @@ class Survey:
         told_at_bytes: the record that told them.
         search_bytes: how far a lost structure is looked for.
         records: in file order.
+        tails_sought: how many directories had no tail at once; each costs a search.
+        marks_seen: how many zip signatures inside records or gaps were looked at.
         names: of the records seen so far.
         foreign_bytes: where another file of the same root seems to begin, or None.
         missing_head_bytes: how much of the file lies before the window.
@@ -74,6 +79,8 @@ class Survey:
     records: list[Record] = field(default_factory=list)
     directory: Directory | None = None
     told_at_bytes: int = 0
+    tails_sought: int = 0
+    marks_seen: int = 0
     names: set[str] = field(default_factory=set)
     foreign_bytes: int | None = None
     missing_head_bytes: int = 0
@@ -207,6 +214,9 @@ def _record(window: Window, survey: Survey, header: LocalHeader) -> Record:
 
 def _is_ours(window: Window, survey: Survey, offset_bytes: int, signature: bytes) -> bool:
     """Tell whether a signature met inside a record is a later structure of this very file."""
+    survey.marks_seen += 1
+    if survey.marks_seen > MAX_MARKS:
+        return False
     if signature == LOCAL:
         header = read_local_header(window, offset_bytes)
         if header is None or not survey.root or not _belongs(survey, header.name):
@@ -242,7 +252,8 @@ def _is_directory(window: Window, survey: Survey, position_bytes: int) -> bool:
 
 def _is_broken_directory(window: Window, survey: Survey, directory: Directory) -> bool:
     """Deal with entries that no tail of this file follows at once; False when they belong to another zip."""
-    tail = _tail_ahead(window, directory.end_bytes)
+    survey.tails_sought += 1
+    tail = _tail_ahead(window, directory.end_bytes) if survey.tails_sought <= MAX_TAILS_SOUGHT else None
     if tail is not None:
         survey.directory = read_directory(window, tail.directory_offset_bytes, tail=tail)
         return True
@@ -269,7 +280,7 @@ def _note_displaced(survey: Survey, directory: Directory, by_bytes: int) -> bool
 def _tail_ahead(window: Window, offset_bytes: int) -> Tail | None:
     """Return this file's tail within a directory's length of a break in the directory."""
     end_bytes = min(offset_bytes + MAX_DIRECTORY_BYTES, window.size_bytes)
-    for at_bytes, signature in marks(window, offset_bytes, end_bytes):
+    for at_bytes, signature in islice(marks(window, offset_bytes, end_bytes), MAX_MARKS):
         tail = read_own_tail(window, at_bytes) if signature in (ZIP64_END, END) else None
         if tail is not None:
             return tail

@@ -9,6 +9,8 @@ import zlib
 
 import pytest
 
+from imaging.extent import span
+from imaging.window import Window
 from signatures._zip import (
     contents_crc,
     decode_name,
@@ -21,8 +23,9 @@ from signatures._zip import (
     skim_directory,
     tail_before,
 )
+from signatures._zip_grade import grade_of, judge_records
 from signatures._zip_survey import survey_zip
-from tests.signatures.zip_window import window_on
+from tests.signatures.zip_window import MemorySource, window_on
 
 
 def zipped(members: dict[str, bytes], *, method: int = zipfile.ZIP_STORED, comment: bytes = b"") -> bytes:
@@ -161,8 +164,6 @@ def test_a_size_that_leads_past_the_end_is_not_believed():
 
 
 def test_an_encrypted_member_cannot_be_checked():
-    from signatures._zip_grade import grade_of, judge_records
-
     content = bytearray(PLAIN)
     content[6] |= 1
     content[PLAIN.index(b"PK\x01\x02") + 8] |= 1
@@ -171,6 +172,15 @@ def test_an_encrypted_member_cannot_be_checked():
     judge_records(window, survey)
     assert {finding.code for finding in survey.findings} == {"encrypted"}
     assert grade_of(window, survey) == "CONSISTENT"
+
+
+def test_a_flood_of_signatures_costs_a_bounded_number_of_reads():
+    torch_header = struct.pack("<4s3H4I2H", b"PK\x03\x04", 0, 0x0808, 0, 0, 0, 0, 0, 3, 0) + b"a/0"
+    end = struct.pack("<4s4H2IH", b"PK\x05\x06", 0, 0, 3, 3, 2**20, 2**20, 0)
+    source = MemorySource(torch_header + end * 150_000)
+    survey = survey_zip(Window(source, (span(0, source.size_bytes),)))
+    assert survey.directory is None
+    assert source.reads < 120_000
 
 
 def test_an_entry_that_is_cut_is_none():
