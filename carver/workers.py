@@ -1,42 +1,56 @@
 """Workers: judging in child processes, with limits on time and memory and without the privileges of root.
 
 A child that hangs or dies costs one candidate (UNDECIDED), never the run. Results come back in the order of candidates.
+
+A child that hangs in the kernel's read stays, even after SIGKILL, until the read ends. So nothing here waits for one
+without a limit, also not when the interpreter ends, and children inherit no descriptor but their pipe. When the parent
+dies, the kernel ends them (Linux), or the end of their pipe does.
 """
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import json
 import logging
-import multiprocessing
 import os
 import pkgutil
 import resource
 import signal
+import subprocess
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import islice
-from multiprocessing import resource_tracker
-from multiprocessing.connection import Connection, wait
-from pathlib import Path
+from multiprocessing.connection import Connection, Pipe, wait
 from time import monotonic
+from typing import Any
+
+import numpy as np
 
 import signatures
 from carver.candidates import Candidate
 from carver.judge import judge, undecided
-from carver.verdict_json import verdict_from_json, verdict_to_json
-from imaging.errors import Interrupted
-from imaging.extent import ExtentSet, Offsets
+from carver.verdict_json import layout_from_pairs, layout_pairs, verdict_from_json, verdict_to_json
+from imaging.errors import CarverError, Interrupted
+from imaging.extent import ExtentSet
 from imaging.source import RawImage
 from signatures.format import Format
 from signatures.verdict import Verdict
 
+log = logging.getLogger(__name__)
+
 BATCH_CANDIDATES = 64
 POLL_SECONDS = 0.25
+START_SECONDS = 300.0  # the first run on a machine compiles the kernels
+MAX_ANSWER_BYTES = 1 << 30
 NOBODY = 65534
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
+READY = b"ready"
+LOADER = "signatures:formats"
+# -I: nothing from the working folder, which may hold hostile files; the path of modules is the parent's
+BOOT = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from carver.workers import serve; serve(sys.argv[2:])"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,10 +80,11 @@ class _Batch:
 
 @dataclass(slots=True)
 class _Worker:
-    process: multiprocessing.process.BaseProcess
+    process: subprocess.Popen[bytes]
     pipe: Connection
+    since: float
+    ready: bool = False
     batch: _Batch | None = None
-    since: float = 0.0
 
 
 def judge_all(
@@ -80,13 +95,24 @@ def judge_all(
     workers: int,
     limits: Limits | None = None,
     stop: Callable[[], bool] = lambda: False,
+    loader: str = LOADER,
 ) -> Iterator[list[tuple[Candidate, Verdict]]]:
     """Yield batches of judged candidates, in the order in which the candidates came.
 
+    Args:
+        image: what the candidates lie in; every child opens it anew.
+        candidates: taken as they are needed.
+        format_names: what the children must know.
+        workers: how many children at a time.
+        limits: what a candidate may cost.
+        stop: asked several times a second.
+        loader: "module:function" that gives the formats by name in the children.
+
     Raises:
         Interrupted: `stop` said so; what was yielded stands.
+        CarverError: the children cannot be started at all.
     """
-    pool = _Pool(image, format_names, max(1, workers), limits or Limits())
+    pool = _Pool(image, format_names, max(1, workers), limits or Limits(), loader)
     try:
         yield from pool.run(candidates, stop)
     finally:
@@ -94,11 +120,19 @@ def judge_all(
 
 
 class _Pool:
-    def __init__(self, image: RawImage, format_names: Sequence[str], workers: int, limits: Limits) -> None:
-        self._image, self._format_names, self._size, self._limits = image, tuple(format_names), workers, limits
+    def __init__(self, image: RawImage, format_names: Sequence[str], workers: int, limits: Limits, loader: str) -> None:
+        self._size, self._limits = workers, limits
+        self._unread = image.unread
+        self._order = {
+            "image": str(image.path),
+            "unread_known": image.unread is not None,
+            "loader": loader,
+            "formats": list(format_names),
+            "limits": asdict(limits),
+            "parent": os.getpid(),
+        }
         self._workers: list[_Worker] = []
         self._waiting: deque[_Batch] = deque()
-        self._context = multiprocessing.get_context("spawn")
 
     def run(
         self, candidates: Iterable[Candidate], stop: Callable[[], bool]
@@ -121,28 +155,28 @@ class _Pool:
                 yield list(zip(done.candidates, done.verdicts, strict=True))
 
     def _assign(self) -> None:
-        while self._waiting:
-            worker = next((worker for worker in self._workers if worker.batch is None), None)
-            if worker is None:
-                if len(self._workers) >= self._size:
-                    return
-                worker = self._start()
-                self._workers.append(worker)
-            batch = self._waiting.popleft()
-            worker.batch, worker.since = batch, monotonic()
-            worker.pipe.send(batch.candidates[len(batch.verdicts) :])
+        """Give what waits to workers that are ready; start as many as there is work for."""
+        missing = min(self._size, len(self._waiting) + sum(w.batch is not None for w in self._workers))
+        while len(self._workers) < missing:
+            self._workers.append(self._start())
+        for worker in self._workers:
+            if self._waiting and worker.ready and worker.batch is None:
+                worker.batch, worker.since = self._waiting.popleft(), monotonic()
+                rest = worker.batch.candidates[len(worker.batch.verdicts) :]
+                _send(worker, json.dumps([[c.format, layout_pairs(c.layout)] for c in rest]).encode())
 
     def _start(self) -> _Worker:
-        ours, theirs = self._context.Pipe()
-        unread = self._image.unread
-        ranges = None if unread is None else (unread.starts, unread.ends)
-        process = self._context.Process(
-            target=_serve, args=(theirs, str(self._image.path), ranges, self._format_names, self._limits), daemon=True
-        )
-        with _signals_held():
-            process.start()
-        theirs.close()
-        return _Worker(process=process, pipe=ours)
+        ours, theirs = Pipe()
+        with theirs:
+            command = [sys.executable, "-I", "-c", BOOT, json.dumps(sys.path), str(theirs.fileno())]
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, pass_fds=(theirs.fileno(),), start_new_session=True
+            )
+        worker = _Worker(process=process, pipe=ours, since=monotonic())
+        unread = self._unread or ExtentSet()
+        _send(worker, json.dumps(self._order).encode())
+        _send(worker, np.stack((unread.starts, unread.ends)).astype("<i8").tobytes())
+        return worker
 
     def _collect(self) -> None:
         """Take what the workers have answered; replace one that died or hangs."""
@@ -150,17 +184,23 @@ class _Pool:
         for worker in list(self._workers):
             if worker.pipe in ready:
                 self._take(worker)
+            elif not worker.ready and monotonic() - worker.since > START_SECONDS:
+                raise CarverError(f"a checking process did not start within {START_SECONDS:.0f} s")
             elif worker.batch is not None and monotonic() - worker.since > self._limits.timeout_seconds:
                 self._replace(worker, "timeout", f"judging took longer than {self._limits.timeout_seconds:.0f} s")
 
     def _take(self, worker: _Worker) -> None:
         try:
-            answer = json.loads(worker.pipe.recv_bytes())
-        except (EOFError, ConnectionError):
+            answer = worker.pipe.recv_bytes(MAX_ANSWER_BYTES)
+        except (EOFError, OSError):
+            if not worker.ready:
+                raise CarverError("a checking process could not be started; what it says stands above") from None
             self._replace(worker, "validator-died", "the validating process ended by itself")
             return
-        if worker.batch is not None:
-            worker.batch.verdicts.append(verdict_from_json(answer))
+        if not worker.ready:
+            worker.ready = True
+        elif worker.batch is not None:
+            worker.batch.verdicts.append(verdict_from_json(json.loads(answer)))
             worker.since = monotonic()
             if worker.batch.judged:
                 worker.batch = None
@@ -178,45 +218,57 @@ class _Pool:
             _end(worker)
 
 
+def _send(worker: _Worker, message: bytes) -> None:
+    try:
+        worker.pipe.send_bytes(message)
+    except OSError:  # it died: reading its pipe will tell
+        log.debug("worker %d is gone", worker.process.pid)
+
+
 def _end(worker: _Worker) -> None:
     worker.process.kill()
     worker.pipe.close()
-    worker.process.join(timeout=1.0)  # a read that hangs in the kernel must not hold us
-
-
-@contextmanager
-def _signals_held() -> Iterator[None]:
-    """Start a child with the signals blocked that end the run: a terminal sends them to all, the parent decides."""
-    resource_tracker.ensure_running()  # it would unblock them when it starts together with the first child
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
     try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        worker.process.wait(timeout=1.0)
+    except subprocess.TimeoutExpired:  # a read that hangs in the kernel must not hold us
+        log.warning("worker %d hangs in the system and is left behind", worker.process.pid)
 
 
-def _serve(
-    pipe: Connection,
-    image_path: str,
-    ranges: tuple[Offsets, Offsets] | None,
-    format_names: Sequence[str],
-    limits: Limits,
-) -> None:
-    """Judge what comes down the pipe until it closes."""
-    logging.getLogger().addHandler(logging.NullHandler())  # what a validator says is in its verdict
-    unread = None if ranges is None else ExtentSet.from_arrays(*ranges)
-    image = RawImage(Path(image_path), unread=unread)
-    formats = _load_formats(format_names)
-    _confine(limits)
+def serve(arguments: Sequence[str]) -> None:
+    """Judge what comes down the pipe until it closes: the life of a child.
+
+    Args:
+        arguments: the descriptor of the pipe.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # the parent decides when to stop
+    pipe = Connection(int(arguments[0]))
+    try:
+        order: dict[str, Any] = json.loads(pipe.recv_bytes())
+        starts, ends = np.frombuffer(pipe.recv_bytes(), dtype="<i8").reshape(2, -1)
+    except EOFError:
+        return
+    unread = ExtentSet.from_arrays(starts, ends) if order["unread_known"] else None
+    formats = _load_formats(order["loader"], order["formats"])
+    with RawImage(order["image"], unread=unread) as image:
+        _confine(Limits(**order["limits"]))
+        _end_with(order["parent"])
+        pipe.send_bytes(READY)
+        _judge_until_closed(pipe, image, formats)
+
+
+def _judge_until_closed(pipe: Connection, image: RawImage, formats: dict[str, Format]) -> None:
     while True:
         try:
-            batch: list[Candidate] = pipe.recv()
-        except EOFError:
+            batch = json.loads(pipe.recv_bytes())
+        except (EOFError, ConnectionError):
             return
-        for candidate in batch:
+        for name, pairs in batch:
+            candidate = Candidate(format=name, layout=layout_from_pairs(pairs), hits=())
+            answer = _encoded(judge(image, candidate, formats))
             try:
-                pipe.send_bytes(_encoded(judge(image, candidate, formats)))
-            except ConnectionError:  # the parent was killed
+                pipe.send_bytes(answer)
+            except ConnectionError:
                 return
 
 
@@ -229,20 +281,42 @@ def _encoded(verdict: Verdict) -> bytes:
         return json.dumps(verdict_to_json(failed)).encode()
 
 
-def _load_formats(format_names: Sequence[str]) -> dict[str, Format]:
+def _load_formats(loader: str, format_names: Sequence[str]) -> dict[str, Format]:
     """Import everything that judging may need now, while this process may still read its own program."""
     for module in pkgutil.iter_modules(signatures.__path__):
         importlib.import_module(f"signatures.{module.name}")
-    known = signatures.formats()
+    module_name, function = loader.split(":")
+    known = getattr(importlib.import_module(module_name), function)()
     return {name: known[name] for name in format_names}
 
 
 def _confine(limits: Limits) -> None:
+    """Give up what judging does not need; from here on no file can be written and no program folder may be readable."""
     if sys.platform.startswith("linux"):
         resource.setrlimit(resource.RLIMIT_AS, (limits.memory_bytes, limits.memory_bytes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     if limits.drop_privileges and os.geteuid() == 0:
-        os.setgroups([])
-        os.setgid(int(os.environ.get("SUDO_GID", NOBODY)) or NOBODY)
-        os.setuid(int(os.environ.get("SUDO_UID", NOBODY)) or NOBODY)
+        user, group = _lesser_ids()
+        try:
+            os.setgroups([])
+            os.setgid(group)
+            os.setuid(user)
+        except PermissionError as fault:  # a container's root may be one in name only
+            log.info("privileges cannot be dropped: %s", fault)
+
+
+def _lesser_ids() -> tuple[int, int]:
+    """Return user and group of the caller behind sudo, or of nobody."""
+    user, group = os.environ.get("SUDO_UID", ""), os.environ.get("SUDO_GID", "")
+    if user.isdecimal() and group.isdecimal() and int(user) and int(group):
+        return int(user), int(group)
+    return NOBODY, NOBODY
+
+
+def _end_with(parent: int) -> None:
+    """Have the kernel end this process with its parent; after the change of user, which resets the wish."""
+    if sys.platform.startswith("linux"):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:  # it died before
+        sys.exit(1)

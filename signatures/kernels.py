@@ -1,7 +1,9 @@
 """Kernels: the checksums that Python is too slow for, compiled by numba without the interpreter's lock.
 
-Import this module inside the function that needs it: numba alone takes most of a second to load. Arrays of bytes in,
-a number out; nothing here allocates. Each kernel has a plain Python twin in `tests/signatures/test_kernels.py`.
+Import this module inside the function that needs it: numba alone takes most of a second to load. The import compiles
+everything (or loads it from numba's cache) and calls it once: a process that has given up its privileges since could
+do neither. Arrays of bytes in, a number out; nothing here allocates. Each kernel has a plain Python twin in
+`tests/signatures/test_kernels.py`.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 Bytes = npt.NDArray[np.uint8]
+_BYTES = numba.types.Array(numba.types.uint8, 1, "C", readonly=True)  # a writable array passes as well
 
 _LOW_32 = np.uint64(0xFFFFFFFF)
 _LOOKUP3_SEED = np.uint64(0xDEADBEEF)
@@ -31,7 +34,7 @@ def _word(data: Bytes, at: int, end: int) -> np.uint64:
     return word
 
 
-@numba.njit(nogil=True, cache=True)
+@numba.njit(numba.types.int64(_BYTES), nogil=True, cache=True)
 def lookup3(data: Bytes) -> int:
     """Return Bob Jenkins' hashlittle with initial value 0: the checksum of HDF5's version-2 metadata.
 
@@ -74,7 +77,7 @@ def lookup3(data: Bytes) -> int:
     return int(((c ^ b) - _rotate(b, 24)) & _LOW_32)
 
 
-@numba.njit(nogil=True, cache=True)
+@numba.njit(numba.types.int64(_BYTES, numba.types.int64), nogil=True, cache=True)
 def fletcher32(data: Bytes, so_far: int) -> int:
     """Return HDF5's Fletcher-32: 16-bit big-endian words, both sums modulo 65535, an odd last byte as a high half.
 
@@ -100,3 +103,8 @@ def fletcher32(data: Bytes, so_far: int) -> int:
         low = (low + (np.uint64(data[data.shape[0] - 1]) << np.uint64(8))) % np.uint64(65535)
         high = (high + low) % np.uint64(65535)
     return int((high << np.uint64(16)) | low)
+
+
+_EMPTY = np.frombuffer(b"", dtype=np.uint8)
+lookup3(_EMPTY)  # the first call imports more of numpy and numba
+fletcher32(_EMPTY, 0)
