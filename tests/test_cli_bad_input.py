@@ -95,7 +95,8 @@ def as_nobody(*arguments: object) -> Outcome:
     """Run the command as a user without rights; everything is imported before, in case only root may read it."""
     need_root()
     program = (
-        "import os, sys\nimport carver.cli.carve, carver.cli.scan\nfrom carver.cli import main\n"
+        "import os, sys\nimport carver.cli.carve, carver.cli.scan, carver.kernels, signatures.kernels\n"
+        "from carver.cli import main\ncarver.cli.carve.signatures.formats()\n"
         "os.setgroups([]); os.setgid(65534); os.setuid(65534)\nsys.exit(main())"
     )
     return run([sys.executable, "-c", program, *map(str, arguments)])

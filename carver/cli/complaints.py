@@ -6,6 +6,7 @@ import logging
 import sys
 import traceback
 from contextlib import suppress
+from pathlib import Path
 from types import TracebackType
 
 
@@ -32,10 +33,11 @@ def explain_crashes(*, verbose: bool) -> None:
         if verbose:
             traceback.print_exception(kind, error, trace)
         last = traceback.extract_tb(trace)[-1:]
-        where = f" in {last[0].name}, line {last[0].lineno}" if last else ""
+        where = f" at {Path(last[0].filename).name}:{last[0].lineno}" if last else ""
+        first = (str(error).splitlines() or [""])[0]
         more = "" if verbose else " (the same command with --verbose shows where)"
         complain(
-            f"an error of carver's own, not of yours: {kind.__name__}: {error}{where}. What was done is kept; please "
+            f"an error of carver's own, not of yours: {kind.__name__}: {first}{where}. What was done is kept; please "
             f"report this line{more}"
         )
 
