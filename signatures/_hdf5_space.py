@@ -122,7 +122,10 @@ class Space:
         return False
 
     def grade_extent(self, extent: Extent, name: str) -> Grade:
-        """Return what can be said of stored bytes from where they lie alone: CONSISTENT if they are all there."""
+        """Return what can be said of stored bytes from where they lie alone: CONSISTENT if they are all there.
+
+        What the drive never gave is judge's to tell, for all formats alike.
+        """
         if extent.end_bytes > self.end_bytes and self.spread:
             return Grade.TRUNCATED
         if extent.end_bytes > self.end_bytes and not self.maybe_open:
@@ -132,11 +135,6 @@ class Space:
         if extent.end_bytes > self.window.size_bytes:
             self.cut = True
             return Grade.TRUNCATED
-        if self.window.unread_known and self.window.unread_within(extent.offset_bytes, extent.size_bytes):
-            self.damage(
-                Damage("unread", extent.offset_bytes, f"{name}: some of its data was never read from the drive")
-            )
-            return Grade.DAMAGED
         return Grade.CONSISTENT
 
     def spend_data(self, extent: Extent, name: str) -> None:

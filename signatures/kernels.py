@@ -77,9 +77,17 @@ def lookup3(data: Bytes) -> int:
     return int(((c ^ b) - _rotate(b, 24)) & _LOW_32)
 
 
+@numba.njit(nogil=True, cache=True, inline="always")
+def _fold(total: np.uint64) -> np.uint64:
+    """Reduce a sum to 16 bits as HDF5 does: modulo 65535, but only a sum of nothing becomes 0, others 65535."""
+    while total > np.uint64(0xFFFF):
+        total = (total & np.uint64(0xFFFF)) + (total >> np.uint64(16))
+    return total
+
+
 @numba.njit(numba.types.int64(_BYTES, numba.types.int64), nogil=True, cache=True)
 def fletcher32(data: Bytes, so_far: int) -> int:
-    """Return HDF5's Fletcher-32: 16-bit big-endian words, both sums modulo 65535, an odd last byte as a high half.
+    """Return HDF5's Fletcher-32: 16-bit big-endian words, an odd last byte as a high half; see `_fold`.
 
     Cost: about 0.4 ns a byte; each byte is read once, nothing is allocated. Measured by `tests/bench`.
 
@@ -96,12 +104,11 @@ def fletcher32(data: Bytes, so_far: int) -> int:
         for index in range(at, stop):
             low += (np.uint64(data[2 * index]) << np.uint64(8)) | np.uint64(data[2 * index + 1])
             high += low
-        low %= np.uint64(65535)
-        high %= np.uint64(65535)
+        low, high = _fold(low), _fold(high)
         at = stop
     if data.shape[0] % 2:
-        low = (low + (np.uint64(data[data.shape[0] - 1]) << np.uint64(8))) % np.uint64(65535)
-        high = (high + low) % np.uint64(65535)
+        low = _fold(low + (np.uint64(data[data.shape[0] - 1]) << np.uint64(8)))
+        high = _fold(high + low)
     return int((high << np.uint64(16)) | low)
 
 

@@ -6,7 +6,7 @@ import struct
 import numpy as np
 import pytest
 
-from imaging.extent import Extent, ExtentSet
+from imaging.extent import Extent
 from imaging.source import RawImage
 from imaging.window import Window
 from signatures import _hdf5_datatype, _hdf5_space, _hdf5_walk, hdf5
@@ -171,13 +171,6 @@ def test_data_elsewhere_is_named():
     sample("sb3-elsewhere")
     assert {"external-data", "virtual-dataset"} <= codes(judge(sample("sb3-elsewhere")))
     assert "external-link" in codes(judge(sample("sb0-kinds")))
-
-
-def test_unread_sectors_inside_a_tensor_damage_that_tensor_alone():
-    verdict = judge(V0, ExtentSet([Extent(offset_bytes=BIG.offset_bytes + 8, size_bytes=4)]))
-    assert verdict.grade is Grade.DAMAGED
-    assert codes(verdict) == {"unread"}
-    assert {t.name for t in verdict.tensors if t.grade == "DAMAGED"} == {"big_endian"}
 
 
 def test_a_cut_file_is_truncated_and_what_is_whole_in_it_stays_good():
