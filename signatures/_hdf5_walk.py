@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from signatures._hdf5_header import DATATYPE, LAYOUT, MODIFIED, MODIFIED_OLD, ObjectHeader, read_header
+from signatures._hdf5_datatype import read_datatype
+from signatures._hdf5_header import DATASPACE, DATATYPE, LAYOUT, MODIFIED, MODIFIED_OLD, ObjectHeader, read_header
 from signatures._hdf5_links import Link, is_group, read_links, table_of
+from signatures._hdf5_shared import read_part
 from signatures._hdf5_space import Damage, Space
 
 MAX_LINKS = 1 << 22
@@ -71,9 +73,11 @@ def walk(space: Space, root: int, root_table: Table | None = None) -> Iterator[F
 
 def _check_object(space: Space, link: Link, header: ObjectHeader) -> None:
     """Report an object that is nothing, and an old group whose tree and heap are not those its parent knows."""
-    is_something = is_group(header) or header.first(DATATYPE) or header.first(LAYOUT)
-    if not is_something and header.complete:
-        raise Damage("object-header", space.at(header.address), "an object that is no group, dataset or datatype")
+    if not is_group(header) and header.first(LAYOUT) is None and header.complete:
+        datatype = header.first(DATATYPE)  # alone, it is a committed datatype
+        if datatype is None or header.first(DATASPACE) is not None:
+            raise Damage("object-header", space.at(header.address), "an object that is no group, dataset or datatype")
+        read_part(space, datatype, read_datatype)
     for message in header.messages:
         if message.kind == MODIFIED and message.body[:1] != b"\x01":
             raise Damage("object-header", message.at_bytes, "a time of modification of no known version")

@@ -93,6 +93,7 @@ def test_what_is_no_hdf5_file_is_rejected_with_its_reason(code, content):
         ("heap", patch_after(V0, b"HEAP", 16, b"\x08")),
         ("fill-value", patch_after(V0, b"\x02\x02\x02\0", 0, b"\x09")),
         ("datatype", patch_after(V0, b"\x11\x21\x3f", 12, b"\xff")),
+        ("object-header", patch(V0, LAYOUT - 8, b"\x00")),
         ("object-header", patch(V0, HEADER + 2, b"\x05")),
         ("object-header", patch(V0, HEADER + 20, b"\x06")),
         ("attribute", patch_after(V0, b"layer_names", 3, b"\0")),
