@@ -113,7 +113,7 @@ def test_a_record_dtype_is_named_as_such():
     np.save(held, np.zeros(3, dtype=[("a", "<f4"), ("b", "<i8")]))
     header = read_array_header(held.getvalue())
     assert header is not None
-    assert (header.dtype, header.item_bytes) == ("record", None)
+    assert (header.dtype, header.item_bytes) == ("record", 12)
 
 
 def test_hostile_bytes_never_raise():
