@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from carver import __version__
-from carver.output import make_folder, output_error, write_whole
+from carver.output import PARTIAL_SUFFIX, make_folder, output_error, write_whole
 from carver.recovery import SCHEMA_VERSION
 from imaging.device import same_identity
 from imaging.errors import InputError, OutputError
@@ -21,6 +21,7 @@ from imaging.ownership import give_to_caller
 BINDING = "case.json"
 METADATA = "case.toml"
 LOCK = ".lock"
+OWN_BEFORE_BINDING = (LOCK, METADATA, BINDING + PARTIAL_SUFFIX, "lost+found")
 
 
 class Case:
@@ -45,25 +46,23 @@ class Case:
             OutputError: the folder holds something that is no case, or cannot be written.
         """
         make_folder(folder)
-        lock = _lock(folder)
-        path = folder / BINDING
-        if not path.exists():
-            foreign = [name for name in sorted(path.name for path in folder.iterdir()) if name not in (LOCK, METADATA)]
-            if foreign:
-                os.close(lock)
-                raise OutputError(f"{folder} is not empty ({foreign[0]} …) and holds no case; name a new folder")
-            source = {"locator": locator, "identity": dict(identity)}
-            begun = datetime.now(UTC).isoformat(timespec="seconds")
-            _write_json(path, {"schema_version": SCHEMA_VERSION, "begun": begun, "tool": __version__, "source": source})
-        binding = _read_binding(path)
-        difference = same_identity(binding["source"]["identity"], identity)
-        if difference:
-            os.close(lock)
-            raise InputError(
-                f"{folder} holds the case of another source ({binding['source']['locator']}: {difference}); "
-                "name another folder for this one"
-            )
-        return cls(folder, binding, lock)
+        _refuse_foreign(folder)
+        case = cls(folder, {}, _lock(folder))
+        try:
+            if not (folder / BINDING).exists():
+                _begin(folder / BINDING, {"locator": locator, "identity": dict(identity)})
+            case.binding = _read_binding(folder / BINDING)
+            source = case.binding["source"]
+            difference = same_identity(source["identity"], identity)
+            if difference:
+                raise InputError(
+                    f"{folder} holds the case of another source ({source['locator']}: {difference}); "
+                    "name another folder for this one"
+                )
+        except BaseException:
+            case.close()
+            raise
+        return case
 
     @classmethod
     def existing(cls, folder: Path) -> Case:
@@ -74,7 +73,8 @@ class Case:
         """
         if not (folder / BINDING).is_file():
             raise InputError(f"{folder} holds no case (no {BINDING}); `carver carve IMAGE --out {folder}` makes one")
-        return cls(folder, _read_binding(folder / BINDING), _lock(folder))
+        binding = _read_binding(folder / BINDING)
+        return cls(folder, binding, _lock(folder))
 
     def note(self, **facts: object) -> None:
         """Keep facts in the binding (where the image is, how the last run went), durably."""
@@ -98,6 +98,21 @@ class Case:
         self.close()
 
 
+def _refuse_foreign(folder: Path) -> None:
+    """Refuse a folder that others use, before anything is left in it."""
+    try:
+        names = sorted(path.name for path in folder.iterdir())
+    except OSError as fault:
+        raise InputError(f"cannot look into {folder}: {os.strerror(fault.errno or 0)}; name another folder") from fault
+    if BINDING not in names and (foreign := [name for name in names if name not in OWN_BEFORE_BINDING]):
+        raise OutputError(f"{folder} is not empty ({foreign[0]} …) and holds no case; name a new folder")
+
+
+def _begin(path: Path, source: Mapping[str, object]) -> None:
+    begun = datetime.now(UTC).isoformat(timespec="seconds")
+    _write_json(path, {"schema_version": SCHEMA_VERSION, "begun": begun, "tool": __version__, "source": source})
+
+
 def _lock(folder: Path) -> int:
     path = folder / LOCK
     try:
@@ -107,9 +122,13 @@ def _lock(folder: Path) -> int:
     give_to_caller(path)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except BlockingIOError:
         os.close(descriptor)
         raise InputError(f"another carver is at work in {folder}; wait for it, or stop it first") from None
+    except OSError as fault:
+        os.close(descriptor)
+        reason = os.strerror(fault.errno or 0)
+        raise OutputError(f"{folder} cannot be locked ({reason}); name a folder on a local disk") from fault
     return descriptor
 
 
@@ -118,6 +137,8 @@ def _read_binding(path: Path) -> dict[str, Any]:
         binding = json.loads(path.read_text(encoding="utf-8"))
         if binding["schema_version"] == SCHEMA_VERSION and "identity" in binding["source"]:
             return dict(binding)
+    except OSError as fault:
+        raise InputError(f"cannot read {path}: {os.strerror(fault.errno or 0)}") from fault
     except (ValueError, KeyError, TypeError) as fault:
         raise InputError(f"{path} is not the binding of a case ({fault}); restore it, or begin a new case") from fault
     raise InputError(f"{path} was written by another version of carver; use that one, or begin a new case")

@@ -1,19 +1,27 @@
-"""Extract: verdict -> file and hashes. Outputs never overwrite, and get their name only when they are whole."""
+"""Extract: verdict -> file and hashes. Outputs never overwrite, and get their name only when they are whole.
+
+Where the image itself cannot be read (a bad disk under it, or it was cut short meanwhile) the file gets zeros in place,
+and `Written` tells where: a short or shifted file would lose what comes after.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from carver.output import PARTIAL_SUFFIX, output_error
-from imaging.errors import Interrupted
-from imaging.extent import Layout
+from carver.output import PARTIAL_SUFFIX, output_error, sync_folder
+from imaging.errors import Interrupted, ReadFault
+from imaging.extent import Extent, ExtentSet, Layout, span
 from imaging.ownership import give_to_caller
 from imaging.source import RawImage
 
+log = logging.getLogger(__name__)
+
+PATCH_BYTES = 4096  # what is lost of the image at a fault: a page, and a sector of most drives
 CHUNK_BYTES = 8 << 20  # a multiple of any file system's block, so that in-kernel copies can share blocks
 
 
@@ -26,12 +34,14 @@ class Written:
         size_bytes: its length.
         sha256: of its bytes.
         md5: likewise; None unless asked for.
+        unreadable: where in the file there are zeros because the image could not be read.
     """
 
     path: Path
     size_bytes: int
     sha256: str
     md5: str | None
+    unreadable: ExtentSet
 
 
 def extract(
@@ -54,28 +64,31 @@ def extract(
         Interrupted: `stop` said so; nothing is left behind.
     """
     path = next(paths)
-    partial = path.with_name(path.name + PARTIAL_SUFFIX)
+    partial = path.with_name(f".{path.name}{PARTIAL_SUFFIX}")  # no file of ours begins with a dot
     hashes = [hashlib.sha256()] + ([hashlib.md5(usedforsecurity=False)] if with_md5 else [])
+    unreadable: list[Extent] = []
     try:
-        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+        partial.unlink(missing_ok=True)  # never written over: after a kill it may be another name of a finished file
+        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
         try:
             size_bytes = 0
-            for extent in layout:
-                for offset_bytes in range(extent.offset_bytes, extent.end_bytes, CHUNK_BYTES):
-                    if stop():
-                        raise Interrupted("stopped while writing files; the same command goes on from here")
-                    piece = image.read_at(offset_bytes, min(CHUNK_BYTES, extent.end_bytes - offset_bytes))
-                    for digest in hashes:
-                        digest.update(piece)
-                    _put(image.fileno(), offset_bytes, descriptor, size_bytes, piece)
-                    size_bytes += len(piece)
-                    on_bytes(size_bytes)
+            for chunk in _chunks(layout):
+                if stop():
+                    raise Interrupted("stopped while writing files; the same command goes on from here")
+                piece, missing = _read(image, chunk)
+                for digest in hashes:
+                    digest.update(piece)
+                _put(image.fileno(), chunk.offset_bytes, descriptor, size_bytes, piece, in_kernel=not missing)
+                unreadable += [span(size_bytes + low, size_bytes + high) for low, high in missing]
+                size_bytes += len(piece)
+                on_bytes(size_bytes)
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
         give_to_caller(partial)
         while not _settle(partial, path, hashes[0].hexdigest()):
             path = next(paths)
+        sync_folder(path.parent)
     except OSError as fault:
         partial.unlink(missing_ok=True)
         raise output_error(path, fault) from fault
@@ -87,12 +100,46 @@ def extract(
         size_bytes=size_bytes,
         sha256=hashes[0].hexdigest(),
         md5=hashes[1].hexdigest() if with_md5 else None,
+        unreadable=ExtentSet(unreadable),
     )
 
 
-def _put(source: int, source_offset_bytes: int, target: int, target_offset_bytes: int, piece: bytes) -> None:
-    """Write `piece`, which stands in `source` at its offset, to `target`."""
-    done_bytes = _copy_in_kernel(source, source_offset_bytes, target, target_offset_bytes, len(piece))
+def _chunks(layout: Layout) -> Iterator[Extent]:
+    for extent in layout:
+        for offset_bytes in range(extent.offset_bytes, extent.end_bytes, CHUNK_BYTES):
+            yield span(offset_bytes, min(offset_bytes + CHUNK_BYTES, extent.end_bytes))
+
+
+def _read(image: RawImage, chunk: Extent) -> tuple[bytes, list[tuple[int, int]]]:
+    """Return the bytes of `chunk`, and (first, end) of what could not be read and is zeros."""
+    whole = _read_or_nothing(image, chunk.offset_bytes, chunk.size_bytes)
+    if len(whole) == chunk.size_bytes:
+        return whole, []
+    log.warning("%s: %s cannot be read whole", image.locator, chunk)
+    filled, missing = bytearray(chunk.size_bytes), []
+    for first in range(0, chunk.size_bytes, PATCH_BYTES):
+        wanted_bytes = min(PATCH_BYTES, chunk.size_bytes - first)
+        patch = _read_or_nothing(image, chunk.offset_bytes + first, wanted_bytes)
+        filled[first : first + len(patch)] = patch
+        if len(patch) < wanted_bytes:
+            missing.append((first + len(patch), first + wanted_bytes))
+    return bytes(filled), missing
+
+
+def _read_or_nothing(image: RawImage, offset_bytes: int, size_bytes: int) -> bytes:
+    try:
+        return image.read_at(offset_bytes, size_bytes)
+    except ReadFault:
+        return b""
+
+
+def _put(
+    source: int, source_offset_bytes: int, target: int, target_offset_bytes: int, piece: bytes, *, in_kernel: bool
+) -> None:
+    """Write `piece` to `target`; `in_kernel` where it stands in `source` as it is."""
+    done_bytes = 0
+    if in_kernel:
+        done_bytes = _copy_in_kernel(source, source_offset_bytes, target, target_offset_bytes, len(piece))
     while done_bytes < len(piece):
         done_bytes += os.pwrite(target, piece[done_bytes:], target_offset_bytes + done_bytes)
 

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from carver.output import output_error
 from carver.scan import HIT_DTYPE, ChunkHits
 from carver.stagelog import StageLog
+from imaging.errors import InputError
 from imaging.ownership import give_to_caller
 
 BLOCK_HITS = 1 << 16
@@ -21,11 +22,15 @@ class HitStore:
     """The hits of one scan: `hits.bin` holds `HIT_DTYPE` records, `scan.jsonl` a line a chunk.
 
     A chunk's hits count when its line is written; what stands behind the last line is cut off.
+
+    Raises:
+        InputError: hits that the log tells of are gone.
+        OutputError: the folder cannot be written.
     """
 
     def __init__(self, folder: Path, key: Mapping[str, object]) -> None:
-        self.log = StageLog(folder / "scan.jsonl", key)
         self.path = folder / "hits.bin"
+        self.log = StageLog(folder / "scan.jsonl", key, data=self.path)
         self.count = 0
         self.resume_at_bytes = 0
         for entry in self.log.entries():
@@ -33,12 +38,19 @@ class HitStore:
         try:
             self._file = self.path.open("r+b" if self.path.exists() else "xb", buffering=0)
             keep_bytes = self.count * HIT_DTYPE.itemsize
-            if self._file.seek(0, os.SEEK_END) > keep_bytes:  # else left alone, with its time
+            there_bytes = self._file.seek(0, os.SEEK_END)
+            if there_bytes > keep_bytes:  # else left alone, with its time
                 self._file.truncate(keep_bytes)
-            self._file.seek(0, os.SEEK_END)
+                self._file.seek(keep_bytes)
         except OSError as fault:
             raise output_error(self.path, fault) from fault
         give_to_caller(self.path)
+        if there_bytes < keep_bytes:
+            self.close()
+            raise InputError(
+                f"{self.path} lacks hits that {self.log.path} tells of; remove {self.log.path} and run the same "
+                "command again to scan anew"
+            )
 
     @property
     def finished(self) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 MAX_NAME_BYTES = 120  # leaves room for a suffix and a distinguishing offset under the usual limit of 255
 SAFE = set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.+=@ ")
-RESERVED = {"con", "prn", "aux", "nul", *(f"com{n}" for n in range(1, 10)), *(f"lpt{n}" for n in range(1, 10))}
+RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in "123456789¹²³")}
 
 
 def safe_name(text: str) -> str:
@@ -19,7 +19,7 @@ def safe_name(text: str) -> str:
     kept = "".join(c if c in SAFE or _is_word(c) else "_" for c in unicodedata.normalize("NFC", text))
     kept = kept.encode("utf-8", errors="replace")[:MAX_NAME_BYTES].decode("utf-8", errors="ignore")
     kept = kept.lstrip(".-_ ").rstrip(". ")
-    return f"_{kept}" if kept.split(".")[0].lower() in RESERVED else kept
+    return f"_{kept}" if kept.split(".")[0].rstrip().lower() in RESERVED else kept
 
 
 def _is_word(character: str) -> bool:

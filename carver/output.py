@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from imaging.errors import DestinationFullError, OutputError
@@ -37,6 +38,16 @@ def make_folder(folder: Path) -> None:
         give_to_caller(path)
 
 
+def sync_folder(folder: Path) -> None:
+    """Wait until the names in a folder are on the disk; where the system cannot, that is no error."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with suppress(OSError):
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file that may be replaced by its newer self: whole and durable, or not at all.
 
@@ -52,6 +63,7 @@ def write_whole(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         give_to_caller(partial)
         partial.replace(path)
+        sync_folder(path.parent)
     except OSError as fault:
         partial.unlink(missing_ok=True)
         raise output_error(path, fault) from fault

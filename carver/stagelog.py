@@ -1,7 +1,8 @@
 """Stage logs: one JSON line an entry, so that a stage can be stopped at any moment, resumed and audited.
 
 The first line is the key: everything the stage's outcome depends on. A log with another key is set aside, never
-overwritten. An entry counts when its line is whole; a torn last line (a crash, a full disk) is cut off.
+overwritten, together with the file of data beside it. An entry counts when its line is whole; a torn last line (a
+crash, a full disk) is cut off.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from carver.output import output_error
+from imaging.errors import OutputError
 from imaging.ownership import give_to_caller
 
 
@@ -23,22 +25,36 @@ class StageLog:
     Args:
         path: the log file.
         key: JSON-ready; decides whether what is there can be gone on with.
+        data: the file that belongs to the log, set aside with it.
+
+    Raises:
+        DestinationFullError: no room.
+        OutputError: it cannot be written.
     """
 
-    def __init__(self, path: Path, key: Mapping[str, object]) -> None:
+    def __init__(self, path: Path, key: Mapping[str, object], *, data: Path | None = None) -> None:
         self.path = path
         self.key = json.loads(json.dumps(key))
         self.finished = False
-        keep_bytes = self._usable_bytes()
-        if keep_bytes == 0 and path.exists():
-            path.rename(_free_name(path))
-        self._file = path.open("r+b" if path.exists() else "xb", buffering=0)
-        give_to_caller(path)
-        if self._file.seek(0, os.SEEK_END) > keep_bytes:  # else left alone, with its time
-            self._file.truncate(keep_bytes)
-        self._file.seek(keep_bytes)
+        self._last_read: tuple[int, dict[str, Any]] = (-1, {})
+        try:
+            keep_bytes = self._usable_bytes()
+            if keep_bytes == 0:
+                for old in (data, path):  # the log last: while it stands, its data is missed
+                    _set_aside(old)
+            self._file = path.open("r+b" if path.exists() else "xb", buffering=0)
+            give_to_caller(path)
+            if self._file.seek(0, os.SEEK_END) > keep_bytes:  # else left alone, with its time
+                self._file.truncate(keep_bytes)
+            self._file.seek(keep_bytes)
+        except OSError as fault:
+            raise output_error(path, fault) from fault
         if keep_bytes == 0:
-            self.append({"key": self.key})
+            try:
+                self.append({"key": self.key})
+            except OutputError:
+                self.close()
+                raise
 
     def entries(self) -> Iterator[dict[str, Any]]:
         """Yield what was logged so far, without the key and the final line."""
@@ -65,11 +81,12 @@ class StageLog:
         return offset_bytes
 
     def read_entry(self, offset_bytes: int) -> dict[str, Any]:
-        """Return the entry that `append` put at `offset_bytes`."""
-        with self.path.open("rb") as file:
-            file.seek(offset_bytes)
-            entry: dict[str, Any] = json.loads(file.readline())
-            return entry
+        """Return the entry that `append` put at `offset_bytes`; the last one is remembered, since lines are long."""
+        if self._last_read[0] != offset_bytes:
+            with self.path.open("rb") as file:
+                file.seek(offset_bytes)
+                self._last_read = (offset_bytes, json.loads(file.readline()))
+        return self._last_read[1]
 
     def offsets(self) -> Iterator[tuple[int, dict[str, Any]]]:
         """Yield (offset, entry) for what was logged so far."""
@@ -131,8 +148,11 @@ def _whole_entry(line: bytes) -> dict[str, Any] | None:
     return entry if isinstance(entry, dict) else None
 
 
-def _free_name(path: Path) -> Path:
+def _set_aside(path: Path | None) -> None:
+    """Give what another run left a name of its own; an empty file is nothing."""
+    if path is None or not path.exists() or path.stat().st_size == 0:
+        return
     number = 1
     while (aside := path.with_name(f"{path.stem}.{number}{path.suffix}")).exists():
         number += 1
-    return aside
+    path.rename(aside)

@@ -20,7 +20,7 @@ import signal
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from multiprocessing.connection import Connection, Pipe, wait
@@ -96,7 +96,7 @@ def judge_all(
     limits: Limits | None = None,
     stop: Callable[[], bool] = lambda: False,
     loader: str = LOADER,
-) -> Iterator[list[tuple[Candidate, Verdict]]]:
+) -> Generator[list[tuple[Candidate, Verdict]], None, None]:
     """Yield batches of judged candidates, in the order in which the candidates came.
 
     Args:

@@ -37,7 +37,7 @@ def plan_files(
     """Settle who owns which bytes, and leave out what is smaller than the user wants."""
     size_bytes = image.source.size_bytes
     owned = settle(_claims(verdicts, formats, size_bytes), lambda claim: _explained(verdicts, claim))
-    planned = [Planned(owned=one, layout=_layout_of(one, owned, size_bytes)) for one in owned]
+    planned = [Planned(owned=one, layout=_layout_of(index, owned, size_bytes)) for index, one in enumerate(owned)]
     kept = [i for i, plan in enumerate(planned) if layout_bytes(plan.layout) >= choices.min_size_bytes]
     moved = {old: new for new, old in enumerate(kept)}
     return [_reparented(planned[i], moved) for i in kept]
@@ -73,11 +73,19 @@ def _explained(verdicts: StageLog, claim: Claim) -> list[int]:
     return [claim.start_bytes + offset for offset in verdict_entry(verdicts, claim)["explained"]]
 
 
-def _layout_of(one: Owned, owned: list[Owned], image_bytes: int) -> Layout:
-    """Return where a file's bytes lie; for one that could not be decided, up to the next file, bounded."""
-    claim = one.claim
+def _layout_of(index: int, owned: list[Owned], image_bytes: int) -> Layout:
+    """Return where a file's bytes lie.
+
+    What could not be decided is kept up to the next file, bounded. What lacks its end goes no farther than to a foreign
+    file, so that a few lost heads on a large image do not fill the destination.
+    """
+    one, claim = owned[index], owned[index].claim
     end_bytes = claim.end_bytes
     if claim.grade is Grade.UNDECIDED and claim.size_bytes == 0:
-        following = [o.claim.start_bytes for o in owned if o.claim.start_bytes > claim.start_bytes]
-        end_bytes = min([claim.start_bytes + UNDECIDED_KEEP_BYTES, image_bytes, *following])
+        ends = [claim.start_bytes + UNDECIDED_KEEP_BYTES, image_bytes]
+        ends += [following.claim.start_bytes for following in owned[index + 1 : index + 2]]
+        ends += [] if one.parent is None else [owned[one.parent].claim.end_bytes]
+        end_bytes = min(ends)
+    elif claim.grade is Grade.TRUNCATED and one.contested_at_bytes is not None:
+        end_bytes = one.contested_at_bytes
     return (span(claim.start_bytes, end_bytes),)

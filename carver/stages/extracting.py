@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import count
 from pathlib import Path
 
+from carver import __version__
 from carver.case import Case
 from carver.claims import Owned
 from carver.extract import Written, extract
@@ -17,11 +18,11 @@ from carver.stagelog import StageLog
 from carver.stages import Choices, Hooks, digest
 from carver.stages.claiming import Planned, verdict_entry
 from carver.verdict_json import carved_from_json, carved_to_json, verdict_from_json
-from imaging.extent import layout_bytes
+from imaging.extent import ExtentSet, layout_bytes, span
 from imaging.image import MappedImage
 from signatures.format import Format
 from signatures.tensors import Tensor
-from signatures.verdict import Finding, Grade, LayoutBasis, Verdict
+from signatures.verdict import DataEvidence, Finding, Grade, LayoutBasis, Verdict
 
 
 def extract_files(
@@ -40,7 +41,8 @@ def extract_files(
         OutputError: a file cannot be written (DestinationFullError: no room).
     """
     choices_key = {"min_size_bytes": choices.min_size_bytes, "with_md5": choices.with_md5}
-    files = StageLog(case.folder / "files.jsonl", {"judge": digest(verdicts.key), **choices_key})
+    key = {"judge": digest(verdicts.key), "tool": __version__, **choices_key}
+    files = StageLog(case.folder / "files.jsonl", key)
     if files.finished:
         return files
     total_bytes = sum(layout_bytes(plan.layout) for plan in planned)
@@ -63,6 +65,7 @@ def extract_files(
             stop=hooks.stop,
         )
         parent = None if plan.owned.parent is None else written[plan.owned.parent].path
+        verdict = _with_unreadable(verdict, file.unreadable)
         carved = _carved(plan, verdict, file, _relative(file.path, case.folder), parent, name_source)
         files.append(carved_to_json(carved))
         written.append(carved)
@@ -127,12 +130,33 @@ def final_verdict(verdict: Verdict, owned: Owned) -> Verdict:
     return dataclasses.replace(
         verdict,
         grade=Grade.DAMAGED if verdict.grade.good else verdict.grade,
-        tensors=tuple(_lowered_from(tensor, at_bytes) for tensor in verdict.tensors),
+        tensors=_lowered(verdict.tensors, ExtentSet((span(at_bytes, owned.claim.size_bytes),))),
         findings=(*verdict.findings, finding),
+        data_evidence=DataEvidence.NONE,
     )
 
 
-def _lowered_from(tensor: Tensor, at_bytes: int) -> Tensor:
-    if not any(extent.end_bytes > at_bytes for extent in tensor.layout):
-        return tensor
-    return dataclasses.replace(tensor, grade=Grade.DAMAGED.value)
+def _with_unreadable(verdict: Verdict, unreadable: ExtentSet) -> Verdict:
+    """Return a verdict as it stands after writing: zeros where the image could not be read are not the file's."""
+    if not unreadable:
+        return verdict
+    finding = Finding(
+        code="unreadable-image",
+        offset_bytes=next(iter(unreadable)).offset_bytes,
+        detail=f"{unreadable.total_bytes} bytes of it could not be read from the image and are zeros here",
+    )
+    return dataclasses.replace(
+        verdict,
+        grade=Grade.DAMAGED if verdict.grade.good else verdict.grade,
+        tensors=_lowered(verdict.tensors, unreadable),
+        findings=(*verdict.findings, finding),
+        data_evidence=DataEvidence.NONE,
+    )
+
+
+def _lowered(tensors: tuple[Tensor, ...], lost: ExtentSet) -> tuple[Tensor, ...]:
+    """Grade as damaged whatever has a byte in `lost`."""
+    return tuple(
+        dataclasses.replace(tensor, grade=Grade.DAMAGED.value) if any(map(lost.touches, tensor.layout)) else tensor
+        for tensor in tensors
+    )

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import islice
 from time import monotonic
 
+from carver import __version__
 from carver.automaton import build
 from carver.candidates import Candidate, candidates
 from carver.case import Case
@@ -34,7 +36,7 @@ def judge_hits(
         Interrupted: stopped; the batches done are kept.
         OutputError: the case folder cannot be written.
     """
-    verdicts = StageLog(case.folder / "verdicts.jsonl", {"scan": digest(store.log.key)})
+    verdicts = StageLog(case.folder / "verdicts.jsonl", {"scan": digest(store.log.key), "tool": __version__})
     if verdicts.finished:
         return verdicts
     through = 0
@@ -50,15 +52,16 @@ def judge_hits(
         stop=hooks.stop,
     )
     batch = _VerdictBatch(through=through)
-    try:
-        for pairs in judged:
-            for candidate, verdict in pairs:
-                batch.add(candidate, verdict)
-            if batch.due():
+    with closing(judged):
+        try:
+            for pairs in judged:
+                for candidate, verdict in pairs:
+                    batch.add(candidate, verdict)
+                if batch.due():
+                    verdicts.append(batch.take())
+        finally:
+            if batch.count:
                 verdicts.append(batch.take())
-    finally:
-        if batch.count:
-            verdicts.append(batch.take())
     verdicts.finish()
     return verdicts
 

@@ -47,11 +47,11 @@ def scan_image(
 
 
 def _scan_key(image: MappedImage, formats: Mapping[str, Format], choices: Choices) -> dict[str, object]:
-    unread = image.unread_blocks()
+    unread = image.source.unread
     table = [f"{name}/{entry.name}" for name, entry in build([formats[n] for n in choices.formats]).table]
     return {
         "image_bytes": image.source.size_bytes,
-        "unread": None if unread is None else digest([[offset, size] for offset, size, _ in unread]),
+        "unread": None if unread is None else digest([unread.starts.tolist(), unread.ends.tolist()]),
         "patterns": table,
         "domain": None if choices.domain is None else [choices.domain.offset_bytes, choices.domain.end_bytes],
     }
