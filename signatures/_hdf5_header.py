@@ -15,6 +15,7 @@ NIL, DATASPACE, LINK_INFO, DATATYPE, FILL_OLD, FILL, LINK, EXTERNAL, LAYOUT = ra
 GROUP_INFO, FILTERS, ATTRIBUTE, MODIFIED_OLD = 0x0A, 0x0B, 0x0C, 0x0E
 SHARED_TABLE, CONTINUATION, SYMBOL_TABLE = 0x0F, 0x10, 0x11
 MODIFIED, TREE_SIZES, DRIVER_INFO, ATTRIBUTE_INFO = 0x12, 0x13, 0x14, 0x15
+REFERENCES = 0x16
 LAST_KNOWN = 0x18
 
 _SHARED_AND_NOT, _FAIL_ON_WRITE, _MARK_UNKNOWN, _WAS_UNKNOWN, _MAY_BE_SHARED = 0x06, 0x08, 0x10, 0x20, 0x40
@@ -106,6 +107,7 @@ def _read_v1(space: Space, address: int) -> ObjectHeader:
             fields.expect(fields.number(3) == 0, "object-header", "an object header's messages are broken")
             where_bytes = block_at_bytes + fields.position
             _check_message(fields, kind, flags)
+            fields.expect(kind != REFERENCES, "object-header", "an old header with a newer header's message")
             fields.expect(message_bytes % 8 == 0, "object-header", "an object header's messages are not aligned")
             message = Message(
                 kind=kind, flags=flags, body=fields.raw(message_bytes), at_bytes=where_bytes, sealed=False

@@ -248,7 +248,9 @@ def _read_filter(fields: Fields, version: int) -> Filter:
     number = fields.number(2)
     name_bytes = fields.number(2) if version == 1 or number >= _FIRST_NAMED_FILTER else 0
     flags, values = fields.number(2), fields.number(2)
-    name = fields.raw(-(-name_bytes // 8) * 8 if version == 1 else name_bytes).split(b"\0")[0]
+    stored = fields.raw(-(-name_bytes // 8) * 8 if version == 1 else name_bytes)
+    fields.expect(not stored or b"\0" in stored, "filters", "a filter's name has no end")
+    name = stored.split(b"\0")[0]
     fields.raw(4 * values)
     if version == 1 and values % 2:
         fields.raw(4)
