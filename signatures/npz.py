@@ -1,4 +1,8 @@
-"""NumPy .npz: a zip of .npy arrays, as numpy.savez and savez_compressed write it."""
+"""NumPy .npz: a zip of .npy arrays, as numpy.savez and savez_compressed of any age, or a zip program, write it.
+
+Recent numpy is known by its local headers. Older ones (Python 2, sizes before the data, the day's date, no zip64
+field) look like any other zip's: they are found from the end record, when the directory names nothing but arrays.
+"""
 
 from __future__ import annotations
 
@@ -10,16 +14,19 @@ from imaging.window import Window
 from signatures._npy import MAX_HEADER_BYTES, ArrayHeader, read_array_header
 from signatures._zip import (
     DESCRIPTOR,
+    END,
     LOCAL,
     NARROW_DESCRIPTOR_BYTES,
     STORED,
     WIDE_DESCRIPTOR_BYTES,
     Record,
     contents,
+    read_directory,
+    read_entry,
     read_local_header,
 )
 from signatures._zip_grade import explained, grade_of, judge_records, record_grade, size_of
-from signatures._zip_starts import whole_source
+from signatures._zip_starts import tail_at_end, whole_source
 from signatures._zip_survey import Survey, survey_zip
 from signatures.format import Format, Pattern
 from signatures.tensors import Tensor
@@ -27,13 +34,18 @@ from signatures.verdict import DataEvidence, Grade, Verdict, rejected
 
 LOOK_BACK_BYTES = 1 << 16
 SECTOR_BYTES = 512
+TAIL_NAME = "tail"
 _DATE = b"\x00\x00\x21\x00"  # numpy leaves the date at 1980-01-01
+SUFFIX = ".npy"
 
 PATTERNS = (
     Pattern(bytes=LOCAL + b"\x2d\x00\x00\x00\x00\x00" + _DATE, name="stored"),
     Pattern(bytes=LOCAL + b"\x2d\x00\x00\x00\x08\x00" + _DATE, name="deflated"),
     Pattern(bytes=LOCAL + b"\x2d\x00\x08\x00\x00\x00" + _DATE, name="streamed"),
     Pattern(bytes=LOCAL + b"\x2d\x00\x08\x00\x08\x00" + _DATE, name="streamed deflated"),
+    Pattern(bytes=LOCAL + b"\x14\x00\x00\x00\x00\x00" + _DATE, name="stored, version 2.0"),
+    Pattern(bytes=LOCAL + b"\x14\x00\x00\x00\x08\x00" + _DATE, name="deflated, version 2.0"),
+    Pattern(bytes=END + bytes(4), name=TAIL_NAME),
 )
 
 
@@ -44,12 +56,12 @@ def validate(window: Window) -> Verdict:
         BudgetExceeded, ReadFault: from the window.
     """
     first = read_local_header(window, 0)
-    if first is None or not first.name.endswith(".npy"):
+    if first is None or not first.name.endswith(SUFFIX):
         return rejected("not-npz", at_bytes=0, detail="the first member is no .npy")
     survey = survey_zip(window, root="")
     if survey.missing_head_bytes:
         return rejected("starts-earlier", at_bytes=0, detail="an inner member of a longer zip")
-    if not all(record.name.endswith(".npy") for record in survey.records):
+    if not all(record.name.endswith(SUFFIX) for record in survey.records):
         return rejected("not-npz", detail="members that are no arrays")
     judge_records(window, survey)
     tensors = tuple(_array(window, survey, record) for record in survey.records)
@@ -80,7 +92,7 @@ def _array(window: Window, survey: Survey, record: Record) -> Tensor:
         survey.note("array-size-mismatch", record.data_offset_bytes, what)
         grade = Grade.DAMAGED
     return Tensor(
-        name=record.name.removesuffix(".npy"),
+        name=record.name.removesuffix(SUFFIX),
         dtype=head.dtype if head else "uint8",
         shape=head.shape if head else (record.size_bytes,),
         layout=_layout(record, head),
@@ -110,14 +122,31 @@ def _layout(record: Record, head: ArrayHeader | None) -> Layout:
 
 
 def npz_starts(source: Source, hit_bytes: int, pattern: Pattern) -> Iterable[int]:
-    """Yield the hit when its member is an .npy and no other member is seen to end right before it."""
+    """Yield the hit when its member is an .npy and no other member is seen to end right before it.
+
+    For an end record: where its directory says that the file starts, when it names arrays only.
+    """
     window = whole_source(source)
+    if pattern.name == TAIL_NAME:
+        return _from_end(window, hit_bytes)
     header = read_local_header(window, hit_bytes)
-    if header is None or not header.name.endswith(".npy"):
+    if header is None or not header.name.endswith(SUFFIX):
         return ()
     if hit_bytes % SECTOR_BYTES and _ends_here(window, hit_bytes):
         return ()
     return (hit_bytes,)
+
+
+def _from_end(window: Window, hit_bytes: int) -> Iterable[int]:
+    tail = tail_at_end(window, hit_bytes)
+    if tail is None:
+        return ()
+    inside = window.part(tail.start_bytes, tail.end_bytes - tail.start_bytes)
+    first = read_entry(inside, tail.directory_offset_bytes)  # most zips are told apart by this look
+    if first is None or not first[0].name.endswith(SUFFIX):
+        return ()
+    entries = read_directory(inside, tail.directory_offset_bytes).entries
+    return (tail.start_bytes,) if all(entry.name.endswith(SUFFIX) for entry in entries) else ()
 
 
 def _ends_here(window: Window, hit_bytes: int) -> bool:

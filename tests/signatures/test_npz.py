@@ -5,12 +5,13 @@ from __future__ import annotations
 import io
 import random
 import struct
+import zipfile
 import zlib
 
 import numpy as np
 import pytest
 
-from fixtures.formats.npz import arrays, samples
+from fixtures.formats.npz import arrays, dated, samples
 from signatures._npy import read_array_header
 from signatures.npz import FORMAT
 from signatures.verdict import Grade
@@ -31,6 +32,28 @@ def test_every_kind_of_archive_is_judged_exactly(sample):
 @pytest.mark.parametrize("sample", SAMPLES, ids=ids(SAMPLES))
 def test_inner_members_are_no_starts(sample):
     assert starts_in(FORMAT, bytes(512) + sample.content) == {512}
+
+
+def test_an_old_archive_is_found_from_its_end_alone():
+    content = dated(arrays(4), zipfile.ZIP_DEFLATED, when=(2012, 5, 6, 7, 8, 10))
+    assert starts_in(FORMAT, bytes(700) + content) == {700}
+    assert starts_in(FORMAT, bytes(700) + content[:-30]) == set()
+
+
+def test_the_end_of_a_zip_with_other_members_is_no_start():
+    array = io.BytesIO()
+    np.save(array, np.arange(3))
+    assert starts_in(FORMAT, zipped({"a.npy": array.getvalue(), "b.txt": b"x"})) == set()
+    assert starts_in(FORMAT, zipped({"b.txt": b"x", "a.npy": array.getvalue()})) == set()
+
+
+def test_a_member_that_inflates_without_end_is_never_followed():
+    bomb = dated({"a": np.zeros(1 << 20)}, zipfile.ZIP_DEFLATED, when=(2012, 5, 6, 7, 8, 10))
+    told = bomb.replace(struct.pack("<I", (1 << 23) + 128), struct.pack("<I", 4096))
+    assert told != bomb
+    verdict = judge(FORMAT, told)
+    assert verdict.grade is Grade.DAMAGED
+    assert "record-cut" in codes(verdict)
 
 
 def test_the_byte_range_holds_the_array():
