@@ -208,5 +208,5 @@ FORMAT = Format(
     patterns=(Pattern(bytes=SIGNATURE, name="signature"),),
     validate=validate,
     starts=starts,
-    proves="Chunks under deflate or Fletcher-32, and metadata of newer files; contiguous data is under no checksum.",
+    proves="chunks under deflate or Fletcher-32; contiguous data, as Keras writes it, is under no checksum",
 )

@@ -13,7 +13,7 @@ class Tensor:
 
     Attributes:
         name: as the format's own reference library names it (HDF5: path without the leading slash).
-        dtype: numpy's name where it has one ("float32", "int64", "bool"), else ml_dtypes' ("bfloat16", "float8_e4m3fn").
+        dtype: numpy's name where it has one ("float32", "int64", "bool"), else ml_dtypes' ("bfloat16").
         shape: row-major; () for a scalar.
         layout: where its bytes are in the file, in order; more than one extent for chunked data; empty when nothing is
             stored (fill value only, data outside the file).
