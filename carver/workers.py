@@ -283,8 +283,8 @@ def _encoded(verdict: Verdict) -> bytes:
 
 def _load_formats(loader: str, format_names: Sequence[str]) -> dict[str, Format]:
     """Import everything that judging may need now, while this process may still read its own program."""
-    for module in pkgutil.iter_modules(signatures.__path__):
-        importlib.import_module(f"signatures.{module.name}")
+    for module in pkgutil.walk_packages(signatures.__path__, "signatures."):
+        importlib.import_module(module.name)
     module_name, function = loader.split(":")
     known = getattr(importlib.import_module(module_name), function)()
     return {name: known[name] for name in format_names}

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 
 from imaging.source import Source
 from imaging.window import Window
-from signatures._hdf5_attributes import Attribute, read_attributes
-from signatures._hdf5_dataset import is_dataset, make_tensor, read_dataset, tensor_of
-from signatures._hdf5_extension import Driver, read_extension
-from signatures._hdf5_labels import is_wanted, label
-from signatures._hdf5_space import Damage, Space, lookup3
-from signatures._hdf5_superblock import (
+from signatures._hdf5.attributes import Attribute, read_attributes
+from signatures._hdf5.dataset import is_dataset, make_tensor, read_dataset, tensor_of
+from signatures._hdf5.extension import Driver, read_extension
+from signatures._hdf5.labels import is_wanted, label
+from signatures._hdf5.space import Damage, Space, lookup3
+from signatures._hdf5.superblock import (
     FIRST_USER_BLOCK_BYTES,
     MAX_SUPERBLOCK_BYTES,
     SIGNATURE,
@@ -23,7 +23,7 @@ from signatures._hdf5_superblock import (
     parse_superblock,
     user_block_sizes,
 )
-from signatures._hdf5_walk import FoundObject, walk
+from signatures._hdf5.walk import FoundObject, walk
 from signatures.format import Format, Pattern
 from signatures.tensors import Tensor
 from signatures.verdict import DataEvidence, Finding, Grade, Verdict, rejected

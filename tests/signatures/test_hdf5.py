@@ -10,7 +10,7 @@ from fixtures.formats._hdf5_bytes import Group, OldWriter
 from imaging.extent import Extent
 from imaging.window import Window
 from signatures import hdf5
-from signatures._hdf5_labels import model_name
+from signatures._hdf5.labels import model_name
 from signatures.verdict import Grade
 
 SEED = 20261122

@@ -9,7 +9,9 @@ import pytest
 from imaging.extent import Extent
 from imaging.source import RawImage
 from imaging.window import Window
-from signatures import _hdf5_datatype, _hdf5_space, _hdf5_walk, hdf5
+from signatures import hdf5
+from signatures._hdf5 import datatype, walk
+from signatures._hdf5 import space as hdf5_space
 from signatures.kernels import lookup3
 from signatures.verdict import Grade
 from tests.signatures.test_hdf5 import SAMPLES, codes, judge
@@ -240,14 +242,14 @@ def test_a_file_spread_over_several_is_named(tmp_path, driver, code):
 
 def test_inflating_stops_at_its_limit_and_says_so(monkeypatch):
     content = sample("sb0-extensible-array-checked")
-    monkeypatch.setattr(hdf5, "Space", functools.partial(_hdf5_space.Space, inflate_left_bytes=100))
+    monkeypatch.setattr(hdf5, "Space", functools.partial(hdf5_space.Space, inflate_left_bytes=100))
     verdict = judge(content)
     assert verdict.grade is Grade.CONSISTENT
     assert "inflate-limit" in codes(verdict)
 
 
 def test_the_walk_stops_at_its_limits_and_says_so(monkeypatch):
-    monkeypatch.setattr(_hdf5_walk, "MAX_LINKS", 3)
+    monkeypatch.setattr(walk, "MAX_LINKS", 3)
     verdict = judge(SAMPLES["v0-many"].content)
     assert verdict.grade is Grade.DAMAGED
     assert codes(verdict) == {"too-many-objects"}
@@ -260,14 +262,14 @@ def test_not_more_findings_are_kept_than_anyone_reads():
             content[at] ^= 0x55
     verdict = judge(content)
     assert verdict.findings[-1].code == "findings-left-out"
-    assert len(verdict.findings) == _hdf5_space.MAX_FINDINGS + 1
+    assert len(verdict.findings) == hdf5_space.MAX_FINDINGS + 1
 
 
 def test_a_datatype_nested_without_end_is_damage():
-    space = _hdf5_space.Space(window=None, base_bytes=0, end_bytes=0, address_bytes=8, length_bytes=8)
+    space = hdf5_space.Space(window=None, base_bytes=0, end_bytes=0, address_bytes=8, length_bytes=8)
     nested = (b"\x19" + bytes(3) + struct.pack("<I", 16)) * 40
-    with pytest.raises(_hdf5_space.Damage) as caught:
-        _hdf5_datatype.read_datatype(_hdf5_space.Fields(space, nested, 0))
+    with pytest.raises(hdf5_space.Damage) as caught:
+        datatype.read_datatype(hdf5_space.Fields(space, nested, 0))
     assert caught.value.finding.code == "datatype-nesting"
 
 

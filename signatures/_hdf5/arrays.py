@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from signatures._hdf5_records import rows
-from signatures._hdf5_space import CHECKSUM_BYTES, Damage, Fields, Space
+from signatures._hdf5.records import rows
+from signatures._hdf5.space import CHECKSUM_BYTES, Damage, Fields, Space
 
 MAX_PAGE_BITS = 32
 MAX_PAGES = 1 << 24

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from signatures._hdf5_records import rows, width_of
-from signatures._hdf5_space import CHECKSUM_BYTES, Damage, Fields, Space
+from signatures._hdf5.records import rows, width_of
+from signatures._hdf5.space import CHECKSUM_BYTES, Damage, Fields, Space
 
 MAX_DEPTH = 32
 MAX_NODE_BYTES = 1 << 24

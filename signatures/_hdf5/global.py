@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from signatures._hdf5_space import Damage, Space
+from signatures._hdf5.space import Damage, Space
 
 MAX_COLLECTION_BYTES = 1 << 26
 

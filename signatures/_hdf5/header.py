@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
-from signatures._hdf5_space import CHECKSUM_BYTES, Damage, Fields, Space
+from signatures._hdf5.space import CHECKSUM_BYTES, Damage, Fields, Space
 
 MAX_MESSAGES = 1 << 17  # 65,535 is what a version-1 header can count
 MAX_CONTINUATIONS = 1 << 14

@@ -6,10 +6,10 @@ from collections import deque
 from dataclasses import dataclass
 
 from imaging.extent import Extent
-from signatures._hdf5_chunks import Chunk, chunk_count, coordinates, read_chunks
-from signatures._hdf5_datatype import Datatype, read_datatype
-from signatures._hdf5_filters import active_filters, filter_name, prove_chunk, unverifiable
-from signatures._hdf5_header import (
+from signatures._hdf5.chunks import Chunk, chunk_count, coordinates, read_chunks
+from signatures._hdf5.datatype import Datatype, read_datatype
+from signatures._hdf5.filters import active_filters, filter_name, prove_chunk, unverifiable
+from signatures._hdf5.header import (
     DATASPACE,
     DATATYPE,
     EXTERNAL,
@@ -19,8 +19,8 @@ from signatures._hdf5_header import (
     Message,
     ObjectHeader,
 )
-from signatures._hdf5_links import read_local_heap
-from signatures._hdf5_messages import (
+from signatures._hdf5.links import read_local_heap
+from signatures._hdf5.messages import (
     DataLayout,
     Dataspace,
     Filter,
@@ -32,8 +32,8 @@ from signatures._hdf5_messages import (
     read_filters,
     read_layout,
 )
-from signatures._hdf5_shared import read_part
-from signatures._hdf5_space import Damage, Space
+from signatures._hdf5.shared import read_part
+from signatures._hdf5.space import Damage, Space
 from signatures.tensors import Tensor
 from signatures.verdict import Grade
 

@@ -6,11 +6,11 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from signatures._hdf5_btree2 import read_records
-from signatures._hdf5_fractal import open_heap
-from signatures._hdf5_header import LINK, LINK_INFO, SYMBOL_TABLE, ObjectHeader
-from signatures._hdf5_space import Damage, Fields, Space
-from signatures._hdf5_tree1 import Siblings
+from signatures._hdf5.btree2 import read_records
+from signatures._hdf5.fractal import open_heap
+from signatures._hdf5.header import LINK, LINK_INFO, SYMBOL_TABLE, ObjectHeader
+from signatures._hdf5.space import Damage, Fields, Space
+from signatures._hdf5.tree1 import Siblings
 
 MAX_TREE_DEPTH = 64
 _HARD, _SOFT, _EXTERNAL = 0, 1, 64

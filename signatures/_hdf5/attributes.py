@@ -6,14 +6,14 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from signatures._hdf5_btree2 import read_records
-from signatures._hdf5_datatype import STRING, Datatype, read_datatype
-from signatures._hdf5_fractal import open_heap
-from signatures._hdf5_global import read_global
-from signatures._hdf5_header import ATTRIBUTE, ATTRIBUTE_INFO, DATASPACE, DATATYPE, SHARED, Message, ObjectHeader
-from signatures._hdf5_messages import Dataspace, read_dataspace
-from signatures._hdf5_shared import follow_shared
-from signatures._hdf5_space import Damage, Fields, Space
+from signatures._hdf5.btree2 import read_records
+from signatures._hdf5.datatype import STRING, Datatype, read_datatype
+from signatures._hdf5.fractal import open_heap
+from signatures._hdf5.global import read_global
+from signatures._hdf5.header import ATTRIBUTE, ATTRIBUTE_INFO, DATASPACE, DATATYPE, SHARED, Message, ObjectHeader
+from signatures._hdf5.messages import Dataspace, read_dataspace
+from signatures._hdf5.shared import follow_shared
+from signatures._hdf5.space import Damage, Fields, Space
 
 MAX_TEXT_BYTES = 1 << 24
 MAX_TEXTS = 1 << 16

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from signatures._hdf5_space import CHECKSUM_BYTES, Fields, Space
+from signatures._hdf5.space import CHECKSUM_BYTES, Fields, Space
 
 
 def check_free_space(space: Space, address: int) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from signatures._hdf5_datatype import read_datatype
-from signatures._hdf5_header import DATASPACE, DATATYPE, LAYOUT, MODIFIED, MODIFIED_OLD, ObjectHeader, read_header
-from signatures._hdf5_links import Link, is_group, read_links, table_of
-from signatures._hdf5_shared import read_part
-from signatures._hdf5_space import Damage, Space
+from signatures._hdf5.datatype import read_datatype
+from signatures._hdf5.header import DATASPACE, DATATYPE, LAYOUT, MODIFIED, MODIFIED_OLD, ObjectHeader, read_header
+from signatures._hdf5.links import Link, is_group, read_links, table_of
+from signatures._hdf5.shared import read_part
+from signatures._hdf5.space import Damage, Space
 
 MAX_LINKS = 1 << 22
 MAX_DEPTH = 512

@@ -7,9 +7,9 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
-from signatures._hdf5_attributes import Attribute, texts
-from signatures._hdf5_space import Damage, Space
-from signatures._hdf5_walk import text
+from signatures._hdf5.attributes import Attribute, texts
+from signatures._hdf5.space import Damage, Space
+from signatures._hdf5.walk import text
 from signatures.tensors import Tensor
 
 MAX_LABEL_CHARACTERS = 1000

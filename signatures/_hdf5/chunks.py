@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 
-from signatures._hdf5_arrays import read_extensible_array, read_fixed_array
-from signatures._hdf5_btree2 import read_records
-from signatures._hdf5_messages import DataLayout, Dataspace, Index
-from signatures._hdf5_records import rows
-from signatures._hdf5_space import Damage, Space
-from signatures._hdf5_tree1 import Siblings
+from signatures._hdf5.arrays import read_extensible_array, read_fixed_array
+from signatures._hdf5.btree2 import read_records
+from signatures._hdf5.messages import DataLayout, Dataspace, Index
+from signatures._hdf5.records import rows
+from signatures._hdf5.space import Damage, Space
+from signatures._hdf5.tree1 import Siblings
 
 MAX_TREE_LEVEL = 64
 _MASK_BYTES = 4

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
-from signatures._hdf5_header import SHARED, Message, read_header
-from signatures._hdf5_space import Damage, Fields, Space
+from signatures._hdf5.header import SHARED, Message, read_header
+from signatures._hdf5.space import Damage, Fields, Space
 
 Part = TypeVar("Part")
 _IN_TABLE = 1

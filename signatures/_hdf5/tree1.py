@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from signatures._hdf5_space import Damage, Space
+from signatures._hdf5.space import Damage, Space
 
 
 @dataclass(slots=True)

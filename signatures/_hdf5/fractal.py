@@ -7,12 +7,12 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from signatures._hdf5_btree2 import read_records
-from signatures._hdf5_filters import DEFLATE, INFLATE_STEP_BYTES
-from signatures._hdf5_freespace import check_free_space
-from signatures._hdf5_messages import Filter, read_filters
-from signatures._hdf5_records import rows, width_of
-from signatures._hdf5_space import CHECKSUM_BYTES, MAX_STRUCTURE_BYTES, Damage, Fields, Space, lookup3
+from signatures._hdf5.btree2 import read_records
+from signatures._hdf5.filters import DEFLATE, INFLATE_STEP_BYTES
+from signatures._hdf5.freespace import check_free_space
+from signatures._hdf5.messages import Filter, read_filters
+from signatures._hdf5.records import rows, width_of
+from signatures._hdf5.space import CHECKSUM_BYTES, MAX_STRUCTURE_BYTES, Damage, Fields, Space, lookup3
 
 MAX_NESTING = 64
 MAX_HEAP_BYTES = 1 << 28

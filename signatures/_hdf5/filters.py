@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from signatures._hdf5_messages import Filter
-from signatures._hdf5_space import Damage, Space
+from signatures._hdf5.messages import Filter
+from signatures._hdf5.space import Damage, Space
 
 DEFLATE, SHUFFLE, FLETCHER32 = 1, 2, 3
 NAMES = {

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from itertools import pairwise
 
-from signatures._hdf5_space import Fields
+from signatures._hdf5.space import Fields
 
 MAX_NESTING = 16
 MAX_MEMBERS = 1 << 16

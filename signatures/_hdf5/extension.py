@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 
-from signatures._hdf5_btree2 import read_records
-from signatures._hdf5_fractal import FractalHeap, open_heap
-from signatures._hdf5_header import DRIVER_INFO, SHARED_TABLE, TREE_SIZES, Message, read_header
-from signatures._hdf5_space import CHECKSUM_BYTES, Damage, Fields, Space
-from signatures._hdf5_superblock import Superblock
+from signatures._hdf5.btree2 import read_records
+from signatures._hdf5.fractal import FractalHeap, open_heap
+from signatures._hdf5.header import DRIVER_INFO, SHARED_TABLE, TREE_SIZES, Message, read_header
+from signatures._hdf5.space import CHECKSUM_BYTES, Damage, Fields, Space
+from signatures._hdf5.superblock import Superblock
 
 _DRIVER_HEAD_BYTES = 16
 _FAMILY, _MULTI = b"NCSAfami", b"NCSAmult"

@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 from enum import IntEnum
 
-from signatures._hdf5_datatype import MAX_RANK
-from signatures._hdf5_space import Fields
+from signatures._hdf5.datatype import MAX_RANK
+from signatures._hdf5.space import Fields
 
 MAX_FILTERS = 32  # H5Z_MAX_NFILTERS
 _FIRST_NAMED_FILTER = 256

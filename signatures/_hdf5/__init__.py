@@ -1,0 +1,1 @@
+"""HDF5: the parts of the format that `signatures.hdf5` walks, a module each."""
