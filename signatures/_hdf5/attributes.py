@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from signatures._hdf5.btree2 import read_records
 from signatures._hdf5.datatype import STRING, Datatype, read_datatype
 from signatures._hdf5.fractal import open_heap
-from signatures._hdf5.global import read_global
+from signatures._hdf5.global_heap import read_global
 from signatures._hdf5.header import ATTRIBUTE, ATTRIBUTE_INFO, DATASPACE, DATATYPE, SHARED, Message, ObjectHeader
 from signatures._hdf5.messages import Dataspace, read_dataspace
 from signatures._hdf5.shared import follow_shared
