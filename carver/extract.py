@@ -167,13 +167,20 @@ def _settle(partial: Path, path: Path, sha256: str) -> bool:
     try:
         os.link(partial, path)
     except FileExistsError:
-        with path.open("rb") as there:
-            if hashlib.file_digest(there, "sha256").hexdigest() != sha256:
-                return False
-    except OSError:  # no hard links here (FAT, some network mounts)
-        if path.exists():
+        if not _holds(path, sha256):
             return False
-        partial.rename(path)
-        return True
+    except OSError:  # no hard links here (FAT, some network mounts)
+        if not os.path.lexists(path):
+            partial.rename(path)
+            return True
+        if not _holds(path, sha256):
+            return False
     partial.unlink()
     return True
+
+
+def _holds(path: Path, sha256: str) -> bool:
+    if path.is_symlink() or not path.is_file():
+        return False
+    with path.open("rb") as there:
+        return hashlib.file_digest(there, "sha256").hexdigest() == sha256

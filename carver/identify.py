@@ -6,6 +6,7 @@ import unicodedata
 from collections.abc import Mapping
 
 MAX_NAME_BYTES = 120  # leaves room for a suffix and a distinguishing offset under the usual limit of 255
+MAX_SUFFIX_CHARACTERS = 16
 SAFE = set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.+=@ ")
 RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in "123456789¹²³")}
 
@@ -37,6 +38,6 @@ def stem_of(facts: Mapping[str, object], format_name: str, start_bytes: int) -> 
 def suffix_of(facts: Mapping[str, object], default: str) -> str:
     """Return the file suffix the contents ask for, or the format's own."""
     suffix = facts.get("suffix")
-    if isinstance(suffix, str) and suffix.startswith(".") and safe_name(suffix[1:]) == suffix[1:]:
-        return suffix
+    if isinstance(suffix, str) and 1 < len(suffix) <= MAX_SUFFIX_CHARACTERS and suffix[0] == ".":
+        return suffix if safe_name(suffix[1:]) == suffix[1:] else default
     return default

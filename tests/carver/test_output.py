@@ -1,0 +1,75 @@
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from carver import output as output_room
+from carver.output import make_folder, output_error, sync_folder, write_whole
+from imaging.errors import DestinationFullError, OutputError
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_no_room_is_told_with_what_to_do(number: int) -> None:
+    error = output_error(Path("x"), OSError(number, ""))
+    assert isinstance(error, DestinationFullError)
+    assert "free some space and run the same command again" in str(error)
+
+
+def test_other_write_errors_are_told_in_the_systems_words() -> None:
+    error = output_error(Path("x"), OSError(errno.EROFS, ""))
+    assert type(error) is OutputError
+    assert str(error) == f"cannot write x: {os.strerror(errno.EROFS)}"
+
+
+def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
+    for content in (b"old", b"newer"):
+        write_whole(tmp_path / "case.json", content)
+        assert (tmp_path / "case.json").read_bytes() == content
+    assert [path.name for path in tmp_path.iterdir()] == ["case.json"]
+
+
+@pytest.mark.parametrize("call", ["fsync", "open"])
+def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+    write_whole(tmp_path / "case.json", b"old")
+
+    def full(*arguments: object, **options: object) -> None:
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(*((output_room.os, "fsync") if call == "fsync" else (Path, "open")), full)
+    with pytest.raises(DestinationFullError):
+        write_whole(tmp_path / "case.json", b"new")
+    monkeypatch.undo()
+    assert (tmp_path / "case.json").read_bytes() == b"old"
+    assert [path.name for path in tmp_path.iterdir()] == ["case.json"]
+
+
+def test_folders_are_made_with_those_above_them(tmp_path: Path) -> None:
+    make_folder(tmp_path / "a" / "b")
+    make_folder(tmp_path / "a" / "b")
+    assert (tmp_path / "a" / "b").is_dir()
+
+
+def test_a_file_where_a_folder_should_be_is_told(tmp_path: Path) -> None:
+    (tmp_path / "a").touch()
+    with pytest.raises(OutputError, match="cannot write"):
+        make_folder(tmp_path / "a" / "b")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root hands files over")
+def test_what_sudo_makes_belongs_to_the_calling_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SUDO_UID", "1234")
+    monkeypatch.setenv("SUDO_GID", "1235")
+    make_folder(tmp_path / "a" / "b")
+    write_whole(tmp_path / "a" / "b" / "c", b"")
+    for path in (tmp_path / "a", tmp_path / "a" / "b", tmp_path / "a" / "b" / "c"):
+        assert (path.stat().st_uid, path.stat().st_gid) == (1234, 1235)
+    assert tmp_path.stat().st_uid == 0
+
+
+def test_a_folder_that_cannot_be_synced_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def cannot(descriptor: int) -> None:
+        raise OSError(errno.EINVAL, "not here")
+
+    monkeypatch.setattr(output_room.os, "fsync", cannot)
+    sync_folder(tmp_path)
