@@ -495,4 +495,7 @@ def each_pair(node: Node) -> Iterator[tuple[Any, Any]]:
     yield from node.pairs
     for argument in node.args:
         if isinstance(argument, Node) and argument.kind == "list":
-            yield from (pair for pair in argument.items if isinstance(pair, tuple) and len(pair) == 2)
+            for pair in argument.items:
+                parts = pair.items if isinstance(pair, Node) and pair.kind == "list" else pair  # Python 2 has lists
+                if isinstance(parts, tuple | list) and len(parts) == 2:
+                    yield parts[0], parts[1]

@@ -12,6 +12,8 @@ from signatures._torch_pickle import DTYPE_BYTES, STORAGE_DTYPES
 
 MAGIC_NUMBER: Final = 0x1950A86A20F9469CFC6C  # torch.serialization
 PROTOCOL_VERSION: Final = 1001
+PROTO: Final = 0x80  # a pickle's first opcode, then its protocol
+PROTOCOLS: Final = (2, 3, 4, 5)
 MAX_VISITS: Final = 4_000_000
 MAX_ELEMENTS: Final = 1 << 56
 
@@ -36,6 +38,9 @@ class Storage:
 
 def read_front(window: Window) -> Front | str:
     """Return the head of the file, or the code of why it has none."""
+    head = window.read_at(0, 2)
+    if len(head) < 2 or head[0] != PROTO or head[1] not in PROTOCOLS:
+        return "magic"
     at_bytes = 0
     values: list[Any] = []
     for code in ("magic", "protocol-version", "sys-info"):
@@ -51,8 +56,7 @@ def read_front(window: Window) -> Front | str:
     told = dict(_text_pairs(values[2]))
     if not {"protocol_version", "little_endian", "type_sizes"} <= told.keys():
         return "sys-info"
-    first = window.read_at(0, 2)
-    return Front(protocol=first[1], little_endian=told["little_endian"] is not False, end_bytes=at_bytes)
+    return Front(protocol=head[1], little_endian=told["little_endian"] is not False, end_bytes=at_bytes)
 
 
 def _text_pairs(value: object) -> list[tuple[str, Any]]:
@@ -80,7 +84,8 @@ def storages_of(value: object) -> tuple[dict[str, Storage], list[str]]:
         elif (storage := _storage(thing.pid)) is not None:
             storages.setdefault(storage.key, storage)
         elif isinstance(thing.pid, tuple) and len(thing.pid) >= 4 and thing.pid[0] == "module":
-            sources[str(thing.pid[2])[:200]] = None
+            if isinstance(thing.pid[2], str):
+                sources[thing.pid[2][:200]] = None
             pending.append(thing.pid[1])
     return storages, list(sources)
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from imaging.extent import Layout, span
 from imaging.window import Window
-from signatures._pickle import Node, Pickle, read_pickle
+from signatures._pickle import Global, Node, Pickle, read_pickle
 from signatures._pickle_span import pickle_at
 from signatures._torch_legacy import Front, Storage, keys_of, read_front, storages_of
 from signatures._torch_pickle import StoredTensor, tensors_of
@@ -179,7 +179,7 @@ def _facts(reading: _Reading, tensors: tuple[Tensor, ...]) -> dict[str, object]:
         "tensors": len(tensors),
     }
     if isinstance(value, Node):
-        facts["object"] = str(value.head)[:200] if value.kind == "call" else value.kind
+        facts["object"] = str(value.head)[:200] if isinstance(value.head, Global) else value.kind
     if reading.sources:
         facts["source_files"] = reading.sources[:MAX_FINDINGS]
     if reading.pickle.unsafe:

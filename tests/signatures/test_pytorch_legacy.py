@@ -68,7 +68,7 @@ print(json.dumps([list(named(torch.load(path, weights_only=True), ())) for path 
 
 @pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch is not installed")
 def test_torch_sees_the_same_tensors_with_the_same_bytes(tmp_path):
-    names = ["state-dict", "empty-tensor", "protocol-3", "torch-state-dict", "torch-checkpoint"]
+    names = ["state-dict", "python-2", "empty-tensor", "protocol-3", "torch-state-dict", "torch-checkpoint"]
     for name in names:
         (tmp_path / name).write_bytes(BY_NAME[name].content)
     paths = [str(tmp_path / name) for name in names]
@@ -106,6 +106,8 @@ def test_facts_tell_the_protocol_and_the_storages():
     ("content", "code"),
     [
         (b"\x80\x02K\x05." + bytes(100), "magic"),
+        (b"\x80\x09" + whole()[2:], "magic"),
+        (whole()[2:], "magic"),
         (front()[:15] + bytes(100), "protocol-version"),
         (front()[:15] + pickle.dumps(1002, protocol=2) + bytes(100), "protocol-version"),
         (front()[:15] + pickle.dumps(1001, protocol=2) + bytes(100), "sys-info"),
