@@ -8,6 +8,7 @@ from pathlib import Path
 from imaging.errors import InputError, MapfileError
 from imaging.extent import ExtentSet, span
 from imaging.mapfile import BlockStatus, Mapfile
+from imaging.mapstore import MapStore, journal_path
 from imaging.source import RawImage
 
 MAP_SUFFIXES = (".map", ".mapfile", ".log")
@@ -56,7 +57,7 @@ def open_image(image_path: Path, map_path: Path | None = None) -> MappedImage:
         MapfileError: the map breaks its grammar or is for something of another size.
     """
     map_path = map_path or find_map(image_path)
-    mapfile = Mapfile.load(map_path) if map_path else None
+    mapfile = _load_map(map_path) if map_path else None
     size_bytes = _image_bytes(image_path)
     unread = None
     if mapfile is not None:
@@ -65,6 +66,11 @@ def open_image(image_path: Path, map_path: Path | None = None) -> MappedImage:
         unread = finished.complement(span(0, size_bytes))
     source = RawImage(image_path, unread=unread)
     return MappedImage(source=source, mapfile=mapfile, map_path=map_path)
+
+
+def _load_map(map_path: Path) -> Mapfile:
+    """Return a map; with its journal, where a rescue of ours was killed before it wrote the whole map."""
+    return MapStore.read_snapshot(map_path) if journal_path(map_path).is_file() else Mapfile.load(map_path)
 
 
 def _image_bytes(image_path: Path) -> int:

@@ -6,6 +6,7 @@ import hashlib
 import itertools
 import json
 import random
+import subprocess
 import time
 from collections import Counter
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 
 from fixtures import demo
 from imaging.mapfile import Mapfile
-from tests.command import good
+from tests.command import COMMAND, good
 from tests.interruption import PARTIAL, STOPS, rescue_command, run_until
 from tests.report_schema import load_checked, without_run
 
@@ -142,3 +143,28 @@ def test_ranges_that_were_finished_are_not_read_again(demo_drive, tmp_path):
     whole = json.loads(good(*head, demo_drive / "drive.img", tmp_path / "whole.img").out)
     assert second["rescued_bytes"] == whole["rescued_bytes"] > first["rescued_bytes"]
     assert first["reads"] + second["reads"] <= whole["reads"] + 8, "a range cut in two costs a few reads, no more"
+
+
+def test_a_case_that_was_killed_while_it_was_bound_is_begun_again(small_image, tmp_path):
+    case = tmp_path / "CASE"
+    case.mkdir()
+    (case / ".lock").touch()
+    (case / "case.json.partial").write_text('{"schema_ver')
+    good("carve", small_image, "--out", case)
+    assert load_checked(case)["files"]
+    assert list(case.rglob(PARTIAL)) == []
+
+
+def test_what_a_killed_rescue_had_read_is_known_to_the_scan_that_follows(demo_drive, tmp_path):
+    image, journal = tmp_path / "out.img", tmp_path / "out.img.map.journal"
+    arguments = ["image", "-r", "-1", "--test-mode", demo_drive / "damage.map", demo_drive / "drive.img", image]
+    command = [*COMMAND, *map(str, arguments)]  # its retry passes never end
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as child:
+        until = time.monotonic() + 60
+        while not (journal.is_file() and journal.stat().st_size > 200):
+            assert child.poll() is None and time.monotonic() < until
+            time.sleep(0.05)
+        child.kill()
+    candidates = [json.loads(line)["offset_bytes"] for line in good("scan", "--json", image).out.splitlines()]
+    truth = json.loads((demo_drive / "truth.json").read_text())["files"]
+    assert {file["layout"][0][0] for file in truth} <= set(candidates)

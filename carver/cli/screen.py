@@ -138,7 +138,7 @@ def tell_recovery(recovery: Recovery, folder: Path) -> None:
 def _next_step(summary: Summary, folder: Path) -> str:
     report = f"Everything is in {folder}; open {folder / 'report.html'}."
     if summary.unread_bytes and any(not grade.good for grade in summary.grades):
-        return f"{report} Some files are hit by unread sectors: more retry passes (-r 3) may win them."
+        return f"{report} Some files may be hit by unread sectors: try the drive again with retry passes (-r 3)."
     return report
 
 
