@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,7 +30,8 @@ class MappedImage:
             return None
         blocks = []
         whole = span(0, self.source.size_bytes)
-        for extent, status in self.mapfile.blocks():
+        before = (span(0, self.mapfile.start_bytes), BlockStatus.NON_TRIED)  # a map may begin later
+        for extent, status in (before, *self.mapfile.blocks()):
             if status is BlockStatus.FINISHED:
                 continue
             blocks += [(e.offset_bytes, e.size_bytes, status.value) for e in ExtentSet((extent,)).within(whole)]
@@ -56,9 +58,9 @@ def open_image(image_path: Path, map_path: Path | None = None) -> MappedImage:
         InputError: the image is missing, unreadable or empty, or was cut short under its map.
         MapfileError: the map breaks its grammar or is for something of another size.
     """
+    size_bytes = _image_bytes(image_path)
     map_path = map_path or find_map(image_path)
     mapfile = _load_map(map_path) if map_path else None
-    size_bytes = _image_bytes(image_path)
     unread = None
     if mapfile is not None:
         _check_fit(image_path, size_bytes, map_path, mapfile)
@@ -82,6 +84,11 @@ def _image_bytes(image_path: Path) -> int:
 
 
 def _check_fit(image_path: Path, size_bytes: int, map_path: Path | None, mapfile: Mapfile) -> None:
+    """Refuse a map of something else.
+
+    One that goes on behind the image is none: GNU ddrescue writes no bytes for an end that it could not read, and
+    where it does not know the drive's size its map ends at 2^63 - 1.
+    """
     finished = mapfile.extents(BlockStatus.FINISHED)
     finished_end = int(finished.ends[-1]) if finished else 0
     if finished_end > size_bytes:
@@ -98,7 +105,10 @@ def _check_fit(image_path: Path, size_bytes: int, map_path: Path | None, mapfile
 
 
 def _looks_like_a_map(path: Path) -> bool:
-    with path.open("rb") as file:
-        head = file.read(GUESS_BYTES).decode("utf-8", errors="replace")
+    try:
+        with path.open("rb") as file:
+            head = file.read(GUESS_BYTES).decode("utf-8", errors="replace")
+    except OSError as fault:
+        raise InputError(f"cannot read {path}, which may be the map: {os.strerror(fault.errno or 0)}") from fault
     lines = [line for line in head.splitlines() if line.strip() and not line.lstrip().startswith("#")]
     return bool(lines) and lines[0].lstrip().startswith("0x") and len(lines[0].split()) in (2, 3)
