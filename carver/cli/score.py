@@ -9,7 +9,7 @@ from pathlib import Path
 from carver import score as scoring
 from carver.cli import screen
 from carver.output import write_whole
-from imaging.errors import StrictShortfall, UsageError
+from imaging.errors import InputError, StrictShortfall, UsageError
 
 REPORT = "report.json"
 
@@ -34,4 +34,8 @@ def run(options: Namespace, stop: Callable[[], bool]) -> int:
 
 
 def _report_path(case: Path) -> Path:
-    return case / REPORT if case.is_dir() else case
+    if not case.is_dir():
+        return case
+    if not (case / REPORT).is_file():
+        raise InputError(f"{case} holds no {REPORT} yet; `carver rescue` or `carver carve` writes it")
+    return case / REPORT

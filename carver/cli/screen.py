@@ -125,7 +125,7 @@ def tell_recovery(recovery: Recovery, folder: Path) -> None:
         say("No model files were found.")
     else:
         tallies = [f"{tally.files} {MEANING[grade]}" for grade, tally in summary.grades.items()]
-        say(f"{summary.files} model files: {', '.join(tallies)}.")
+        say(f"{summary.files} model files: {'; '.join(tallies)}.")
     if summary.children:
         say(f"{summary.children} more lie inside these and were written too.")
     if summary.unread_bytes is None:
