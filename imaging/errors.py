@@ -50,6 +50,10 @@ class ReadFault(InputError):  # noqa: N818 - the field's word
         self.prefix = prefix
 
 
+class ReadTimeout(ReadFault):
+    """The drive did not answer in time: the read hangs in the kernel, and says nothing of the sectors it asked for."""
+
+
 class OutputError(CarverError):
     """A result could not be written (no space, no permission, would overwrite)."""
 

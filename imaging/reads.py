@@ -1,35 +1,48 @@
-"""Reads: how bytes come off a device, past the system's cache, in whole aligned sectors.
+"""Reads: how bytes come off a device that may hang: direct aligned reads in a child process, with a deadline.
 
-Buffered reads are wrong for a failing drive: the kernel reads ahead into the damage, turns one bad sector into a page,
-and tries twice. On Linux a device is opened with O_DIRECT and read into page-aligned memory. macOS has no O_DIRECT:
-there the raw device (/dev/rdiskN) is opened with F_NOCACHE and its sizes come from the DKIOC ioctls; that path is
-written from Apple's headers and was never tested.
+A read that hangs in the kernel cannot be killed, so this process never opens the device. It asks a child and waits
+in small steps, telling a watcher, which may save, show and give up. When the deadline passes, the child is left with
+its read, and the next read finds out whether the drive answers anyone:
+
+- a new child reads what is known to be good. If that is answered, the drive serves in parallel, and only what hung is
+  lost for now (NVMe, or one platter of an array);
+- if it is not, the drive (or the queue of its host adapter) is frozen, and hanging says nothing of the range asked
+  for: there is no deadline then, and the wait lasts until any child comes back, or until the watcher gives up.
+
+What a child brings after its deadline is kept (`take_late`). A child that still hangs at the end is killed and not
+waited for; the kernel ends it when the read returns.
+
+The deadline. Linux gives up a SCSI or ATA command after 30 s (`/sys/block/*/device/timeout`), NVMe likewise; then it
+aborts, resets and asks again, five times at most. Below 30 s we would give up reads that the kernel is about to
+answer. `READ_TIMEOUT_SECONDS` is twice that: a command that timed out once and whose abort or reset went well is
+answered by then, with bytes or with an error, and is no hang. Waiting for all six rounds, 180 s, would gain only time
+lost. A deadline that is too short loses no bytes: late answers count, and what hung is read again at the end.
 """
 
 from __future__ import annotations
 
-import fcntl
-import mmap
-import os
-import stat
-import struct
-import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from errno import ENODEV, ETIMEDOUT
+from os import strerror
 from pathlib import Path
+from select import POLLIN, poll
+from time import monotonic
 from types import TracebackType
-from typing import Protocol, Self, runtime_checkable
+from typing import Protocol, Self, TypeAlias, runtime_checkable
 
-from imaging.errors import InputError, ReadFault
-from imaging.extent import ExtentSet
-from imaging.source import RawImage, Source, open_read_only
+from imaging import block_stack
+from imaging.child import Answer, Child, Greeting, Question
+from imaging.direct import BUFFER_BYTES, AlignedDevice, UnansweredError, is_device
+from imaging.errors import InputError, Interrupted
+from imaging.extent import Extent
+from imaging.source import RawImage, Source
 
-BLKSSZGET = 0x1268  # linux/fs.h: _IO(0x12, 104), logical sector, an int
-BLKPBSZGET = 0x127B  # linux/fs.h: _IO(0x12, 123), physical sector, an unsigned int
-DKIOCGETBLOCKSIZE = 0x40046418  # sys/disk.h: _IOR('d', 24, uint32_t)
-DKIOCGETBLOCKCOUNT = 0x40086419  # sys/disk.h: _IOR('d', 25, uint64_t)
-DKIOCGETPHYSICALBLOCKSIZE = 0x4004644D  # sys/disk.h: _IOR('d', 77, uint32_t)
-F_NOCACHE = 48  # macOS fcntl.h
-BUFFER_BYTES = 1 << 20
-MAX_SECTOR_BYTES = 1 << 16
+READ_TIMEOUT_SECONDS = 60.0
+STEP_SECONDS = 0.1  # how often the watcher is told
+MAX_CHILDREN = 8  # when so many hang, more would hang as well
+MAX_DEATHS = 3
+SYS_SECTOR_BYTES = 512  # /sys/dev/block/*/size counts these whatever the drive's sector is
 
 
 @runtime_checkable
@@ -44,97 +57,142 @@ class Drive(Source, Protocol):
         """Return the size that the drive has now; 0 when it is gone."""
 
 
-class DirectDevice:
-    """A block device, opened read-only and read directly.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """A read that is not answered yet.
 
     Attributes:
-        path: its node.
+        position_bytes: where it reads.
+        seconds: how long it has taken.
+        hung: the deadline has passed for an earlier read, and the drive answers nobody.
     """
 
-    def __init__(self, path: Path | str) -> None:
+    position_bytes: int
+    seconds: float
+    hung: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Identity:
+    """What the system knows a device by: another may get its number, but never its sequence (Linux 5.15)."""
+
+    number: str | None
+    folder: Path | None
+    sequence: str | None
+
+
+Watcher: TypeAlias = Callable[[Waiting], bool]
+
+
+@runtime_checkable
+class PatientDrive(Drive, Protocol):
+    """A drive whose reads may take long, and end without an answer.
+
+    Attributes:
+        watcher: is told several times a second while a read waits; False ends the wait.
+    """
+
+    watcher: Watcher
+
+    def expect(self, extent: Extent | None) -> None:
+        """Say what is asked for next if all of the coming read is had: it may be read ahead, and nothing else."""
+
+    def take_late(self) -> list[tuple[int, bytes]]:
+        """Return (offset, bytes) of what came after its deadline, once."""
+
+
+class ChildDevice(AlignedDevice):
+    """A block device, read by child processes.
+
+    Attributes:
+        watcher: is told several times a second while a read waits; False ends the wait with `Interrupted`.
+    """
+
+    def __init__(
+        self,
+        path: Path | str,
+        *,
+        read_timeout_seconds: float = READ_TIMEOUT_SECONDS,
+        watcher: Watcher = lambda waiting: True,
+        command: Sequence[str] | None = None,
+    ) -> None:
         """Use `open_device`."""
         self.path = Path(path)
-        self._descriptor = _open_direct(self.path)
+        self.watcher = watcher
+        self._timeout_seconds = read_timeout_seconds
+        self._command = command
+        self._children: list[Child] = []
+        self._poll = poll()
+        self._current: Child | None = None
+        self._ahead: Question | None = None
+        self._deaths = 0
+        self._good: tuple[int, int] | None = None
+        self._expected: tuple[int, int] | None = None
+        self._late: list[tuple[int, bytes]] = []
         try:
-            self._node = self.path.stat().st_rdev
-            self._sector_bytes, self._physical_sector_bytes = _sectors(self._descriptor, self.path)
-            self._size_bytes = _device_bytes(self._descriptor)
+            self._identity = _identity(self.path)
+            self._greeting = self._begin()
         except BaseException:
-            os.close(self._descriptor)
+            self.close()
             raise
-        self._buffer = mmap.mmap(-1, BUFFER_BYTES)  # anonymous memory begins at a page, which O_DIRECT asks for
-
-    @property
-    def locator(self) -> str:
-        """The path as given."""
-        return str(self.path)
-
-    @property
-    def size_bytes(self) -> int:
-        """Length in bytes when it was opened."""
-        return self._size_bytes
-
-    @property
-    def sector_bytes(self) -> int:
-        """Logical sector in bytes: the unit of every read."""
-        return self._sector_bytes
-
-    @property
-    def physical_sector_bytes(self) -> int:
-        """Physical sector in bytes: what is lost as one."""
-        return self._physical_sector_bytes
-
-    @property
-    def unread(self) -> ExtentSet | None:
-        """A device comes without a mapfile: not known."""
-        return None
+        self._size_bytes = self._present_bytes = self._greeting.size_bytes
+        self._sector_bytes = self._greeting.sector_bytes
+        self._physical_sector_bytes = self._greeting.physical_sector_bytes
 
     def present_bytes(self) -> int:
-        """Return the size that the device has now; 0 when its node or the drive behind it is gone."""
-        try:
-            if self.path.stat().st_rdev != self._node:
-                return 0
-            return _device_bytes(self._descriptor)
-        except OSError:
+        """Return the size that the device has now; 0 when its node or the drive behind it is gone or another."""
+        identity = _identity(self.path)
+        if identity != self._identity or not self.path.exists():
             return 0
+        if identity.folder is None:
+            return self._present_bytes  # no /sys here: only a child can tell
+        sectors = block_stack.read_text(identity.folder / "size")
+        return min(self._present_bytes, int(sectors or 0) * SYS_SECTOR_BYTES)
 
-    def read_at(self, offset_bytes: int, size_bytes: int) -> bytes:
-        """Return the bytes there; fewer only at the end of the device. The drive is asked for whole sectors.
+    def expect(self, extent: Extent | None) -> None:
+        """Say what is asked for next if all of the coming read is had; see `PatientDrive`."""
+        self._expected = None
+        if extent is None or not 0 < extent.size_bytes <= BUFFER_BYTES or extent.end_bytes > self._size_bytes:
+            return
+        if extent.offset_bytes % self._sector_bytes == extent.size_bytes % self._sector_bytes == 0:
+            self._expected = extent.offset_bytes, extent.size_bytes
+
+    def fill(self, position_bytes: int, size_bytes: int) -> memoryview:
+        """Have a child read once; see `AlignedDevice.fill`.
 
         Raises:
-            ReadFault: the drive answers with an error; what it gave before is the fault's `prefix`.
+            OSError: the drive answers with an error, or (`UnansweredError`) not in time.
+            Interrupted: the watcher gave up.
+            InputError: children end by themselves.
         """
-        end_bytes = min(offset_bytes + size_bytes, self._size_bytes)
-        position_bytes = offset_bytes // self._sector_bytes * self._sector_bytes
-        lead_bytes = offset_bytes - position_bytes
-        wanted_bytes = max(end_bytes - offset_bytes, 0)
-        pieces: list[bytes] = []
-        while position_bytes < end_bytes:
-            ask_bytes = min(-(-(end_bytes - position_bytes) // self._sector_bytes) * self._sector_bytes, BUFFER_BYTES)
-            view = memoryview(self._buffer)[:ask_bytes]
-            try:
-                got_bytes = os.preadv(self._descriptor, [view], position_bytes)
-            except OSError as fault:
-                prefix = b"".join(pieces)[lead_bytes : lead_bytes + wanted_bytes]
-                raise ReadFault(
-                    f"{self.path}: cannot read {ask_bytes} bytes at {position_bytes:#x}: {fault.strerror}",
-                    offset_bytes=offset_bytes,
-                    size_bytes=size_bytes,
-                    errno=fault.errno,
-                    prefix=prefix,
-                ) from fault
-            got_bytes -= got_bytes % self._sector_bytes  # the next read must be aligned as well
-            if got_bytes == 0:
-                break
-            pieces.append(bytes(view[:got_bytes]))
-            position_bytes += got_bytes
-        return b"".join(pieces)[lead_bytes : lead_bytes + wanted_bytes]
+        expected, self._expected = self._expected, None
+        while True:
+            child = self._current = self._current or self._find_answering(position_bytes)
+            ahead, self._ahead = self._ahead, None
+            if ahead and (ahead.position_bytes, ahead.size_bytes) == (position_bytes, size_bytes):
+                question = ahead
+            else:
+                question = child.ask(position_bytes, size_bytes)
+                expected = None if ahead else expected  # what was read ahead in vain has the other half of the memory
+            if expected is not None:
+                self._ahead = child.ask(*expected, depends=True)
+            answer = self._await(child, question)
+            if answer is not None:
+                return self._judge(answer)
+
+    def take_late(self) -> list[tuple[int, bytes]]:
+        """Return (offset, bytes) of what came after its deadline, once."""
+        if self._children:
+            self._hear(0)
+        late, self._late = self._late, []
+        return late
 
     def close(self) -> None:
-        """Give the descriptor back; the buffer goes with its last view, which a fault's traceback may hold."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        """End the children; one that hangs is left behind."""
+        for child in self._children:
+            child.end(patient=child.idle)
+        self._children.clear()
+        self._current = None
 
     def __enter__(self) -> Self:
         return self
@@ -144,68 +202,184 @@ class DirectDevice:
     ) -> None:
         self.close()
 
+    def _begin(self) -> Greeting:
+        """Start the first child, and return what it says of the device.
 
-def open_device(path: Path | str) -> DirectDevice:
-    """Open a block device for direct reading; it is never opened for writing.
+        Raises:
+            InputError: it cannot be opened, or not in time.
+        """
+        child, since = self._start(), monotonic()
+        while child.greeting is None:
+            if child.refusal is not None:
+                raise InputError(child.refusal)
+            if child.dead:
+                raise InputError(f"the process that should read {self.path} could not be started")
+            if monotonic() - since >= self._timeout_seconds:
+                raise InputError(
+                    f"{self.path} does not answer: it could not be opened within {self._timeout_seconds:.0f} s. Check "
+                    "its cable and power, and run the same command again"
+                )
+            self._step(0, since, hung=False)
+        self._current = child
+        return child.greeting
+
+    def _await(self, child: Child, question: Question) -> Answer | None:
+        """Return the answer; None where the child died instead.
+
+        Raises:
+            UnansweredError: the deadline passed.
+            Interrupted: the watcher gave up.
+        """
+        since = monotonic()
+        try:
+            while True:
+                while child.answers:
+                    answer = child.answers.popleft()
+                    if answer.question is question:
+                        self._deaths = 0
+                        return answer
+                if child.dead:
+                    self._count_death()
+                    self._leave()
+                    return None
+                if monotonic() - since >= self._timeout_seconds:
+                    raise UnansweredError(ETIMEDOUT, f"no answer within {self._timeout_seconds:.0f} s")
+                self._step(question.position_bytes, since, hung=False)
+        except BaseException:
+            self._leave()
+            raise
+
+    def _judge(self, answer: Answer) -> memoryview:
+        """Return the bytes of an answer.
+
+        Raises:
+            OSError: it is an error.
+        """
+        if answer.errno:
+            self._ahead = None  # the child has dropped it
+            self._present_bytes = answer.present_bytes
+            raise OSError(answer.errno, strerror(answer.errno))
+        if len(answer.view) < answer.question.size_bytes:
+            self._ahead = None
+        if len(answer.view) >= self._sector_bytes:
+            self._good = answer.question.position_bytes, self._sector_bytes
+        return answer.view
+
+    def _leave(self) -> None:
+        """Go on without the current child; if it comes back, it is heard."""
+        self._current = self._ahead = None
+
+    def _find_answering(self, position_bytes: int) -> Child:
+        """Return a child whose drive answers: one that came back, or a new one that has read what is known as good.
+
+        Raises:
+            OSError: the drive is gone.
+            Interrupted: the watcher gave up.
+        """
+        since = monotonic()
+        newcomer: Child | None = None
+        probed = False
+        while True:
+            for child in self._children:
+                if child.idle and child is not newcomer:
+                    return child
+            if newcomer is None and len(self._children) < MAX_CHILDREN:
+                if self.present_bytes() == 0:
+                    raise OSError(ENODEV, strerror(ENODEV))
+                newcomer = self._start()
+            if newcomer is not None and newcomer.idle:
+                if newcomer.greeting != self._greeting:
+                    raise OSError(ENODEV, "another drive answers under its name")
+                if probed or self._good is None or len(self._children) == 1:
+                    return newcomer
+                newcomer.ask(*self._good)
+                probed = True
+            elif newcomer is not None and newcomer.refusal is not None:
+                raise OSError(ENODEV, newcomer.refusal)
+            elif newcomer is not None and newcomer.dead:
+                self._count_death()
+                newcomer = None
+            self._step(position_bytes, since, hung=len(self._children) > 1)
+
+    def _count_death(self) -> None:
+        self._deaths += 1
+        if self._deaths >= MAX_DEATHS:
+            raise InputError(f"the processes that read {self.path} end by themselves; is the machine out of memory?")
+
+    def _step(self, position_bytes: int, since: float, *, hung: bool) -> None:
+        """Listen for a moment; where nobody says anything, tell the watcher.
+
+        Raises:
+            Interrupted: the watcher gave up.
+        """
+        if self._hear(STEP_SECONDS):
+            return
+        waiting = Waiting(position_bytes=position_bytes, seconds=monotonic() - since, hung=hung)
+        if not self.watcher(waiting):
+            raise Interrupted(f"stopped while {self.path} did not answer")
+
+    def _hear(self, seconds: float) -> bool:
+        """Take what the children say within this time; return whether that was anything."""
+        ready = dict(self._poll.poll(seconds * 1000))
+        for child in [child for child in self._children if ready and child.fileno() in ready]:
+            child.listen()
+            while child is not self._current and child.answers:
+                self._keep(child.answers.popleft())
+            if child.dead or child.refusal is not None:
+                self._poll.unregister(child.fileno())
+                self._children.remove(child)
+                child.end(patient=True)
+        return bool(ready)
+
+    def _keep(self, answer: Answer) -> None:
+        if not answer.errno and answer.view:
+            self._late.append((answer.question.position_bytes, bytes(answer.view)))
+
+    def _start(self) -> Child:
+        child = Child(self.path, self._command)
+        self._children.append(child)
+        self._poll.register(child.fileno(), POLLIN)
+        return child
+
+
+def open_device(
+    path: Path | str, *, read_timeout_seconds: float = READ_TIMEOUT_SECONDS, watcher: Watcher = lambda waiting: True
+) -> ChildDevice:
+    """Open a block device for direct reading by child processes; it is never opened for writing.
+
+    Args:
+        path: its node.
+        read_timeout_seconds: how long a read may take before the rescue goes elsewhere.
+        watcher: is told several times a second while a read waits; False ends the wait.
 
     Raises:
-        InputError: it does not exist, may not be read, is no block device, has no medium, or refuses direct reads.
+        InputError: it does not exist, may not be read, is no block device, has no medium, does not answer, or refuses
+            direct reads.
+        Interrupted: the watcher gave up.
     """
-    return DirectDevice(path)
+    return ChildDevice(path, read_timeout_seconds=read_timeout_seconds, watcher=watcher)
 
 
-def open_source(path: Path | str) -> RawImage | DirectDevice:
-    """Open what a rescue reads from: a block device directly, anything else as a raw image file.
+def open_source(
+    path: Path | str, *, read_timeout_seconds: float = READ_TIMEOUT_SECONDS, watcher: Watcher = lambda waiting: True
+) -> RawImage | ChildDevice:
+    """Open what a rescue reads from: a block device as `open_device` does, anything else as a raw image file.
 
     Raises:
         InputError: it does not exist, may not be read, or is neither.
+        Interrupted: the watcher gave up.
     """
     path = Path(path)
-    return open_device(path) if is_device(path) else RawImage(path)
-
-
-def is_device(path: Path) -> bool:
-    """Tell whether the path names a drive (on macOS also a raw one, which is a character device)."""
-    try:
-        mode = path.stat().st_mode
-    except OSError:
-        return False  # opening it says why
-    return stat.S_ISBLK(mode) or (sys.platform == "darwin" and stat.S_ISCHR(mode))
-
-
-def _open_direct(path: Path) -> int:
     if not is_device(path):
-        os.close(open_read_only(path))  # says why, where it cannot be opened at all
-        raise InputError(f"{path} is a file, not a block device")
-    if sys.platform == "darwin":
-        raw = path.with_name(f"r{path.name}") if path.name.startswith("disk") else path
-        descriptor = open_read_only(raw)
-        fcntl.fcntl(descriptor, F_NOCACHE, 1)
-        return descriptor
-    return open_read_only(path, extra_flags=os.O_DIRECT)
+        return RawImage(path)
+    return open_device(path, read_timeout_seconds=read_timeout_seconds, watcher=watcher)
 
 
-def _sectors(descriptor: int, path: Path) -> tuple[int, int]:
-    """Return the logical and the physical sector in bytes."""
-    if sys.platform == "darwin":
-        requests = DKIOCGETBLOCKSIZE, DKIOCGETPHYSICALBLOCKSIZE
-    else:
-        requests = BLKSSZGET, BLKPBSZGET
-    logical_bytes, physical_bytes = (_ask_integer(descriptor, request) for request in requests)
-    for size_bytes in (logical_bytes, physical_bytes):
-        if not (0 < size_bytes <= MAX_SECTOR_BYTES and size_bytes & (size_bytes - 1) == 0):
-            raise InputError(f"{path} reports a sector of {size_bytes} bytes, which cannot be; is the drive all there?")
-    return logical_bytes, max(logical_bytes, physical_bytes)
-
-
-def _ask_integer(descriptor: int, request: int) -> int:
-    answer = fcntl.ioctl(descriptor, request, bytes(4))
-    return int(struct.unpack("=I", answer)[0])
-
-
-def _device_bytes(descriptor: int) -> int:
-    """Return the device's size: by seeking to its end, which on macOS gives 0."""
-    if sys.platform == "darwin":
-        blocks = struct.unpack("=Q", fcntl.ioctl(descriptor, DKIOCGETBLOCKCOUNT, bytes(8)))[0]
-        return int(blocks) * _ask_integer(descriptor, DKIOCGETBLOCKSIZE)
-    return os.lseek(descriptor, 0, os.SEEK_END)
+def _identity(path: Path) -> _Identity:
+    number = block_stack.number_of(path)
+    disk = block_stack.disk_folder_of(number) if number else None
+    return _Identity(
+        number=number,
+        folder=block_stack.folder_of(number) if number else None,
+        sequence=block_stack.read_text(disk / "diskseq") if disk else None,
+    )

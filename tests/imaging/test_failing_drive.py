@@ -23,7 +23,7 @@ from imaging.damaged import DamagedSource
 from imaging.errors import DestinationFullError
 from imaging.extent import Extent, ExtentSet, span
 from imaging.mapfile import BlockStatus, Mapfile
-from imaging.reads import DirectDevice, open_source
+from imaging.reads import ChildDevice, open_source
 from imaging.rescue.engine import rescue
 from imaging.rescue.options import RescueOptions
 from imaging.rescue.progress import RescueSummary
@@ -108,7 +108,7 @@ def test_every_read_that_reaches_the_drive_is_whole_aligned_sectors(tmp_path: Pa
     damage = damage_of(4 * MIB, [(MIB, 4096), (2 * MIB + 8192, 8192)])
     with bench(tmp_path, damage, sector_bytes=4096) as drive:
         with open_source(drive.device) as source:
-            assert isinstance(source, DirectDevice)
+            assert isinstance(source, ChildDevice)
             assert (source.sector_bytes, source.physical_sector_bytes) == (4096, 4096)
             assert (source.size_bytes, source.present_bytes()) == (4 * MIB, 4 * MIB)
             assert source.read_at(5000, 3) == (tmp_path / "contents").read_bytes()[5000:5003]
@@ -151,12 +151,20 @@ def test_we_finish_what_gnu_ddrescue_began(tmp_path: Path) -> None:
 
 
 @pytest.mark.root
-def test_the_source_is_opened_for_reading_only(tmp_path: Path) -> None:
+def test_the_source_is_opened_for_reading_only_and_by_a_child_alone(tmp_path: Path) -> None:
+    def open_here(process: int) -> list[int]:
+        """Return the flags of every descriptor that the process has on the drive."""
+        links = [link for link in Path(f"/proc/{process}/fd").iterdir() if link.resolve() == drive.device]
+        texts = [Path(f"/proc/{process}/fdinfo/{link.name}").read_text() for link in links]
+        return [int(text.split("flags:")[1].split()[0], 8) for text in texts]
+
     with bench(tmp_path, damage_of(MIB, [])) as drive, open_source(drive.device) as source:
-        assert isinstance(source, DirectDevice)
-        flags = Path(f"/proc/self/fdinfo/{source._descriptor}").read_text().split("flags:")[1].split()[0]
-        assert int(flags, 8) & os.O_ACCMODE == os.O_RDONLY
-        assert int(flags, 8) & os.O_DIRECT
+        assert isinstance(source, ChildDevice)
+        (child,) = source._children
+        assert open_here(os.getpid()) == []
+        (flags,) = open_here(child.process_id)
+        assert flags & os.O_ACCMODE == os.O_RDONLY
+        assert flags & os.O_DIRECT
 
 
 KINDS = {

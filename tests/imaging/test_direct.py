@@ -1,4 +1,4 @@
-"""Direct reads; those of a real device are in test_failing_drive."""
+"""Direct reads by this process; those of a real device are in test_failing_drive."""
 
 import errno
 import os
@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from imaging import reads
+from imaging import direct
 from imaging.errors import InputError, ReadFault
-from imaging.reads import DirectDevice, Drive, open_device, open_source
+from imaging.direct import DirectDevice
+from imaging.reads import Drive, open_device, open_source
 from imaging.source import RawImage, Source
 
 SIZE = 40_960
@@ -24,10 +25,10 @@ class FileAsDevice:
         self.fail_at_bytes: int | None = None
         self.most_bytes = 1 << 30
         path.write_bytes(self.contents)
-        monkeypatch.setattr(reads, "is_device", lambda path: True)
-        monkeypatch.setattr(reads, "_open_direct", lambda path: os.open(path, os.O_RDONLY))
-        monkeypatch.setattr(reads, "_sectors", lambda descriptor, path: (sector_bytes, sector_bytes))
-        monkeypatch.setattr(reads, "BUFFER_BYTES", 16_384)
+        monkeypatch.setattr(direct, "is_device", lambda path: True)
+        monkeypatch.setattr(direct, "_open_direct", lambda path: os.open(path, os.O_RDONLY))
+        monkeypatch.setattr(direct, "_sectors", lambda descriptor, path: (sector_bytes, sector_bytes))
+        monkeypatch.setattr(direct, "BUFFER_BYTES", 16_384)
         monkeypatch.setattr(os, "preadv", self.answer)
 
     def answer(self, descriptor: int, buffers: list[memoryview], offset_bytes: int) -> int:
@@ -67,27 +68,27 @@ def test_any_bytes_come_from_whole_aligned_sectors(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sector_bytes: int, offset_bytes: int, size_bytes: int
 ) -> None:
     drive = FileAsDevice(tmp_path / "device", monkeypatch, sector_bytes=sector_bytes)
-    with open_device(drive.path) as device:
+    with DirectDevice(drive.path) as device:
         assert device.read_at(offset_bytes, size_bytes) == drive.contents[offset_bytes : offset_bytes + size_bytes]
     assert all(offset % sector_bytes == size % sector_bytes == 0 for offset, size in drive.asked)
 
 
 def test_short_answers_are_put_together(device: FileAsDevice) -> None:
     device.most_bytes = 1024
-    with open_device(device.path) as opened:
+    with DirectDevice(device.path) as opened:
         assert opened.read_at(100, 9000) == device.contents[100:9100]
 
 
 def test_an_answer_that_is_no_whole_sector_is_asked_for_again_from_the_sector(device: FileAsDevice) -> None:
     device.most_bytes = 1300
-    with open_device(device.path) as opened:
+    with DirectDevice(device.path) as opened:
         assert opened.read_at(0, 2048) == device.contents[:2048]
     assert [offset for offset, _ in device.asked] == [0, 1024]
 
 
 def test_a_fault_carries_what_came_before_it(device: FileAsDevice) -> None:
     device.fail_at_bytes = 20_480
-    with open_device(device.path) as opened, pytest.raises(ReadFault) as caught:
+    with DirectDevice(device.path) as opened, pytest.raises(ReadFault) as caught:
         opened.read_at(100, 40_000)
     assert caught.value.errno == errno.EIO
     assert (caught.value.offset_bytes, caught.value.size_bytes) == (100, 40_000)
@@ -95,7 +96,7 @@ def test_a_fault_carries_what_came_before_it(device: FileAsDevice) -> None:
 
 
 def test_a_device_is_a_source_and_a_drive(device: FileAsDevice) -> None:
-    with open_device(device.path) as opened:
+    with DirectDevice(device.path) as opened:
         assert isinstance(opened, Source)
         assert isinstance(opened, Drive)
         assert (opened.size_bytes, opened.sector_bytes, opened.physical_sector_bytes) == (SIZE, 512, 512)
@@ -104,7 +105,7 @@ def test_a_device_is_a_source_and_a_drive(device: FileAsDevice) -> None:
 
 
 def test_a_device_whose_node_is_gone_has_no_bytes_any_more(device: FileAsDevice) -> None:
-    with open_device(device.path) as opened:
+    with DirectDevice(device.path) as opened:
         assert opened.present_bytes() == SIZE
         device.path.unlink()
         assert opened.present_bytes() == 0
@@ -134,11 +135,11 @@ def test_what_does_not_exist_is_said_to_be_missing(tmp_path: Path, opener: type)
 
 @pytest.mark.parametrize("answer", [0, 513, 1 << 20])
 def test_a_sector_size_that_cannot_be_is_refused(monkeypatch: pytest.MonkeyPatch, answer: int) -> None:
-    monkeypatch.setattr(reads, "_ask_integer", lambda descriptor, request: answer)
+    monkeypatch.setattr(direct, "_ask_integer", lambda descriptor, request: answer)
     with pytest.raises(InputError, match="cannot be"):
-        reads._sectors(0, Path("/dev/x"))
+        direct._sectors(0, Path("/dev/x"))
 
 
 def test_a_physical_sector_is_never_smaller_than_the_logical_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reads, "_ask_integer", lambda fd, request: 4096 if request == reads.BLKSSZGET else 512)
-    assert reads._sectors(0, Path("/dev/x")) == (4096, 4096)
+    monkeypatch.setattr(direct, "_ask_integer", lambda fd, request: 4096 if request == direct.BLKSSZGET else 512)
+    assert direct._sectors(0, Path("/dev/x")) == (4096, 4096)
