@@ -65,6 +65,7 @@ class Header:
         end_bytes: where the reading ended.
         repeated: keys and tensor names that come twice, with their offsets.
         fault: (code, offset) of why the reading ended early; None when all of it was read.
+        lost: the name of the entry that stands for a broken record, or "".
     """
 
     version: int
@@ -78,6 +79,7 @@ class Header:
     end_bytes: int = HEAD_BYTES
     repeated: list[tuple[str, str, int]] = field(default_factory=list)
     fault: tuple[str, int] | None = None
+    lost: str = ""
 
 
 class _BreakOff(Exception):  # noqa: N818 - caught in this module, and made a value
@@ -106,9 +108,10 @@ def read_header(window: Window) -> Header | str:
         for _ in range(head.key_count):
             _read_key(reading, header)
             header.end_bytes = reading.at
-        read_entries(reading, header)
     except _BreakOff as fault:
         header.fault = (fault.code, fault.at_bytes)
+    else:
+        read_entries(reading, header)
     return header
 
 
@@ -226,10 +229,14 @@ def _skip_array(reading: Reading, depth: int) -> int:
 
 
 def read_entries(reading: Reading, header: Header) -> None:
-    """Read the tensors' records into the header."""
+    """Read the tensors' records into the header, up to a broken one, which becomes its fault."""
     seen: set[str] = set()
     for _ in range(header.declared_tensors):
-        entry = _read_entry(reading)
+        try:
+            entry = _read_entry(reading)
+        except _BreakOff as fault:
+            header.fault = (fault.code, fault.at_bytes)
+            return
         if entry.name in seen:
             header.repeated.append(("duplicate-name", entry.name, entry.at_bytes))
         seen.add(entry.name)

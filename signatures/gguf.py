@@ -16,6 +16,7 @@ from typing import Any
 from imaging.window import Window
 from signatures._gguf_header import Header, read_header
 from signatures._gguf_layout import Placed, in_order, padded, place
+from signatures._gguf_salvage import read_uncounted, salvage_entries
 from signatures._gguf_types import FILE_TYPES, GUESSED_FILE_TYPE
 from signatures._safetensors_header import Entry as ZeroEntry
 from signatures._safetensors_zeros import find_zero_tail
@@ -43,17 +44,26 @@ def validate(window: Window) -> Verdict:
     header = read_header(window)
     if isinstance(header, str):
         return rejected(header, at_bytes=0)
-    if header.fault:
-        return _broken(header, *header.fault)
     alignment_bytes = header.values.get("general.alignment", DEFAULT_ALIGNMENT_BYTES)
     if header.types.get("general.alignment", UINT32) != UINT32 or not _is_alignment(alignment_bytes):
         return rejected("alignment", detail=f"tensors cannot be aligned to {alignment_bytes}")
+    findings: list[Finding] = []
+    if header.fault:
+        whole = salvage_entries(window, header, alignment_bytes) if _is_credible(header) else None
+        if whole is None:
+            return _broken(header, *header.fault)
+        detail = "the header is broken here; the tensors' records after it are whole"
+        findings.append(Finding(code=header.fault[0], offset_bytes=header.fault[1], detail=detail))
+        header = whole
+    elif read_uncounted(window, header, alignment_bytes):
+        detail = f"{len(header.entries)} tensors instead of {header.declared_tensors}"
+        findings.append(Finding(code="tensor-count", offset_bytes=8, detail=detail))
     ordered = in_order(header.entries, alignment_bytes)
     placed = place(ordered, alignment_bytes)
     faulty = [one for one in placed if one.fault]
     if 2 * len(faulty) > len(placed):
         return rejected(faulty[0].fault, at_bytes=faulty[0].entry.at_bytes)
-    findings = [Finding(code=code, offset_bytes=at, detail=name) for code, name, at in header.repeated[:MAX_FINDINGS]]
+    findings += [Finding(code=code, offset_bytes=at, detail=name) for code, name, at in header.repeated[:MAX_FINDINGS]]
     if ordered != header.entries:
         detail = "the tensors are not stored in the order of their records"
         findings.append(Finding(code="unsorted-offsets", offset_bytes=header.end_bytes, detail=detail))
@@ -63,6 +73,11 @@ def validate(window: Window) -> Verdict:
 
 def _is_alignment(value: int) -> bool:
     return 0 < value <= MAX_ALIGNMENT_BYTES and value & (value - 1) == 0
+
+
+def _is_credible(header: Header) -> bool:
+    """Tell whether what was read before a broken place is a GGUF header beyond doubt."""
+    return "general.architecture" in header.values or len(header.types) >= MIN_KEYS_OF_A_BROKEN_HEADER
 
 
 def _fault_finding(one: Placed) -> Finding:
@@ -78,7 +93,7 @@ def _fault_finding(one: Placed) -> Finding:
 
 def _broken(header: Header, code: str, at_bytes: int) -> Verdict:
     """Judge by the keys alone: a header that breaks off tells what was lost, but not where its tensors lie."""
-    if "general.architecture" not in header.values and len(header.types) < MIN_KEYS_OF_A_BROKEN_HEADER:
+    if not _is_credible(header):
         return rejected(code, at_bytes=at_bytes)
     grade = Grade.TRUNCATED if code == "header-past-end" else Grade.DAMAGED
     read = f"{len(header.types)} of {header.declared_keys} keys"
@@ -105,6 +120,7 @@ def _verdict(
     size_bytes = end_bytes + _last_padding(window, end_bytes, padded(end_bytes, alignment_bytes) if placed else 0)
     findings += _padding_findings(window, header.end_bytes, data_start, placed)
     distrusted = {one.entry.name for one in placed if one.fault}
+    distrusted |= {header.lost} - {""}
     if window.size_bytes < size_bytes:
         detail = f"{size_bytes - window.size_bytes} bytes are missing at the end"
         findings.append(Finding(code="cut-short", offset_bytes=window.size_bytes, detail=detail))

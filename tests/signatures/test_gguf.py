@@ -149,6 +149,52 @@ def test_tensors_that_are_stored_in_another_order_are_still_found():
     assert (verdict.grade, codes(verdict)) == (Grade.CONSISTENT, {"unsorted-offsets"})
 
 
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_a_broken_key_does_not_lose_the_tensors_after_it(order):
+    content = whole(style=Style(order=order))
+    at = content.index(b"<77>") - 8
+    verdict = judge(FORMAT, patched(content, at, b"\xff" * 8) + b"\1" * 99)
+    assert (verdict.grade, verdict.size_bytes, codes(verdict)) == (Grade.DAMAGED, len(content), {"string-length"})
+    assert truth(verdict) == sorted(BY_NAME["version-2"].tensors)
+    assert all(tensor.grade == "CONSISTENT" for tensor in verdict.tensors)
+
+
+def test_an_array_whose_length_runs_past_everything_does_not_lose_the_tensors():
+    content = whole()
+    at = content.index(b"tokenizer.ggml.scores") + len("tokenizer.ggml.scores") + 4 + 4
+    for count, code in ((1 << 24, "header-past-end"), (1 << 40, "array-length")):
+        verdict = judge(FORMAT, patched(content, at, struct.pack("<Q", count)))
+        assert (verdict.grade, verdict.size_bytes, codes(verdict)) == (Grade.DAMAGED, len(content), {code})
+        assert truth(verdict) == sorted(BY_NAME["version-2"].tensors)
+
+
+def test_a_broken_record_becomes_the_bytes_that_must_be_its():
+    specs = tuple((f"blk.{n}.weight", 0, (8, 64)) for n in range(8))
+    content = whole(specs=specs)
+    at = content.index(b"blk.2.weight") - 8
+    verdict = judge(FORMAT, patched(content, at, b"\xff" * 8))
+    assert (verdict.grade, verdict.size_bytes, codes(verdict)) == (Grade.DAMAGED, len(content), {"tensor-name"})
+    whole_tensors = judge(FORMAT, content).tensors
+    assert verdict.tensors[2].layout == whole_tensors[2].layout
+    assert [tensor.name for tensor in verdict.tensors if tensor.grade == "DAMAGED"] == ["record-2"]
+    assert verdict.tensors[:2] + verdict.tensors[3:] == whole_tensors[:2] + whole_tensors[3:]
+
+
+def test_a_header_whose_records_are_broken_too_tells_its_keys():
+    made = header(KEYS, LAYER, Style())
+    cut = patched(made, made.index(b"<77>") - 8, b"\xff" * 8)[: made.index(b"token_embd") + 4]
+    verdict = judge(FORMAT, cut + b"\xee" * 4000)
+    assert (verdict.grade, codes(verdict), verdict.tensors) == (Grade.DAMAGED, {"string-length"}, ())
+    assert verdict.facts["architecture"] == "llama"
+
+
+def test_a_count_of_tensors_that_is_too_small_is_seen():
+    content = whole()
+    verdict = judge(FORMAT, patched(content, 8, b"\2"))
+    assert (verdict.grade, verdict.size_bytes, codes(verdict)) == (Grade.DAMAGED, len(content), {"tensor-count"})
+    assert truth(verdict) == sorted(BY_NAME["version-2"].tensors)
+
+
 def test_keys_and_names_that_come_twice_are_told():
     assert codes(judge(FORMAT, whole(keys=(*KEYS, KEYS[0])))) == {"duplicate-key"}
     verdict = judge(FORMAT, whole(specs=(*LAYER, LAYER[0])))
