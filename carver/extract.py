@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from carver.output import PARTIAL_SUFFIX, output_error, sync_folder
+from carver.output import output_error, sync_folder
 from imaging.errors import Interrupted, ReadFault
 from imaging.extent import Extent, ExtentSet, Layout, span
 from imaging.ownership import give_to_caller
@@ -47,24 +47,33 @@ class Written:
 def extract(
     image: RawImage,
     layout: Layout,
-    paths: Iterator[Path],
+    partial: Path,
+    names: Callable[[ExtentSet], Iterator[Path]],
     *,
     with_md5: bool = False,
     on_bytes: Callable[[int], None] = lambda done_bytes: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Written:
-    """Write the bytes that `layout` names to the first of `paths` that is free, or holds just these bytes already.
+    """Write the bytes that `layout` names to the first of `names` that is free, or holds just these bytes already.
 
     The bytes are hashed as they are read; where the system has an in-kernel copy it moves them without a second trip
     (and shares the blocks on file systems that can).
+
+    Args:
+        image: where the bytes are.
+        layout: in file order.
+        partial: what the file is called until it is whole; on the same file system as `names`.
+        names: gives the names to try, without end, when it is known what could not be read.
+        with_md5: whether MD5 is computed too.
+        on_bytes: called with the bytes of the file written so far.
+        stop: asked every few MiB.
 
     Raises:
         OutputError: it cannot be written.
         DestinationFullError: no room; nothing is left behind.
         Interrupted: `stop` said so; nothing is left behind.
     """
-    path = next(paths)
-    partial = path.with_name(f".{path.name}{PARTIAL_SUFFIX}")  # no file of ours begins with a dot
+    path = partial
     hashes = [hashlib.sha256()] + ([hashlib.md5(usedforsecurity=False)] if with_md5 else [])
     unreadable: list[Extent] = []
     try:
@@ -86,8 +95,9 @@ def extract(
         finally:
             os.close(descriptor)
         give_to_caller(partial)
-        while not _settle(partial, path, hashes[0].hexdigest()):
-            path = next(paths)
+        for path in names(ExtentSet(unreadable)):
+            if _settle(partial, path, hashes[0].hexdigest()):
+                break
         sync_folder(path.parent)
     except OSError as fault:
         partial.unlink(missing_ok=True)

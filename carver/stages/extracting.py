@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import count
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from carver.case import Case
 from carver.claims import Owned
 from carver.extract import Written, extract
 from carver.identify import stem_of, suffix_of
-from carver.output import make_folder
+from carver.output import PARTIAL_SUFFIX, make_folder
 from carver.recovery import CarvedFile
 from carver.stagelog import StageLog
 from carver.stages import Choices, Hooks, digest
@@ -53,13 +54,12 @@ def extract_files(
         verdict = final_verdict(verdict_from_json(verdict_entry(verdicts, plan.owned.claim)), plan.owned)
         stem, name_source = stem_of(verdict.facts, plan.owned.claim.format, plan.owned.claim.start_bytes)
         suffix = suffix_of(verdict.facts, formats[plan.owned.claim.format].suffix)
-        room = case.folder / ("files" if verdict.grade.good else verdict.grade.value.lower())
-        make_folder(room)
-        names = (room / name for name in _names(stem, suffix, plan.owned.claim.start_bytes))
+        names = partial(_names, stem, suffix, plan.owned.claim.start_bytes)
         file = extract(
             image.source,
             plan.layout,
-            (path for path in names if _relative(path, case.folder) not in taken),
+            case.folder / f"file{PARTIAL_SUFFIX}",
+            partial(_paths, case.folder, verdict, names, taken),
             with_md5=choices.with_md5,
             on_bytes=_progress(hooks, done_bytes, total_bytes),
             stop=hooks.stop,
@@ -78,6 +78,16 @@ def extract_files(
 def carved_files(files: StageLog) -> Iterator[CarvedFile]:
     """Yield the files that were written, in order."""
     return (carved_from_json(entry) for entry in files.entries())
+
+
+def _paths(
+    folder: Path, verdict: Verdict, names: Callable[[], Iterator[str]], taken: Container[str], unreadable: ExtentSet
+) -> Iterator[Path]:
+    """Yield where a file may go: the room of its final grade, and no name that another file of this run has."""
+    grade = _with_unreadable(verdict, unreadable).grade
+    room = folder / ("files" if grade.good else grade.value.lower())
+    make_folder(room)
+    return (room / name for name in names() if _relative(room / name, folder) not in taken)
 
 
 def _progress(hooks: Hooks, base_bytes: int, total_bytes: int) -> Callable[[int], None]:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from carver import extract as extract_room
-from carver.extract import PATCH_BYTES, extract
+from carver.extract import PATCH_BYTES, Written, extract
 from imaging.errors import DestinationFullError, Interrupted, OutputError
 from imaging.extent import Extent, ExtentSet, Layout, span
 from imaging.source import RawImage
@@ -26,11 +26,15 @@ def image_of(folder: Path, content: bytes = CONTENT) -> RawImage:
     return RawImage(path)
 
 
-def names(folder: Path, stem: str = "model") -> Iterator[Path]:
-    folder.mkdir(exist_ok=True)
-    yield folder / f"{stem}.h5"
+def names(folder: Path) -> Iterator[Path]:
+    yield folder / "model.h5"
     for number in count(2):
-        yield folder / f"{stem}-{number}.h5"
+        yield folder / f"model-{number}.h5"
+
+
+def extracted(image: RawImage, layout: Layout, folder: Path, **options: object) -> Written:
+    folder.mkdir(exist_ok=True)
+    return extract(image, layout, folder / "file.partial", lambda unreadable: names(folder), **options)  # type: ignore[arg-type]
 
 
 def content_of(layout: Layout) -> bytes:
@@ -55,7 +59,7 @@ def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_file_has_the_bytes_of_its_layout_and_their_hashes(
     tmp_path: Path, layout: Layout, with_md5: bool, small_chunks: None
 ) -> None:
-    written = extract(image_of(tmp_path), layout, names(tmp_path / "out"), with_md5=with_md5)
+    written = extracted(image_of(tmp_path), layout, tmp_path / "out", with_md5=with_md5)
     wanted = content_of(layout)
     assert written.path.read_bytes() == wanted
     assert written.size_bytes == len(wanted)
@@ -71,7 +75,7 @@ def test_any_layout_is_written_in_its_order(pairs: list[tuple[int, int]]) -> Non
 
     layout = tuple(Extent(offset_bytes=offset, size_bytes=size) for offset, size in pairs)
     with tempfile.TemporaryDirectory() as folder, image_of(Path(folder)) as image:
-        assert extract(image, layout, names(Path(folder) / "out")).path.read_bytes() == content_of(layout)
+        assert extracted(image, layout, Path(folder) / "out").path.read_bytes() == content_of(layout)
 
 
 def test_the_plain_write_is_used_where_the_kernel_cannot_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,7 +83,7 @@ def test_the_plain_write_is_used_where_the_kernel_cannot_copy(tmp_path: Path, mo
         raise OSError(errno.EXDEV, "other file system")
 
     monkeypatch.setattr(extract_room.os, "copy_file_range", cannot, raising=False)
-    written = extract(image_of(tmp_path), (span(5, 77_777),), names(tmp_path / "out"))
+    written = extracted(image_of(tmp_path), (span(5, 77_777),), tmp_path / "out")
     assert written.path.read_bytes() == CONTENT[5:77_777]
 
 
@@ -88,16 +92,16 @@ def test_a_name_that_is_taken_is_passed_over_and_what_is_there_stays(tmp_path: P
     out.mkdir()
     (out / "model.h5").write_bytes(b"somebody's")
     (out / "model-2.h5").write_bytes(b"else's")
-    written = extract(image_of(tmp_path), (span(0, 5000),), names(out))
+    written = extracted(image_of(tmp_path), (span(0, 5000),), out)
     assert written.path.name == "model-3.h5"
     assert (out / "model.h5").read_bytes() == b"somebody's"
     assert (out / "model-2.h5").read_bytes() == b"else's"
 
 
 def test_what_an_interrupted_run_left_is_adopted(tmp_path: Path) -> None:
-    first = extract(image_of(tmp_path), (span(0, 5000),), names(tmp_path / "out"))
+    first = extracted(image_of(tmp_path), (span(0, 5000),), tmp_path / "out")
     before = first.path.stat()
-    assert extract(image_of(tmp_path), (span(0, 5000),), names(tmp_path / "out")) == first
+    assert extracted(image_of(tmp_path), (span(0, 5000),), tmp_path / "out") == first
     assert (first.path.stat().st_ino, first.path.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
     assert list((tmp_path / "out").iterdir()) == [first.path]
 
@@ -105,9 +109,9 @@ def test_what_an_interrupted_run_left_is_adopted(tmp_path: Path) -> None:
 def test_a_kill_between_naming_and_tidying_does_not_let_the_next_file_write_over_it(tmp_path: Path) -> None:
     """Then the partial name and the final one are one file; another content under that name must not reach it."""
     out = tmp_path / "out"
-    first = extract(image_of(tmp_path), (span(0, 5000),), names(out))
-    os.link(first.path, out / f".{first.path.name}.partial")
-    second = extract(image_of(tmp_path), (span(5000, 9000),), names(out))
+    first = extracted(image_of(tmp_path), (span(0, 5000),), out)
+    os.link(first.path, out / "file.partial")
+    second = extracted(image_of(tmp_path), (span(5000, 9000),), out)
     assert first.path.read_bytes() == CONTENT[:5000]
     assert second.path.read_bytes() == CONTENT[5000:9000]
     assert sorted(path.name for path in out.iterdir()) == ["model-2.h5", "model.h5"]
@@ -116,19 +120,19 @@ def test_a_kill_between_naming_and_tidying_does_not_let_the_next_file_write_over
 def test_a_torn_partial_file_is_begun_anew(tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
-    (out / ".model.h5.partial").write_bytes(b"torn" * 9000)
-    assert extract(image_of(tmp_path), (span(0, 5000),), names(out)).path.read_bytes() == CONTENT[:5000]
+    (out / "file.partial").write_bytes(b"torn" * 9000)
+    assert extracted(image_of(tmp_path), (span(0, 5000),), out).path.read_bytes() == CONTENT[:5000]
 
 
 def test_a_link_laid_in_the_way_is_not_followed(tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
     (tmp_path / "precious").write_bytes(b"precious")
-    for name in (".model.h5.partial", "model.h5"):
+    for name in ("file.partial", "model.h5"):
         (out / name).symlink_to(tmp_path / "precious")
     (out / "model-2.h5").symlink_to(tmp_path / "nowhere")
     os.mkfifo(out / "model-3.h5")
-    assert extract(image_of(tmp_path), (span(0, 5000),), names(out)).path.name == "model-4.h5"
+    assert extracted(image_of(tmp_path), (span(0, 5000),), out).path.name == "model-4.h5"
     assert (tmp_path / "precious").read_bytes() == b"precious"
 
 
@@ -137,9 +141,9 @@ def test_a_file_system_without_hard_links_gets_its_file_too(tmp_path: Path, monk
         raise PermissionError(errno.EPERM, "no links here")
 
     monkeypatch.setattr(extract_room.os, "link", no_links)
-    first = extract(image_of(tmp_path), (span(0, 5000),), names(tmp_path / "out"))
-    second = extract(image_of(tmp_path), (span(5000, 9000),), names(tmp_path / "out"))
-    again = extract(image_of(tmp_path), (span(0, 5000),), names(tmp_path / "out"))
+    first = extracted(image_of(tmp_path), (span(0, 5000),), tmp_path / "out")
+    second = extracted(image_of(tmp_path), (span(5000, 9000),), tmp_path / "out")
+    again = extracted(image_of(tmp_path), (span(0, 5000),), tmp_path / "out")
     assert first.path.read_bytes() == CONTENT[:5000]
     assert second.path.read_bytes() == CONTENT[5000:9000]
     assert again.path == first.path
@@ -162,25 +166,25 @@ def test_a_full_disk_leaves_nothing_behind(
     monkeypatch.setattr(extract_room.os, "copy_file_range", cannot, raising=False)
     monkeypatch.setattr(extract_room.os, call, fills)
     with pytest.raises(DestinationFullError, match="free some space"):
-        extract(image_of(tmp_path), (span(0, 50_000),), names(tmp_path / "out"))
+        extracted(image_of(tmp_path), (span(0, 50_000),), tmp_path / "out")
     assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_a_folder_that_is_gone_is_told_as_an_output_error(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="cannot write"):
-        extract(image_of(tmp_path), (span(0, 5),), iter([tmp_path / "gone" / "a.h5"]))
+        extract(image_of(tmp_path), (span(0, 5),), tmp_path / "gone" / "p", lambda unreadable: names(tmp_path))
 
 
 def test_stopping_leaves_nothing_behind(tmp_path: Path, small_chunks: None) -> None:
     asked = count()
     with pytest.raises(Interrupted):
-        extract(image_of(tmp_path), (span(0, 50_000),), names(tmp_path / "out"), stop=lambda: next(asked) == 3)
+        extracted(image_of(tmp_path), (span(0, 50_000),), tmp_path / "out", stop=lambda: next(asked) == 3)
     assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_progress_is_told_in_bytes(tmp_path: Path, small_chunks: None) -> None:
     told: list[int] = []
-    extract(image_of(tmp_path), (span(0, 25_000),), names(tmp_path / "out"), on_bytes=told.append)
+    extracted(image_of(tmp_path), (span(0, 25_000),), tmp_path / "out", on_bytes=told.append)
     assert told == [10_000, 20_000, 25_000]
 
 
@@ -194,7 +198,7 @@ def test_an_image_that_cannot_be_read_somewhere_gives_zeros_in_place_and_says_wh
         FaultyImage, "bad", staticmethod(lambda offset, size: offset < 30_700 and offset + size > 30_000)
     )
     layout = (span(60_000, 70_000), span(20_000, 50_000))
-    written = extract(image, layout, names(tmp_path / "out"))
+    written = extracted(image, layout, tmp_path / "out")
     first = 10_000 + 10_000 // PATCH_BYTES * PATCH_BYTES
     assert written.unreadable == ExtentSet((span(first, first + PATCH_BYTES),))
     wanted = bytearray(content_of(layout))
@@ -206,6 +210,6 @@ def test_an_image_that_cannot_be_read_somewhere_gives_zeros_in_place_and_says_wh
 def test_an_image_cut_short_under_us_gives_no_short_file(tmp_path: Path) -> None:
     image = image_of(tmp_path)
     os.truncate(tmp_path / "image.raw", 30_000)
-    written = extract(image, (span(20_000, 50_000), span(0, 500)), names(tmp_path / "out"))
+    written = extracted(image, (span(20_000, 50_000), span(0, 500)), tmp_path / "out")
     assert written.path.read_bytes() == CONTENT[20_000:30_000] + bytes(20_000) + CONTENT[:500]
     assert written.unreadable == ExtentSet((span(10_000, 30_000),))
