@@ -102,6 +102,7 @@ def as_nobody(*arguments: object) -> Outcome:
     return run([sys.executable, "-c", program, *map(str, arguments)])
 
 
+@pytest.mark.root
 def test_no_permission_to_read(small_image, tmp_path):
     shutil.copy(small_image, tmp_path / "secret.img")
     (tmp_path / "secret.img").chmod(0o600)
@@ -109,6 +110,7 @@ def test_no_permission_to_read(small_image, tmp_path):
     refused(as_nobody("scan", tmp_path / "secret.img"), 3, "no permission to read", "sudo")
 
 
+@pytest.mark.root
 def test_a_destination_that_cannot_be_written(small_image, tmp_path):
     shutil.copy(small_image, tmp_path / "small.img")
     _open_up(tmp_path)

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
 import json
-import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
-from tests.command import COMMAND, carver, good
+from tests.command import COMMAND, carver, good, need_program, need_root
 from tests.report_schema import load_checked
 
 
@@ -172,8 +177,6 @@ def test_formats_and_ranges_and_sizes_choose_what_is_carved(small_image, tmp_pat
 
 
 def test_md5_stands_beside_sha256_for_labs_that_ask(small_image, tmp_path):
-    import hashlib
-
     good("carve", "--md5", small_image, "--out", tmp_path / "CASE")
     for file in load_checked(tmp_path / "CASE")["files"]:
         assert file["md5"] == hashlib.md5((tmp_path / "CASE" / file["path"]).read_bytes()).hexdigest()
@@ -219,8 +222,6 @@ def test_ddrescues_habit_is_answered_with_the_right_command(small_image, tmp_pat
 
 
 def test_a_second_command_in_the_same_case_is_refused(small_image, tmp_path):
-    import fcntl
-
     case = tmp_path / "CASE"
     good("scan", "--case", case, small_image)
     with (case / ".lock").open("r+b") as lock:
@@ -230,35 +231,44 @@ def test_a_second_command_in_the_same_case_is_refused(small_image, tmp_path):
     assert "another carver is at work" in refused.complaint
 
 
-@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
-def test_a_second_writer_of_an_image_is_refused(demo_drive, tmp_path):
-    import signal
-    import time
-
-    command = [
-        "image",
-        "-r",
-        "-1",
-        "--test-mode",
-        demo_drive / "damage.map",
-        demo_drive / "drive.img",
-        tmp_path / "o.img",
-    ]
-    first = subprocess.Popen([*COMMAND, *map(str, command)], stderr=subprocess.PIPE, text=True)  # retries without end
-    try:
+@contextmanager
+def endless_image(
+    drive: Path, folder: Path, prefix: tuple[str, ...] = ()
+) -> Iterator[tuple[list[str], subprocess.Popen]]:
+    """Run an `image` whose retry passes never end; give it when its map is there, and end it in the end."""
+    command = ["image", "-r", "-1", "--test-mode", drive / "damage.map", drive / "drive.img", folder / "o.img"]
+    arguments = [str(part) for part in command]
+    with subprocess.Popen([*prefix, *COMMAND, *arguments], stderr=subprocess.PIPE, text=True) as child:
         until = time.monotonic() + 60
-        while not (tmp_path / "o.img.map").exists():
-            assert first.poll() is None and time.monotonic() < until
+        while not (folder / "o.img.map").exists():
+            assert child.poll() is None and time.monotonic() < until
             time.sleep(0.05)
-        refused = carver(*command)
+        try:
+            yield arguments, child
+        finally:
+            child.kill()
+
+
+def test_a_second_writer_of_an_image_is_refused(demo_drive, tmp_path):
+    with endless_image(demo_drive, tmp_path) as (arguments, first):
+        refused = carver(*arguments)
         assert first.poll() is None
-    finally:
         first.send_signal(signal.SIGTERM)
         told = first.communicate(timeout=60)[1]
+        assert first.returncode == 130
     assert refused.code in (3, 4), refused.err
     assert "another" in refused.complaint
-    assert first.returncode == 130
     assert "same command goes on" in told
+
+
+def test_a_run_under_nohup_outlives_its_terminal(demo_drive, tmp_path):
+    need_program("nohup")
+    with endless_image(demo_drive, tmp_path, ("nohup",)) as (_, child):
+        child.send_signal(signal.SIGHUP)
+        with pytest.raises(subprocess.TimeoutExpired):
+            child.wait(2)
+        child.send_signal(signal.SIGTERM)
+        assert child.wait(60) == 130
 
 
 def test_an_error_of_our_own_is_one_line_and_its_traceback_only_comes_when_asked_for(small_image, tmp_path):
@@ -276,9 +286,8 @@ def test_an_error_of_our_own_is_one_line_and_its_traceback_only_comes_when_asked
     assert "Traceback" in loud.stderr
 
 
+@pytest.mark.root
 def test_outputs_of_a_run_through_sudo_belong_to_the_user_who_called(small_image, demo_drive, tmp_path):
-    from tests.command import need_root
-
     need_root()
     env = {"SUDO_UID": "1234", "SUDO_GID": "1235", "SUDO_USER": "somebody"}
     tmp_path.chmod(0o755)

@@ -126,6 +126,9 @@ def _tell(summary: RescueSummary, image_path: Path) -> None:
     rescued, whole, missing, bad = map(
         screen.human, (totals.rescued_bytes, totals.size_bytes, missing_bytes, totals.bad_bytes)
     )
+    if not summary.finished:
+        screen.say(f"{rescued} of {whole} ({share:.2f} %) are read so far.")
+        return
     failed = "all in sectors that failed" if missing_bytes == totals.bad_bytes else f"{bad} of them in failed sectors"
     screen.say(f"{rescued} of {whole} ({share:.2f} %) were read into {image_path}. Not read: {missing}, {failed}.")
 
