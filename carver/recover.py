@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import sys
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib import metadata as packages
@@ -45,9 +46,8 @@ def plan_recovery(
     case: Case, image: MappedImage, formats: Mapping[str, Format], choices: Choices, hooks: Hooks
 ) -> Plan:
     """Scan, judge and settle: everything but writing. What is done is kept, so that carving goes on from here."""
-    store = scan_image(case, image, formats, choices, hooks)
-    verdicts = judge_hits(case, image, store, formats, choices, hooks)
-    store.close()
+    with closing(scan_image(case, image, formats, choices, hooks)) as store:
+        verdicts = judge_hits(case, image, store, formats, choices, hooks)
     return Plan(files=plan_files(image, verdicts, formats, choices), verdicts=verdicts)
 
 
