@@ -278,12 +278,15 @@ def _note_displaced(survey: Survey, directory: Directory, by_bytes: int) -> bool
 
 
 def _tail_ahead(window: Window, offset_bytes: int) -> Tail | None:
-    """Return this file's tail within a directory's length of a break in the directory."""
+    """Return this file's tail within a directory's length of a break in the directory.
+
+    Another zip's whole tail ends the search: nothing of another stands between a directory and its own tail.
+    """
     end_bytes = min(offset_bytes + MAX_DIRECTORY_BYTES, window.size_bytes)
     for at_bytes, signature in islice(marks(window, offset_bytes, end_bytes), MAX_MARKS):
-        tail = read_own_tail(window, at_bytes) if signature in (ZIP64_END, END) else None
-        if tail is not None:
-            return tail
+        tail = read_tail(window, at_bytes) if signature in (ZIP64_END, END) else None
+        if tail is not None and (tail.whole or tail.start_bytes == 0):
+            return read_own_tail(window, at_bytes)
     return None
 
 
