@@ -8,10 +8,12 @@ from typing import Final
 
 MAX_DEPTH: Final = 16
 MAX_CHARACTERS: Final = 1 << 20
+BLANKS: Final = " \t\f\r\n"  # Python's own; no others
 
 _TOKEN = re.compile(
-    r"""\s*(?:(?P<mark>[\[\](){},:])|[bu]?'(?P<single>(?:[^'\\]|\\.)*)'|[bu]?"(?P<double>(?:[^"\\]|\\.)*)\""""
-    r"""|(?P<number>-?[0-9]{1,20})L?|(?P<word>True|False|None)\b)"""
+    r"""[ \t\f\r\n]*(?:(?P<mark>[\[\](){},:])|u?'(?P<single>(?:[^'\\\0\r\n]|\\.)*)'"""
+    r"""|u?"(?P<double>(?:[^"\\\0\r\n]|\\.)*)\""""
+    r"""|(?P<number>-?(?:0+|[1-9][0-9]{0,19}))L?(?![0-9A-Za-z_])|(?P<word>True|False|None)\b)"""
 )
 _WORDS: Final = {"True": True, "False": False, "None": None}
 _CLOSING: Final = {"(": ")", "[": "]", "{": "}"}
@@ -26,7 +28,7 @@ def read_literal(text: str) -> object:
     if len(text) > MAX_CHARACTERS:
         raise ValueError("too long")
     tokens: deque[tuple[str, str]] = deque()
-    text, at = text.rstrip(), 0
+    text, at = text.rstrip(BLANKS), 0
     while at < len(text):
         met = _TOKEN.match(text, at)
         if met is None or met.lastgroup is None:

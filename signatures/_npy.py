@@ -50,8 +50,8 @@ def read_array_header(raw: bytes) -> ArrayHeader | None:
     data_offset_bytes = 8 + width + header_bytes
     if header_bytes > MAX_HEADER_BYTES or data_offset_bytes > len(raw):
         return None
-    text = raw[8 + width : data_offset_bytes].decode("utf-8" if raw[6] == 3 else "latin-1", "replace")
     try:
+        text = raw[8 + width : data_offset_bytes].decode("utf-8" if raw[6] == 3 else "latin-1")
         told = read_literal(text)
     except ValueError:
         return None
@@ -98,14 +98,18 @@ def _dtype(descr: object) -> tuple[str, int | None]:
 def _record(fields: list[object]) -> tuple[str, int | None]:
     """Add up a record's fields: (name, type) or (name, type, shape); padding stands there as a field of its own."""
     sizes: list[int | None] = []
+    names: list[object] = []
     for one in fields:
         if not isinstance(one, tuple) or len(one) not in (2, 3):
             return "record", None
+        names += one[0] if isinstance(one[0], tuple) else [one[0]] if one[0] else []
         name, item_bytes = _dtype(one[1] if len(one) == 2 else one[1:])
         if name == "object":
             return "object", None
         sizes.append(item_bytes)
     known = [size for size in sizes if size is not None]
+    if not all(isinstance(name, str) for name in names) or len(set(names)) < len(names):
+        return "record", None
     return "record", sum(known) if len(known) == len(sizes) else None
 
 

@@ -84,6 +84,7 @@ def test_a_cut_array_is_truncated_at_the_length_it_had():
         (by_hand(WORDS % ("'<f4'", "3"), bytes(100)), "header"),
         (by_hand(WORDS % ("'" + "f" * 80 + "'", "(3,)"), bytes(100)), "header"),
         (by_hand(WORDS % ("None", "(3,)"), bytes(100)), "header"),
+        (patched(BY_NAME["unicode-records"].content, 26, b"\xff"), "header"),  # no UTF-8
         (by_hand("{'descr': '<f4', 'shape': (3,)}", bytes(100)), "header"),
         (by_hand("{'descr': '<f4', 'fortran_order': 0, 'shape': (3,)}", bytes(100)), "header"),
         (by_hand("{'descr': open('x'), 'fortran_order': False, 'shape': (3,)}", bytes(100)), "header"),
@@ -98,7 +99,16 @@ def test_what_no_array_has_is_rejected_with_its_reason(content, code):
 
 @pytest.mark.parametrize(
     ("descr", "size_bytes"),
-    [("'<y9'", 27), ("'?!'", 0), ("[('a', '<y9')]", 0), ("[('a',)]", 0), ("[3]", 0), ("[('a', None)]", 0)],
+    [
+        ("'<y9'", 27),
+        ("'?!'", 0),
+        ("[('a', '<y9')]", 0),
+        ("[('a',)]", 0),
+        ("[('a', '<f4'), ('a', '<f4')]", 0),
+        ("[(3, '<f4')]", 0),
+        ("[3]", 0),
+        ("[('a', None)]", 0),
+    ],
 )
 def test_an_unknown_dtype_leaves_the_verdict_open(descr, size_bytes):
     content = by_hand(WORDS % (descr, "(3,)"), bytes(100))
@@ -165,7 +175,26 @@ def test_a_literal_is_read_without_evaluation(text, value):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "(", "[1 2]", "{1: 2}", "{'a'}", "f()", "1 1", "(1,,)", ")", "'a", "[" * 99, "9" * 30, " " * (2 << 20)]
+    "text",
+    [
+        "08",
+        "1x",
+        "1\xa0",
+        "\u2003()",
+        "",
+        "(",
+        "[1 2]",
+        "{1: 2}",
+        "{'a'}",
+        "f()",
+        "1 1",
+        "(1,,)",
+        ")",
+        "'a",
+        "[" * 99,
+        "9" * 30,
+        " " * (2 << 20),
+    ],
 )
 def test_what_is_no_literal_is_refused(text):
     with pytest.raises(ValueError, match=r".+"):
