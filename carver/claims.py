@@ -11,8 +11,8 @@ Candidates are judged each for itself, so several may claim the same bytes. The 
 4. Files that overlap in part are settled like 3, in favour of the one that is proven, else of the one that starts
    later: its head would not be there if the earlier file's bytes still were.
 
-What an INTACT file contains is proven with it. Cost: O(n log n) for n claims, however many overlap (times 512 at the
-worst, if they start at all places of a sector).
+What an INTACT file contains is proven with it. Cost: O(n log n) for n claims, however many overlap (times the 512 places of a sector, were a
+disk laid out to make it so).
 """
 
 from __future__ import annotations
@@ -134,7 +134,8 @@ class _Settling:
         self._proven = _Innermost()  # every byte is what it was
         self._proven_indices: set[int] = set()
         self._owning = _Innermost()  # whatever lies inside is a child
-        self._owning_off_grid: dict[int, _Innermost] = {}  # by place in the sector; see _parent
+        self._off_grid = _Innermost()  # what begins elsewhere in a sector is a child; see _parent
+        self._off_grid_by_place: dict[int, _Innermost] = {}
         self._contestable: list[tuple[int, int]] = []  # (index, end of the farthest good file up to here)
         self._proven_end_bytes = 0
         self._unasked: list[Claim] = []
@@ -182,12 +183,20 @@ class _Settling:
         A file of unproven bytes owns what does not begin on the sector grid, its own or the image's: a file system
         would not have put it there.
         """
-        found = [self._owning.reaching(_reach(claim))]
-        place = claim.start_bytes % SECTOR_BYTES
-        for other, innermost in self._owning_off_grid.items():
-            if claim.grade is Grade.UNDECIDED or place not in (0, other):
-                found.append(innermost.reaching(_reach(claim)))
+        found = (self._owning.reaching(_reach(claim)), self._off_grid_owner(claim))
         return max((index for index in found if index is not None), default=None)
+
+    def _off_grid_owner(self, claim: Claim) -> int | None:
+        nearest = self._off_grid.reaching(_reach(claim))
+        place = claim.start_bytes % SECTOR_BYTES
+        if nearest is None or claim.grade is Grade.UNDECIDED:
+            return nearest
+        if place == 0:
+            return None
+        if self.standing[nearest].claim.start_bytes % SECTOR_BYTES != place:
+            return nearest
+        others = (inner.reaching(_reach(claim)) for other, inner in self._off_grid_by_place.items() if other != place)
+        return max((index for index in others if index is not None), default=None)
 
     def _contest(self, claim: Claim, after: int) -> None:
         """Mark the unproven claims behind index `after` that run on into a good one."""
@@ -218,4 +227,5 @@ class _Settling:
             self._owning.push(index, claim.end_bytes)
         elif claim.grade.good or claim.container:
             place = claim.start_bytes % SECTOR_BYTES
-            self._owning_off_grid.setdefault(place, _Innermost()).push(index, claim.end_bytes)
+            self._off_grid.push(index, claim.end_bytes)
+            self._off_grid_by_place.setdefault(place, _Innermost()).push(index, claim.end_bytes)

@@ -102,6 +102,14 @@ CASES = {
         [a_claim("safetensors", CONSISTENT, 0, 90000), a_claim("onnx", CONSISTENT, 4097, 8000)],
         [("safetensors", 0, None, None), ("onnx", 4097, 0, None)],
     ),
+    "the-next-owner-out-has-another-grid": (
+        [
+            a_claim("safetensors", CONSISTENT, 0, 90000),
+            a_claim("onnx", CONSISTENT, 513, 80000),
+            a_claim("hdf5", CONSISTENT, 1025, 8000),
+        ],
+        [("safetensors", 0, None, None), ("onnx", 513, 0, 1025), ("hdf5", 1025, 0, None)],
+    ),
     "behind-a-foreign-file-a-damaged-one-is-no-echo": (
         [
             a_claim("safetensors", CONSISTENT, 0, 90000),
