@@ -1,7 +1,7 @@
 """Automaton: every format's patterns as one Aho-Corasick automaton, in tables that a kernel can walk.
 
-pyahocorasick builds the automaton; this room copies it into dense arrays and derives from the same patterns what the
-kernels need beside it: the prefilter's pairs and the sector probes. `carver.kernels` tells how they are used.
+pyahocorasick builds the automaton; this room copies it into dense arrays, and does the same for the sector probes.
+`carver.fingerprints` chooses what the prefilter looks for; `carver.kernels` tells how all is used.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ import ahocorasick
 import numpy as np
 import numpy.typing as npt
 
+from carver.fingerprints import FINGERPRINT_BYTES, Fingerprints, choose
 from signatures.format import Format, Pattern, SectorProbe
 
 PatternTable: TypeAlias = tuple[tuple[str, Pattern | SectorProbe], ...]
 Bytes: TypeAlias = npt.NDArray[np.uint8]
 Pairs: TypeAlias = npt.NDArray[np.uint16]
+Masks: TypeAlias = npt.NDArray[np.uint64]
 States: TypeAlias = npt.NDArray[np.int32]
 Numbers: TypeAlias = npt.NDArray[np.int64]
 
 PROBE_STEP_BYTES = 512  # the smallest sector in use: 4,096-byte sectors start at multiples of it too
-MIN_PATTERN_BYTES = 3  # the prefilter needs a pair at an even and one at an odd place
 PATTERN_BITS = 16  # of a hit, for its pattern's number
 MAX_PATTERNS = 1 << PATTERN_BITS
 RESUME_FIELDS = 3  # a kernel's place: block (or sector), walked up to, state; -1 first when it is done
-PAIRS = 1 << 16
-PAIR_PLACES = 16
-COMMON_BYTES = b" etaoinsrhldcumfpgwyb_.,0\xff12-/"  # most common first, roughly: text, code, weights
+MAX_PROBES = 63
+AFTER_THE_END = 256  # stands for a byte behind the end of the data
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,25 +40,31 @@ class Automaton:
         table: (format name, pattern or probe), indexed by a hit's pattern number.
         lengths: bytes that pattern number i spans, int64, shape (patterns,).
         next_states: the state after a byte, int32, shape (states, 256); state 0 is the root.
+        depths: how many bytes of a pattern's beginning a state stands for, int32, shape (states,).
         out_first: state s ends the patterns `out_numbers[out_first[s]:out_first[s + 1]]`, int64, shape (states + 1,).
         out_numbers: pattern numbers, int64.
-        pair_marks: 1 where the byte pair `low | high << 8` passes the prefilter, uint8, shape (65536,).
-        pair_spans: how many bytes from a marked pair on its patterns can take, int32, shape (65536,).
-        lead_bytes: how many bytes of a pattern can lie before its marked pair.
+        keys: the byte strings of all patterns.
         probe_numbers: pattern numbers of the probes, int64, shape (probes,).
-        probe_allowed: 1 where a probe allows the value at the place, uint8, shape (probes, places, 256).
+        probe_masks: which probes (bits) allow a value at a place; a probe allows all at places it has not, and only
+            there `AFTER_THE_END`; uint64, shape (places, 257).
+        probe_order: all places, those first that rule out most, int64, shape (places,).
     """
 
     table: PatternTable
     lengths: Numbers
     next_states: States
+    depths: States
     out_first: Numbers
     out_numbers: Numbers
-    pair_marks: Bytes
-    pair_spans: States
-    lead_bytes: int
+    keys: tuple[bytes, ...]
     probe_numbers: Numbers
-    probe_allowed: Bytes
+    probe_masks: Masks
+    probe_order: Numbers
+
+    @property
+    def fingerprints(self) -> Fingerprints:
+        """What the prefilter looks for; chosen when first asked for, as only a scan needs it."""
+        return choose(self.keys)
 
     @property
     def reach_bytes(self) -> int:
@@ -79,27 +85,27 @@ def build(formats: Iterable[Format]) -> Automaton:
     Numbers follow the order of format names, then pattern names, so that they do not depend on the order given.
 
     Raises:
-        ValueError: a format declares a pattern under 3 bytes, an empty probe, or there are more than 65,536.
+        ValueError: a format declares a pattern under 4 bytes or an empty probe; or there are more than 65,536 of all,
+            or 63 probes.
     """
     table = _number(formats)
     by_bytes: dict[bytes, list[int]] = {}
     for number, (_, entry) in enumerate(table):
         if isinstance(entry, Pattern):
             by_bytes.setdefault(entry.bytes, []).append(number)
-    next_states, out_first, out_numbers = _flatten(by_bytes)
-    pair_spans, lead_bytes = _pairs(by_bytes)
-    probe_numbers, probe_allowed = _probe_tables(table)
+    next_states, depths, out_first, out_numbers = _flatten(by_bytes)
+    probe_numbers, probe_masks = _probe_tables(table)
     return Automaton(
         table=table,
         lengths=np.array([_size_bytes(entry) for _, entry in table], dtype=np.int64),
         next_states=next_states,
+        depths=depths,
         out_first=out_first,
         out_numbers=out_numbers,
-        pair_marks=(pair_spans > 0).astype(np.uint8),
-        pair_spans=pair_spans,
-        lead_bytes=lead_bytes,
+        keys=tuple(by_bytes),
         probe_numbers=probe_numbers,
-        probe_allowed=probe_allowed,
+        probe_masks=probe_masks,
+        probe_order=_telling_order(probe_masks, len(probe_numbers)),
     )
 
 
@@ -109,10 +115,12 @@ def _number(formats: Iterable[Format]) -> PatternTable:
         entries: list[Pattern | SectorProbe] = [*declared.patterns, *declared.probes]
         table += [(declared.name, entry) for entry in sorted(entries, key=lambda e: e.name)]
     for name, entry in table:
-        if _size_bytes(entry) < (MIN_PATTERN_BYTES if isinstance(entry, Pattern) else 1):
+        if _size_bytes(entry) < (FINGERPRINT_BYTES if isinstance(entry, Pattern) else 1):
             raise ValueError(f"{name}: pattern {entry.name!r} is too short to scan for")
     if len(table) > MAX_PATTERNS:
         raise ValueError(f"{len(table)} patterns, at most {MAX_PATTERNS}")
+    if sum(isinstance(entry, SectorProbe) for _, entry in table) > MAX_PROBES:
+        raise ValueError(f"more than {MAX_PROBES} probes")
     return tuple(table)
 
 
@@ -120,12 +128,13 @@ def _size_bytes(entry: Pattern | SectorProbe) -> int:
     return len(entry.bytes) if isinstance(entry, Pattern) else len(entry.allowed)
 
 
-def _flatten(by_bytes: dict[bytes, list[int]]) -> tuple[States, Numbers, Numbers]:
-    """Return (next_states, out_first, out_numbers) of the automaton that pyahocorasick builds of these keys."""
+def _flatten(by_bytes: dict[bytes, list[int]]) -> tuple[States, States, Numbers, Numbers]:
+    """Return (next_states, depths, out_first, out_numbers) of the automaton that pyahocorasick builds of these keys."""
     if not by_bytes:
-        return np.zeros((1, 256), np.int32), np.zeros(2, np.int64), np.zeros(0, np.int64)
+        return np.zeros((1, 256), np.int32), np.zeros(1, np.int32), np.zeros(2, np.int64), np.zeros(0, np.int64)
     children, fails = _dump(by_bytes)
     next_states = np.zeros((len(children), 256), dtype=np.int32)
+    depths = np.zeros(len(children), dtype=np.int32)
     own = _own_outputs(by_bytes, children)
     outputs: list[list[int]] = [[] for _ in children]
     # parents first: what a state inherits from the (shallower) state it fails to is complete when it is copied
@@ -134,9 +143,10 @@ def _flatten(by_bytes: dict[bytes, list[int]]) -> tuple[States, Numbers, Numbers
             next_states[state] = next_states[fails[state]]
         for value, child in children[state].items():
             next_states[state, value] = child
+            depths[child] = depths[state] + 1
         outputs[state] = sorted(own.get(state, []) + (outputs[fails[state]] if state != 0 else []))
     out_first = np.cumsum([0, *map(len, outputs)], dtype=np.int64)
-    return next_states, out_first, np.array([n for numbers in outputs for n in numbers], dtype=np.int64)
+    return next_states, depths, out_first, np.array([n for numbers in outputs for n in numbers], dtype=np.int64)
 
 
 def _dump(by_bytes: dict[bytes, list[int]]) -> tuple[list[dict[int, int]], list[int]]:
@@ -177,37 +187,25 @@ def _breadth_first(children: list[dict[int, int]]) -> list[int]:
     return order
 
 
-def _probe_tables(table: PatternTable) -> tuple[Numbers, Bytes]:
+def _probe_tables(table: PatternTable) -> tuple[Numbers, Masks]:
     probes = [(n, entry) for n, (_, entry) in enumerate(table) if isinstance(entry, SectorProbe)]
     places = max((len(probe.allowed) for _, probe in probes), default=0)
-    allowed = np.ones((len(probes), places, 256), dtype=np.uint8)
+    masks = np.zeros((places, AFTER_THE_END + 1), dtype=np.uint64)
     for row, (_, probe) in enumerate(probes):
+        bit = np.uint64(1 << row)
         for place, values in enumerate(probe.allowed):
-            allowed[row, place] = 0
-            allowed[row, place, list(values)] = 1
-    return np.array([n for n, _ in probes], dtype=np.int64), allowed
+            masks[place, list(values)] |= bit
+        masks[len(probe.allowed) :] |= bit
+    return np.array([n for n, _ in probes], dtype=np.int64), masks
 
 
-def _pairs(by_bytes: Iterable[bytes]) -> tuple[States, int]:
-    """Choose for each pattern its rarest pair at an even place and its rarest at an odd one; return spans and lead."""
-    spans = np.zeros(PAIRS, dtype=np.int32)
-    lead_bytes = 0
-    for key in by_bytes:
-        # near the front: whatever lies before the pair is walked each time the pair is met
-        pairs = [(_commonness(key[i]) + _commonness(key[i + 1]), i) for i in range(min(len(key) - 1, PAIR_PLACES))]
-        for parity in (0, 1):
-            place = min(pairs[parity::2])[1]
-            pair = key[place] | key[place + 1] << 8
-            spans[pair] = max(int(spans[pair]), len(key) - place)
-            lead_bytes = max(lead_bytes, place)
-    return spans, lead_bytes
-
-
-def _commonness(value: int) -> int:
-    """Rank how often disks hold a byte: zeros first, then text by its letters, small numbers, the rest."""
-    if value == 0:
-        return 12
-    rank = COMMON_BYTES.find(value)
-    if rank >= 0:
-        return 10 - rank // 4
-    return 2 if value < 0x10 or 0x20 <= value < 0x7F else 1
+def _telling_order(probe_masks: Masks, probes: int) -> Numbers:
+    """Order the places so that few are looked at before no probe is left, if bytes are random."""
+    shares = [[np.count_nonzero(row & np.uint64(1 << i)) / 257 for i in range(probes)] for row in probe_masks]
+    order: list[int] = []
+    left = np.ones(probes)
+    while len(order) < len(shares):
+        place = min(set(range(len(shares))) - set(order), key=lambda p: (float(left @ shares[p]), p))
+        order.append(place)
+        left = left * shares[place]
+    return np.array(order, dtype=np.int64)

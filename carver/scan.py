@@ -144,16 +144,21 @@ def _reach(chunk: Chunk, automaton: Automaton) -> Extent:
 
 
 def _pattern_keys(automaton: Automaton, data: Bytes, limit: int) -> Iterator[Numbers]:
-    from carver.kernels import scan_patterns  # here: numba takes most of a second to import
+    from carver.kernels import MASKED, PORTABLE, VARIANTS, scan_patterns  # here: numba takes most of a second to import
 
+    prints = automaton.fingerprints
+    variant = VARIANTS[0] | (MASKED if prints.masked and VARIANTS[0] != PORTABLE else 0)
     tables = (
         automaton.next_states,
+        automaton.depths,
         automaton.out_first,
         automaton.out_numbers,
         automaton.lengths,
-        automaton.pair_marks,
-        automaton.pair_spans,
-        automaton.lead_bytes,
+        prints.nibbles,
+        prints.pairs,
+        prints.spans,
+        prints.lead_bytes,
+        variant,
     )
     return _until_done(automaton, lambda found, resume: scan_patterns(data, limit, *tables, found, resume))
 
@@ -163,7 +168,7 @@ def _probe_keys(automaton: Automaton, data: Bytes, run: Extent) -> Iterator[Numb
 
     first = -run.offset_bytes % PROBE_STEP_BYTES
     where = (first, run.size_bytes, PROBE_STEP_BYTES)
-    tables = (automaton.probe_numbers, automaton.probe_allowed, automaton.lengths)
+    tables = (automaton.probe_numbers, automaton.probe_masks, automaton.probe_order)
     return _until_done(automaton, lambda found, resume: scan_probes(data, *where, *tables, found, resume))
 
 

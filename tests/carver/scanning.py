@@ -84,7 +84,8 @@ def walked(automaton: Automaton, data: bytes, limit: int) -> list[tuple[int, int
     return sorted(hits)
 
 
-OVERLAPPING = (b"abcab", b"bcab", b"cab", b"abcabcab", b"aaa", b"aaaa")
+OVERLAPPING = (b"abcab", b"bcab", b"cabc", b"abcabcab", b"aaaa", b"aaaaa")
+MANY = tuple(bytes([0x12, n]) + f"producer{n % 7}{n}".encode() for n in range(40)) + MAGICS
 CASES: dict[str, tuple[Sequence[bytes], bytes]] = {
     "nothing": (MAGICS, b""),
     "shorter-than-a-pattern": (MAGICS, b"PK\x03"),
@@ -98,7 +99,13 @@ CASES: dict[str, tuple[Sequence[bytes], bytes]] = {
     "all-pk": (MAGICS, b"PK\x03\x04" * 2000),
     "all-zeros": (MAGICS, bytes(5000)),
     "all-zeros-wanted": ((bytes(4),), bytes(700)),
-    "all-same-byte-wanted": ((b"\xff" * 3, b"\xff" * 9), b"\xff" * 700),
+    "all-same-byte-wanted": ((b"\xff" * 4, b"\xff" * 9), b"\xff" * 700),
+    "no-four-plain-bytes": (
+        (b"\x80\x02\x8a\nl\xfc\x9cF", *MAGICS),
+        planted(5000, range(9, 4900, 63), [b"\x80\x02\x8a\nl\xfc\x9cF"]),
+    ),
+    "more-patterns-than-buckets": (MANY, planted(20000, range(9, 19000, 61), MANY)),
+    "fingerprints-alone": (MAGICS, b"LONG" * 50 + b'HDF\r\0\0{"' * 100 + b"-PAT" * 77),
     "random": (MAGICS, planted(20000, ())),
 }
 

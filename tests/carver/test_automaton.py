@@ -53,7 +53,7 @@ def test_only_patterns_of_zeros_need_the_holes(declared, matches):
 
 
 @pytest.mark.parametrize(
-    "declared", [a_format(magics=[b"PK"]), a_format(magics=[b""]), a_format(probes=(SectorProbe(allowed=()),))]
+    "declared", [a_format(magics=[b"PK\x03"]), a_format(magics=[b""]), a_format(probes=(SectorProbe(allowed=()),))]
 )
 def test_a_pattern_too_short_to_scan_for_is_refused(declared):
     with pytest.raises(ValueError, match="too short"):
@@ -64,3 +64,9 @@ def test_more_patterns_than_a_hit_can_number_are_refused():
     many = tuple(Pattern(bytes=i.to_bytes(4), name=str(i)) for i in range((1 << 16) + 1))
     with pytest.raises(ValueError, match="65537 patterns"):
         build([a_format(patterns=many)])
+
+
+def test_more_probes_than_a_word_has_bits_are_refused():
+    many = tuple(SectorProbe(allowed=(b"x",), name=str(i)) for i in range(64))
+    with pytest.raises(ValueError, match="more than 63 probes"):
+        build([a_format(probes=many)])

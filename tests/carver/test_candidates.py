@@ -76,7 +76,7 @@ def test_formats_with_the_same_start_are_two_candidates():
     found = told(
         [(512, "head"), (513, "other")],
         TOY,
-        a_format("b", patterns=(Pattern(bytes=b"xxx", name="other", offset_bytes=1),)),
+        a_format("b", patterns=(Pattern(bytes=b"xxxx", name="other", offset_bytes=1),)),
     )
     assert [(c.format, c.start_bytes) for c in found] == [("toy", 512), ("b", 512)]
 

@@ -4,75 +4,177 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from llvmlite import binding as llvm
+from llvmlite import ir
 
 from carver.automaton import RESUME_FIELDS, build
-from carver.kernels import scan_patterns, scan_probes
+from carver.fingerprints import HIGH_NIBBLES, choose
+from carver.kernels import (
+    MASKED,
+    PORTABLE,
+    VARIANTS,
+    any_suspect,
+    next_block,
+    places_of_half,
+    scan_patterns,
+    scan_probes,
+    suspect_bits,
+)
+from signatures import formats
 from signatures.format import SectorProbe
-from tests.carver.scanning import CASES, MAGICS, a_format, oracle, planted, walked
+from tests.carver.scanning import CASES, MAGICS, MANY, a_format, oracle, planted, walked
 
 
 def split(keys):
     return [(key >> 16, key & 0xFFFF) for key in keys]
 
 
-def kernel_hits(automaton, data, limit, room=1 << 12):
+def kernel_hits(automaton, data, limit, room=1 << 12, variant=VARIANTS[0]):
     """All hits of the pattern kernel, in the order told, through an array of `room` hits."""
     found, resume, keys = np.zeros(room, np.int64), np.zeros(RESUME_FIELDS, np.int64), []
-    tables = (automaton.next_states, automaton.out_first, automaton.out_numbers, automaton.lengths)
-    pairs = (automaton.pair_marks, automaton.pair_spans, automaton.lead_bytes)
+    prints = automaton.fingerprints
+    tables = (automaton.next_states, automaton.depths, automaton.out_first, automaton.out_numbers, automaton.lengths)
+    sieves = (prints.nibbles, prints.pairs, prints.spans, prints.lead_bytes, variant_of(prints, variant))
     array = np.frombuffer(data, np.uint8)
     while resume[0] >= 0:
-        count = scan_patterns(array, limit, *tables, *pairs, found, resume)
+        count = scan_patterns(array, limit, *tables, *sieves, found, resume)
         assert count <= room
         keys += found[:count].tolist()
     return split(keys)
 
 
+def variant_of(prints, variant):
+    return variant | MASKED if prints.masked and variant != PORTABLE else variant
+
+
 def probe_hits(automaton, data, first=0, room=1 << 12):
     found, resume, keys = np.zeros(room, np.int64), np.zeros(RESUME_FIELDS, np.int64), []
-    tables = (automaton.probe_numbers, automaton.probe_allowed, automaton.lengths)
+    tables = (automaton.probe_numbers, automaton.probe_masks, automaton.probe_order)
     while resume[0] >= 0:
         count = scan_probes(np.frombuffer(data, np.uint8), first, len(data), 512, *tables, found, resume)
         keys += found[:count].tolist()
     return split(keys)
 
 
+@pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("room", [8, 9, 4096])
 @pytest.mark.parametrize("case", CASES)
-def test_kernel_tells_each_hit_once_even_when_its_array_overflows(case, room):
+def test_kernel_tells_each_hit_once_even_when_its_array_overflows(case, room, variant):
     magics, data = CASES[case]
     automaton = build([a_format(magics=magics)])
-    hits = kernel_hits(automaton, data, len(data), room)
+    hits = kernel_hits(automaton, data, len(data), room, variant)
     assert sorted(hits) == oracle(data, automaton.table)
 
 
+@pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("case", CASES)
-def test_hits_that_start_at_the_limit_or_later_are_not_told(case):
+def test_hits_that_start_at_the_limit_or_later_are_not_told(case, variant):
     magics, data = CASES[case]
     automaton = build([a_format(magics=magics)])
     for limit in (0, 1, len(data) // 2, len(data) - 1):
-        assert sorted(kernel_hits(automaton, data, limit)) == walked(automaton, data, limit)
+        assert sorted(kernel_hits(automaton, data, limit, variant=variant)) == walked(automaton, data, limit)
 
 
+@pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("magic", MAGICS)
-def test_a_pattern_is_seen_at_every_place_of_a_block(magic):
+def test_a_pattern_is_seen_at_every_place_of_a_block(magic, variant):
     automaton = build([a_format(magics=MAGICS)])
     for at in range(64, 64 + 130):
         data = planted(400, [at], [magic], seed=at)
-        assert kernel_hits(automaton, data, len(data)) == walked(automaton, data, len(data)) != []
+        assert kernel_hits(automaton, data, len(data), variant=variant) == walked(automaton, data, len(data)) != []
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_pattern_is_seen_where_the_data_ends(variant):
+    automaton = build([a_format(magics=MAGICS)])
+    for size in range(4, 300):
+        data = bytes(size - 4) + b"PK\x03\x04"
+        assert kernel_hits(automaton, data, size, variant=variant) == [(size - 4, 0)]
+        assert kernel_hits(automaton, data[:-1], size, variant=variant) == []
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.data())
-def test_kernel_equals_plain_search_on_random_patterns_and_data(draw):
-    letters = st.sampled_from(b"ab\0")  # few letters: patterns overlap, and lie inside each other
-    pattern = st.lists(letters, min_size=3, max_size=20).map(bytes)
-    magics = draw.draw(st.lists(pattern, min_size=1, max_size=8, unique=True))
+@given(st.data(), st.sampled_from(VARIANTS))
+def test_kernel_equals_plain_search_on_random_patterns_and_data(draw, variant):
+    letters = st.sampled_from(b"ab\0\xff")  # few letters: patterns overlap, and lie inside each other
+    pattern = st.lists(letters, min_size=4, max_size=40).map(bytes)
+    magics = draw.draw(st.lists(pattern, min_size=1, max_size=12, unique=True))
     data = draw.draw(st.lists(letters | st.integers(0, 255), max_size=400).map(bytes))
     pieces = draw.draw(st.lists(st.sampled_from(magics), max_size=6))
     data = data.join([b"", *pieces, b""]) if len(data) < 120 else data + b"".join(pieces)
     automaton = build([a_format(magics=magics)])
-    assert sorted(kernel_hits(automaton, data, len(data), room=16)) == oracle(data, automaton.table)
+    assert sorted(kernel_hits(automaton, data, len(data), room=16, variant=variant)) == oracle(data, automaton.table)
+
+
+@pytest.mark.parametrize("variant", [*VARIANTS, *(v | MASKED for v in VARIANTS if v != PORTABLE)])
+@pytest.mark.parametrize("magics", [MAGICS, MANY, tuple(p.bytes for f in formats().values() for p in f.patterns)])
+def test_the_prefilter_passes_what_its_twin_passes_and_every_fingerprint(magics, variant):
+    prints = choose(tuple(dict.fromkeys(magics)))
+    masked = bool(variant & MASKED) or prints.masked
+    data = planted(4096 + 131, range(40, 4000, 97), magics)
+    array = np.frombuffer(data, np.uint8)
+    if variant == PORTABLE:
+        expected = [pairs_pass(prints, data, at) for at in range(4096)]
+    else:
+        expected = [nibbles_pass(prints, data, at, masked) for at in range(4096)]
+    told = []
+    for half in range(0, 4096, 64):
+        bits = int(places_of_half(array, half, prints.nibbles, prints.pairs, variant_of(prints, variant)))
+        told += [bool(bits >> i & 1) for i in range(64)]
+    assert told == expected
+    block, blocks = 0, []
+    while (block := next_block(array, block, prints.nibbles, prints.pairs, variant_of(prints, variant))) < 4096:
+        blocks.append(block)
+        block += 128
+    assert blocks == [at for at in range(0, 4096, 128) if any(expected[at : at + 128])]
+    windows = {m[p : p + 4] for m, p in zip(dict.fromkeys(magics), prints.places, strict=True)}
+    assert all(passed for at, passed in enumerate(expected) if data[at : at + 4] in windows)
+
+
+def nibbles_pass(prints, data, at, masked):
+    """Twin of the vector prefilter."""
+    if not masked and max(data[at + 1 : at + 4]) >= 0x80:
+        return False
+    buckets = 255
+    for place in range(4):
+        buckets &= int(prints.nibbles[place][data[at + place] & 15])
+    for place in range(HIGH_NIBBLES):
+        buckets &= int(prints.nibbles[4 + place][data[at + place] >> 4])
+    return buckets != 0
+
+
+def pairs_pass(prints, data, at):
+    """Twin of the portable prefilter."""
+    pair = at + 2 - at % 2
+    return bool(prints.pairs[data[pair] | data[pair + 1] << 8] & (1 if at % 2 == 0 else 2))
+
+
+@pytest.mark.parametrize(("lanes", "masked"), [(16, False), (16, True)])
+def test_the_prefilter_compiles_for_arm64(lanes, masked):
+    llvm.initialize_all_targets()
+    llvm.initialize_all_asmprinters()
+    try:
+        target = llvm.Target.from_triple("aarch64-unknown-linux-gnu")
+    except RuntimeError:
+        pytest.skip("this llvmlite knows no arm64")
+    assembly = str(
+        target.create_target_machine(features="+neon").emit_assembly(
+            llvm.parse_assembly(str(prefilter_ir(lanes, masked)))
+        )
+    )
+    assert "tbl" in assembly
+    assert "\tbl\t" not in assembly  # all is instructions: nothing is called
+
+
+def prefilter_ir(lanes, masked):
+    module = ir.Module()
+    pointer = ir.IntType(8).as_pointer()
+    function = ir.Function(module, ir.FunctionType(ir.IntType(64), [pointer, pointer]), "prefilter")
+    builder = ir.IRBuilder(function.append_basic_block())
+    some = any_suspect(builder, "aarch64", lanes, masked, *function.args)
+    bits = suspect_bits(builder, "aarch64", lanes, masked, *function.args)
+    builder.ret(builder.select(some, bits, ir.IntType(64)(0)))
+    return module
 
 
 PROBES = (
