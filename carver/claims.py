@@ -11,8 +11,8 @@ Candidates are judged each for itself, so several may claim the same bytes. The 
 4. Files that overlap in part are settled like 3, in favour of the one that is proven, else of the one that starts
    later: its head would not be there if the earlier file's bytes still were.
 
-What an INTACT file contains is proven with it. Cost: O(n log n) for n claims, however many overlap (times the 512 places
-of a sector, were a disk laid out to make it so).
+What an INTACT file contains is proven with it. Cost: O(n log n) for n claims, however many overlap (times the 512
+places of a sector, were a disk laid out to make it so).
 """
 
 from __future__ import annotations
