@@ -12,9 +12,9 @@ from carver.cli import carve
 from carver.cli.image import check, image_drive, open_drive
 from carver.recover import image_paths
 from imaging.device import describe, identity
+from imaging.direct import is_device
 from imaging.errors import UsageError
 from imaging.image import open_image
-from imaging.reads import is_device
 
 
 def run(options: Namespace, stop: Callable[[], bool]) -> int:
