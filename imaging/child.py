@@ -161,7 +161,7 @@ class Child:
             if self._process.poll() is None and patient:
                 self._process.wait(PARTING_SECONDS)
         if self._process.returncode is None:
-            log.warning("the reading process %d hangs in the system and is left behind", self._process.pid)
+            log.info("the reading process %d still has a read to end, and is left behind", self._process.pid)
 
     def _take_greeting(self) -> None:
         line, found, self._inbox = self._inbox.partition(b"\n")

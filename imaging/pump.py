@@ -61,6 +61,10 @@ class Pump:
         self.reads = 0
         self.read_errors = 0
 
+    def turn_to(self, source: Source) -> None:
+        """Read from another source from now on: the same drive, under another name."""
+        self._source = source
+
     def read(self, extent: Extent) -> Reading:
         """Read the extent; a fault is told, not raised, since on a failing drive it is the news of the day."""
         self.reads += 1

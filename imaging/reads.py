@@ -39,6 +39,7 @@ from imaging.extent import Extent
 from imaging.source import RawImage, Source
 
 READ_TIMEOUT_SECONDS = 60.0
+OPEN_TIMEOUT_SECONDS = 60.0  # opening reads too: the partition table, and on some drives the medium's state
 STEP_SECONDS = 0.1  # how often the watcher is told
 MAX_CHILDREN = 8  # when so many hang, more would hang as well
 MAX_DEATHS = 3
@@ -113,10 +114,11 @@ class ChildDevice(AlignedDevice):
         path: Path | str,
         *,
         read_timeout_seconds: float = READ_TIMEOUT_SECONDS,
+        open_timeout_seconds: float = OPEN_TIMEOUT_SECONDS,
         watcher: Watcher = lambda waiting: True,
         command: Sequence[str] | None = None,
     ) -> None:
-        """Use `open_device`."""
+        """Use `open_device`; `command` is another program that reads (see `Child`)."""
         self.path = Path(path)
         self.watcher = watcher
         self._timeout_seconds = read_timeout_seconds
@@ -131,7 +133,7 @@ class ChildDevice(AlignedDevice):
         self._late: list[tuple[int, bytes]] = []
         try:
             self._identity = _identity(self.path)
-            self._greeting = self._begin()
+            self._greeting = self._begin(open_timeout_seconds)
         except BaseException:
             self.close()
             raise
@@ -182,7 +184,7 @@ class ChildDevice(AlignedDevice):
 
     def take_late(self) -> list[tuple[int, bytes]]:
         """Return (offset, bytes) of what came after its deadline, once."""
-        if self._children:
+        if self._children != [self._current]:  # nobody else could be late
             self._hear(0)
         late, self._late = self._late, []
         return late
@@ -202,7 +204,7 @@ class ChildDevice(AlignedDevice):
     ) -> None:
         self.close()
 
-    def _begin(self) -> Greeting:
+    def _begin(self, timeout_seconds: float) -> Greeting:
         """Start the first child, and return what it says of the device.
 
         Raises:
@@ -214,9 +216,9 @@ class ChildDevice(AlignedDevice):
                 raise InputError(child.refusal)
             if child.dead:
                 raise InputError(f"the process that should read {self.path} could not be started")
-            if monotonic() - since >= self._timeout_seconds:
+            if monotonic() - since >= timeout_seconds:
                 raise InputError(
-                    f"{self.path} does not answer: it could not be opened within {self._timeout_seconds:.0f} s. Check "
+                    f"{self.path} does not answer: it could not be opened within {timeout_seconds:.0f} s. Check "
                     "its cable and power, and run the same command again"
                 )
             self._step(0, since, hung=False)
@@ -332,8 +334,9 @@ class ChildDevice(AlignedDevice):
         return bool(ready)
 
     def _keep(self, answer: Answer) -> None:
-        if not answer.errno and answer.view:
-            self._late.append((answer.question.position_bytes, bytes(answer.view)))
+        where = answer.question.position_bytes, answer.question.size_bytes
+        if not answer.errno and answer.view and where != self._good:  # which was asked for to see whether it answers
+            self._late.append((where[0], bytes(answer.view)))
 
     def _start(self) -> Child:
         child = Child(self.path, self._command)

@@ -33,6 +33,8 @@ class RescueOptions:
         input_offset_bytes: where the range to rescue starts (-i).
         size_bytes: how long it is at most (-s); None: to the end of the drive.
         synchronous: every write is on the disk before the next read (-y).
+        recheck_errors: after so many errors in a row a drive must read again what it has read before, then after twice
+            as many, and so on; 0: never.
     """
 
     cluster_bytes: int = DEFAULT_CLUSTER_BYTES
@@ -50,6 +52,7 @@ class RescueOptions:
     input_offset_bytes: int = 0
     size_bytes: int | None = None
     synchronous: bool = False
+    recheck_errors: int = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +101,8 @@ def _check(options: RescueOptions, sector_bytes: int) -> None:
         raise UsageError(f"copying passes are numbered 1 to {COPYING_PASSES}")
     if options.retry_passes < -1:
         raise UsageError("the number of retry passes is -1 (without end), 0 or more")
+    if options.recheck_errors < 0:
+        raise UsageError("the number of errors before a known good sector is read again is 0 (never) or more")
     if options.input_offset_bytes < 0 or (options.size_bytes or 0) < 0:
         raise UsageError("the range to rescue cannot have a negative position or size")
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 from typing import TypeAlias
 
@@ -66,12 +66,17 @@ class Heading(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Read:
-    """Bytes to read next, and on which pass of which phase."""
+    """Bytes to read next, and on which pass of which phase.
+
+    Attributes:
+        next_extent: what is read after it if all of it comes; None where that is not settled yet.
+    """
 
     extent: Extent
     phase: Phase
     pass_number: int
     heading: Heading
+    next_extent: Extent | None = field(default=None, compare=False)
 
     @property
     def position_bytes(self) -> int:
@@ -105,13 +110,20 @@ class Territory:
 
     def __init__(self, mapfile: Mapfile, domain: ExtentSet) -> None:
         self.mapfile = mapfile
-        self.domain = domain.within(span(mapfile.start_bytes, mapfile.end_bytes))
-        self._starts: list[int] = self.domain.starts.tolist()
-        self._ends: list[int] = self.domain.ends.tolist()
+        self._confine(domain.within(span(mapfile.start_bytes, mapfile.end_bytes)))
+
+    def _confine(self, domain: ExtentSet) -> None:
+        self.domain = domain
+        self._starts: list[int] = domain.starts.tolist()
+        self._ends: list[int] = domain.ends.tolist()
 
     def cut_at(self, end_bytes: int) -> Territory:
         """Return the territory without what lies at or behind `end_bytes`."""
         return Territory(self.mapfile, self.domain.within(span(0, end_bytes)))
+
+    def leave_out(self, extents: ExtentSet) -> None:
+        """Have planners not find these any more, also those at work; what one has in hand it still reads."""
+        self._confine(self.domain - extents)
 
     def first_position(self, heading: Heading) -> int:
         """Return where a pass starts."""
@@ -240,10 +252,15 @@ def _plan_copying_pass(
             continue  # only what follows good data is promising
         skip_bytes = geometry.initial_skip_bytes
         while block.size_bytes > 0:
-            whole = block.size_bytes <= geometry.cluster_bytes
-            extent = block if whole else heading.first_part(block, geometry.cluster_bytes)
-            good_bytes = yield Read(extent=extent, phase=Phase.COPYING, pass_number=number, heading=heading)
+            extent = _first_cluster(block, geometry, heading)
             block = heading.after(block, extent.size_bytes)
+            good_bytes = yield Read(
+                extent=extent,
+                phase=Phase.COPYING,
+                pass_number=number,
+                heading=heading,
+                next_extent=_first_cluster(block, geometry, heading) if block.size_bytes else None,
+            )
             if good_bytes == extent.size_bytes:
                 skip_bytes = geometry.initial_skip_bytes
             elif number == SKIPPING_PASS:
@@ -251,6 +268,12 @@ def _plan_copying_pass(
                 skip_bytes = min(skip_bytes * 2, geometry.max_skip_bytes)
             elif number != SWEEPING_PASS:
                 break  # the rest of the block is left to a later pass
+
+
+def _first_cluster(block: Extent, geometry: Geometry, heading: Heading) -> Extent:
+    if block.size_bytes <= geometry.cluster_bytes:
+        return block
+    return heading.first_part(block, geometry.cluster_bytes)
 
 
 def plan_trimming(territory: Territory, geometry: Geometry, heading: Heading) -> Planner:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from imaging.extent import Extent
 from imaging.mapfile import BlockStatus, Mapfile
 from imaging.rescue.plan import Phase
 
@@ -41,6 +42,10 @@ class Progress:
         seconds: since the run began.
         since_success_seconds: since a read last gave anything.
         last_error_bytes: where the latest failed read began; None while there was none.
+        waiting_seconds: how long the drive has owed an answer, or has been gone; 0 while it answers.
+        hung: a read has passed its deadline, and the drive answers nobody.
+        gone: the drive has vanished, and is waited for.
+        hangs: reads of this run that passed their deadline; what they asked for is left for last.
     """
 
     phase: Phase
@@ -54,6 +59,10 @@ class Progress:
     seconds: float
     since_success_seconds: float
     last_error_bytes: int | None
+    waiting_seconds: float = 0.0
+    hung: bool = False
+    gone: bool = False
+    hangs: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +78,10 @@ class RescueSummary:
         seconds: how long it took.
         last_error_bytes: where the latest failed read began; None when none did.
         source_end_bytes: where the source ended before the size that it had claimed; None when it did not.
+        hung: what was asked for by reads that passed their deadline, in order; it may have been read since.
+        returned_as: the names under which the drive came back after it had vanished, in order.
+        blank_after_errors_bytes: bytes that read as one repeated sector right after errors (see `zero_alarm`).
+        blank_alarm: there are so many of them that a bridge may have answered without data.
     """
 
     finished: bool
@@ -79,6 +92,10 @@ class RescueSummary:
     seconds: float
     last_error_bytes: int | None
     source_end_bytes: int | None
+    hung: tuple[Extent, ...] = ()
+    returned_as: tuple[str, ...] = ()
+    blank_after_errors_bytes: int = 0
+    blank_alarm: bool = False
 
     @property
     def stopped(self) -> bool:

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import IO, Self
 
 from imaging.errors import DestinationFullError, InputError, OutputError
+from imaging.extent import Extent
 from imaging.mapfile import BlockStatus
 from imaging.ownership import give_to_caller
 from imaging.pump import Piece
@@ -99,6 +100,17 @@ class ImageWriter:
             raise self._failure(fault) from fault
         if self._synchronous:
             self.sync()
+
+    def read_back(self, extent: Extent) -> bytes:
+        """Return what the image holds there.
+
+        Raises:
+            OutputError: it cannot be read.
+        """
+        try:
+            return os.pread(self._descriptor, extent.size_bytes, extent.offset_bytes)
+        except OSError as fault:
+            raise self._failure(fault) from fault
 
     def sync(self) -> None:
         """Return when all that was written is on the destination's disk.

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from imaging import direct
-from imaging.errors import InputError, ReadFault
 from imaging.direct import DirectDevice
+from imaging.errors import InputError, ReadFault
 from imaging.reads import Drive, open_device, open_source
 from imaging.source import RawImage, Source
 
