@@ -2,6 +2,9 @@
 
 The hits depend on the image and the formats alone: not on the size of chunks, the number of threads, or where an
 interrupted scan went on. A hit counts only when all its bytes were read.
+
+A chunk full of hits is told in parts, so that memory stays bounded whatever the image holds: a part ends after the
+piece in which its hits became too many, and the rest of the chunk is scanned when the part was taken.
 """
 
 from __future__ import annotations
@@ -16,8 +19,8 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from carver.automaton import PATTERN_BITS, PROBE_STEP_BYTES, RESUME_FIELDS, Automaton, Bytes, Numbers, build
-from carver.chunks import Chunk, cut, load
+from carver.automaton import PATTERN_BITS, PROBE_STEP_BYTES, RESUME_FIELDS, Automaton, Numbers, build
+from carver.chunks import Chunk, blocks, cut, read_into
 from imaging.extent import Extent, ExtentSet, span
 from imaging.source import RawImage
 from signatures.format import Format
@@ -27,16 +30,18 @@ Hits: TypeAlias = npt.NDArray[np.void]
 
 CHUNK_BYTES = 64 << 20
 LOOK_AHEAD_CHUNKS = 2  # a thread: one under way, one waiting
-BUFFER_HITS = 1 << 16
+PIECE_BYTES = 1 << 20  # read and scanned at a time: small enough to stay in the cache
+PART_HITS = 1 << 20  # a part ends when it has so many
+BUFFER_HITS = 1 << 14
 JOIN_BYTES = 64 << 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChunkHits:
-    """What one chunk holds.
+    """What one chunk holds, or one part of it.
 
     Attributes:
-        chunk: where its hits start; a scan can resume at its end.
+        chunk: where the hits start; a scan can resume at its end.
         hits: HIT_DTYPE, shape (n,), ascending by offset, then pattern number.
         unread: what was to be read and could not be, up to the automaton's reach past the chunk.
     """
@@ -94,43 +99,64 @@ def scan(
 
 def _in_order(image: RawImage, automaton: Automaton, chunks: Iterator[Chunk], threads: int) -> Iterator[ChunkHits]:
     if threads <= 1:
-        yield from (scan_chunk(image, automaton, chunk) for chunk in chunks)
+        for chunk in chunks:
+            rest: Chunk | None = chunk
+            while rest is not None:
+                part, rest = scan_part(image, automaton, rest)
+                yield part
         return
     with ThreadPoolExecutor(threads, thread_name_prefix="scan") as pool:
-        ahead: deque[Future[ChunkHits]] = deque()
+        ahead: deque[Future[tuple[ChunkHits, Chunk | None]]] = deque()
         try:
             while True:
-                for chunk in islice(chunks, threads * LOOK_AHEAD_CHUNKS - len(ahead)):
-                    ahead.append(pool.submit(scan_chunk, image, automaton, chunk))
+                for chunk in islice(chunks, max(0, threads * LOOK_AHEAD_CHUNKS - len(ahead))):
+                    ahead.append(pool.submit(scan_part, image, automaton, chunk))
                 if not ahead:
                     return
-                yield ahead.popleft().result()
+                part, rest = ahead.popleft().result()
+                if rest is not None:
+                    ahead.appendleft(pool.submit(scan_part, image, automaton, rest))
+                yield part
         finally:
             for future in ahead:
                 future.cancel()
 
 
-def scan_chunk(image: RawImage, automaton: Automaton, chunk: Chunk) -> ChunkHits:
-    """Return the hits that start in `chunk.starts`."""
-    keys: list[Numbers] = []
+def scan_part(image: RawImage, automaton: Automaton, chunk: Chunk) -> tuple[ChunkHits, Chunk | None]:
+    """Return the hits that start in `chunk.starts`, or in its beginning, and the rest of the chunk if there is any."""
+    scanner = _Scanner(automaton)
+    found: list[Numbers] = []
     faults = ExtentSet()
-    for run in _runs(chunk.starts):
-        needed = span(run.offset_bytes, min(run.end_bytes + automaton.reach_bytes, image.size_bytes))
-        data, missing = load(image, needed)
-        faults |= missing
-        for found in (*_pattern_keys(automaton, data, run.size_bytes), *_probe_keys(automaton, data, run)):
-            found += run.offset_bytes << PATTERN_BITS
-            keys.append(found)
-    joined = np.concatenate([np.zeros(0, np.int64), *keys])
-    keys.clear()  # a hostile chunk has many millions
-    joined.sort()
-    hits = _as_hits(joined)
-    if len(chunk.starts) > 1:
-        hits = hits[_inside(hits["offset_bytes"], chunk.starts)]
-    unread = faults | (image.unread or ExtentSet()).within(_reach(chunk, automaton))
-    if unread:
-        hits = _readable(hits, automaton, unread)
-    return ChunkHits(chunk=chunk.extent, hits=hits, unread=faults)
+    end_bytes = chunk.extent.end_bytes
+    for piece in (piece for run in _runs(chunk.starts) for piece in blocks(run, PIECE_BYTES)):
+        if sum(map(len, found)) >= PART_HITS:
+            end_bytes = piece.offset_bytes
+            break
+        needed = span(piece.offset_bytes, min(piece.end_bytes + automaton.reach_bytes, image.size_bytes))
+        missing = read_into(scanner.buffer, image, needed)
+        if missing:
+            faults |= missing
+        keys = scanner.keys(needed.size_bytes, piece)
+        if len(keys):
+            found.append(keys)
+    part = span(chunk.extent.offset_bytes, end_bytes)
+    hits = _told(
+        image, automaton, _as_hits(np.concatenate([np.zeros(0, np.int64), *found])), chunk.starts, faults, part
+    )
+    rest = span(end_bytes, chunk.extent.end_bytes)
+    left = Chunk(extent=rest, starts=chunk.starts.within(rest)) if rest.size_bytes > 0 else None
+    return ChunkHits(chunk=part, hits=hits, unread=faults), left
+
+
+def _told(
+    image: RawImage, automaton: Automaton, hits: Hits, starts: ExtentSet, faults: ExtentSet, part: Extent
+) -> Hits:
+    """Drop the hits that start where none was wanted, and those with a byte that was not read."""
+    if len(starts) > 1:
+        hits = hits[_inside(hits["offset_bytes"], starts)]
+    reached = span(part.offset_bytes, part.end_bytes + automaton.reach_bytes)
+    unread = faults | (image.unread or ExtentSet()).within(reached)
+    return _readable(hits, automaton, unread) if unread else hits
 
 
 def _runs(starts: ExtentSet) -> ExtentSet:
@@ -139,46 +165,51 @@ def _runs(starts: ExtentSet) -> ExtentSet:
     return ExtentSet.from_arrays(joined.starts, joined.ends - JOIN_BYTES)
 
 
-def _reach(chunk: Chunk, automaton: Automaton) -> Extent:
-    return span(chunk.extent.offset_bytes, chunk.extent.end_bytes + automaton.reach_bytes)
+class _Scanner:
+    """The kernels, with the tables and arrays that they take; one a part, as arrays are written to."""
 
+    def __init__(self, automaton: Automaton) -> None:
+        from carver.kernels import MASKED, PORTABLE, VARIANTS  # here: numba takes most of a second to import
 
-def _pattern_keys(automaton: Automaton, data: Bytes, limit: int) -> Iterator[Numbers]:
-    from carver.kernels import MASKED, PORTABLE, VARIANTS, scan_patterns  # here: numba takes most of a second to import
+        prints = automaton.fingerprints
+        variant = VARIANTS[0]
+        self.buffer = np.empty(PIECE_BYTES + automaton.reach_bytes, dtype=np.uint8)
+        self._found = np.empty(max(BUFFER_HITS, len(automaton.table)), dtype=np.int64)
+        self._pattern_tables = (
+            automaton.next_states,
+            automaton.depths,
+            automaton.out_first,
+            automaton.out_numbers,
+            automaton.lengths,
+            prints.nibbles,
+            prints.pairs,
+            prints.spans,
+            prints.lead_bytes,
+            variant | MASKED if prints.masked and variant != PORTABLE else variant,
+        )
+        self._probe_tables = (automaton.probe_numbers, automaton.probe_masks, automaton.probe_order)
 
-    prints = automaton.fingerprints
-    variant = VARIANTS[0] | (MASKED if prints.masked and VARIANTS[0] != PORTABLE else 0)
-    tables = (
-        automaton.next_states,
-        automaton.depths,
-        automaton.out_first,
-        automaton.out_numbers,
-        automaton.lengths,
-        prints.nibbles,
-        prints.pairs,
-        prints.spans,
-        prints.lead_bytes,
-        variant,
-    )
-    return _until_done(automaton, lambda found, resume: scan_patterns(data, limit, *tables, found, resume))
+    def keys(self, size_bytes: int, piece: Extent) -> Numbers:
+        """Return the hits that start in `piece`, of which `size_bytes` are in the buffer: `start << 16 | pattern`."""
+        from carver.kernels import scan_patterns, scan_probes
 
-
-def _probe_keys(automaton: Automaton, data: Bytes, run: Extent) -> Iterator[Numbers]:
-    from carver.kernels import scan_probes  # here: numba takes most of a second to import
-
-    first = -run.offset_bytes % PROBE_STEP_BYTES
-    where = (first, run.size_bytes, PROBE_STEP_BYTES)
-    tables = (automaton.probe_numbers, automaton.probe_masks, automaton.probe_order)
-    return _until_done(automaton, lambda found, resume: scan_probes(data, *where, *tables, found, resume))
-
-
-def _until_done(automaton: Automaton, kernel: Callable[[Numbers, Numbers], int]) -> Iterator[Numbers]:
-    """Call `kernel` with an empty array until it has told all its hits."""
-    found = np.empty(max(BUFFER_HITS, len(automaton.table)), dtype=np.int64)
-    resume = np.zeros(RESUME_FIELDS, dtype=np.int64)
-    while resume[0] >= 0:
-        count = kernel(found, resume)
-        yield found[:count].copy()
+        data = self.buffer[:size_bytes]
+        first = -piece.offset_bytes % PROBE_STEP_BYTES
+        told: list[Numbers] = []
+        resume = np.zeros(RESUME_FIELDS, dtype=np.int64)
+        while resume[0] >= 0:
+            count = scan_patterns(data, piece.size_bytes, *self._pattern_tables, self._found, resume)
+            told.append(self._found[:count].copy())
+        resume[:] = 0
+        while resume[0] >= 0:
+            count = scan_probes(
+                data, first, piece.size_bytes, PROBE_STEP_BYTES, *self._probe_tables, self._found, resume
+            )
+            told.append(self._found[:count].copy())
+        keys = np.concatenate(told)
+        keys.sort()
+        keys += piece.offset_bytes << PATTERN_BITS
+        return keys
 
 
 def _as_hits(keys: Numbers) -> Hits:

@@ -1,154 +1,252 @@
-"""Bench: the scan beside the rate at which the same mapping can be read at all, and beside `dd`.
+"""Bench: the scan, beside the rate at which the same bytes can be had at all, and beside other programs.
 
-Run it with `python -m tests.bench.scan [--size-mib 1024] [--folder /dev/shm] [--threads 1 2] [--repeat 5]`. The images
-are written first, so they are in the page cache. The number of hits is checked against plain search before it is timed.
+Run it with `python -m tests.bench.scan [--size-mib 1024] [--folder /dev/shm] [--threads 1 2] [--rounds 7] [--peers]`;
+`tests/bench/RESULTS.md` keeps what came out. Images are written first, so they are in the page cache. Contenders run in
+turn, round by round, on the same pinned cores; what counts is the median of the ratios within a round, which a busy
+machine disturbs less than rates. The hits are checked against plain search before they are timed, and counted again
+each time.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
+import mmap
 import os
 import random
 import statistics
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import numba
 import numpy as np
 
-from carver.chunks import cut, load
-from carver.scan import CHUNK_BYTES, scan
-from imaging.extent import span
+from carver.automaton import build
+from carver.chunks import blocks, read_into
+from carver.scan import CHUNK_BYTES, PIECE_BYTES, scan
+from imaging.extent import Extent, span
 from imaging.source import RawImage
 from signatures import formats
-from signatures.format import Format
-from tests.carver.scanning import MAGICS, a_format
+from signatures.format import Pattern
+from tests.bench import scan_peers
 
 MIB = 1 << 20
-WORDS = b"the weights of a model are read from a file and the shapes of all layers are known before it runs "
+HOSTILE_MIB = 64  # every hit costs: a small image tells as much
+MADV_POPULATE_READ = 22  # linux/mman.h, since 5.14
+PLANT_EVERY_MIB = 16
+PLANTED = (b"\x89HDF\r\n\x1a\n", b'\0\0\0\0{"', b"PK\x05\x06\0\0\0\0")
+WORDS = b"the weights of a model are read from a file and the shapes of all layers are known before it runs, 0.5 {} "
+LIMIT, READ_LIMIT = "XOR of the mapping", "XOR of reads"
+ALL = list(formats().values())
+TABLE = build(ALL).table
 
 
-@numba.njit(nogil=True)
+@numba.njit(nogil=True, cache=True)
 def xor_words(words):
-    """The read limit: one XOR an 8-byte word."""
+    """One XOR an 8-byte word."""
     total = np.uint64(0)
     for i in range(words.shape[0]):
         total ^= words[i]
     return total
 
 
-def pieces(kind: str, size_mib: int) -> Iterator[bytes]:
-    """One MiB at a time; a magic lies at every 64th."""
-    source = random.Random(5)
+def random_piece(source: random.Random) -> bytes:
+    return source.randbytes(MIB)
+
+
+def weights_piece(source: random.Random) -> bytes:
+    made = np.random.default_rng(source.randrange(1 << 30)).standard_normal(MIB // 4, dtype=np.float32)
+    return (made * np.float32(0.02)).tobytes()
+
+
+def text_piece(source: random.Random) -> bytes:
     words = WORDS.split()
-    text = b" ".join(source.choice(words) for _ in range(1 << 19))
-    for index in range(size_mib):
-        if kind == "all-pk":
-            yield b"PK\x03\x04" * (MIB // 4)
-            continue
-        at = source.randrange(len(text) - MIB)
-        piece = {"random": lambda: source.randbytes(MIB), "zeros": lambda: bytes(MIB)}.get(
-            kind, lambda a=at: text[a : a + MIB]
-        )()
-        yield MAGICS[1] + piece[len(MAGICS[1]) :] if index % 64 == 0 else piece
+    return b" ".join(source.choice(words) for _ in range(MIB // 3))[:MIB]
 
 
-def read_limit(image: RawImage, threads: int) -> int:
-    """XOR the words of the chunks that the scan would take, mapped as it maps them."""
+ORDINARY: dict[str, Callable[[random.Random], bytes]] = {
+    "random": random_piece,
+    "weights": weights_piece,
+    "zeros": lambda source: bytes(MIB),
+    "text": text_piece,
+}
+HOSTILE = {
+    "all PK34": b"PK\x03\x04",
+    "all braces": b'\0\0\0\0{"',
+    "every block a header": b"\x89HDF\r\n\x1a\n" + bytes(504),
+    "every byte a fingerprint": b"\x12\x08Te",
+}
 
-    def one(extent):
-        data, _ = load(image, extent)
-        return int(xor_words(data[: len(data) // 8 * 8].view(np.uint64)))
 
-    found = [chunk.extent for chunk in cut(image, chunk_bytes=CHUNK_BYTES, reach_bytes=0)]
+def write_image(path: Path, kind: str, size_mib: int, tree: Path) -> None:
+    """Write one kind of image; a few magics are planted in ordinary ones, never in holes."""
+    source = random.Random(5)
+    if kind == "software":
+        os.system(f"tar -cf - {tree} 2>/dev/null | head -c {size_mib * MIB} > {path}")
+        return
+    with path.open("wb") as made:
+        for index in range(size_mib):
+            if kind in HOSTILE:
+                made.write((HOSTILE[kind] * (MIB // len(HOSTILE[kind]) + 1))[:MIB])
+                continue
+            piece = ORDINARY[kind](source)
+            magic = PLANTED[index % len(PLANTED)] if index % PLANT_EVERY_MIB == 0 else b""
+            made.write(magic + piece[len(magic) :])
+
+
+def mapped_xor(image: RawImage, threads: int) -> None:
+    """Read the words of each chunk through a mapping, populated first: the limit the goal is stated against."""
+
+    def one(extent: Extent) -> None:
+        mapping = mmap.mmap(image.fileno(), extent.size_bytes, prot=mmap.PROT_READ, offset=extent.offset_bytes)
+        data = np.frombuffer(mapping, np.uint8)
+        libc.madvise(ctypes.c_void_p(data.ctypes.data), ctypes.c_size_t(len(data)), MADV_POPULATE_READ)
+        xor_words(data[: len(data) // 8 * 8].view(np.uint64))
+
+    in_threads(one, image, threads)
+
+
+def read_xor(image: RawImage, threads: int) -> None:
+    """Read the words of each chunk as the scan reads them, piece by piece into one buffer."""
+
+    def one(extent: Extent) -> None:
+        buffer = np.empty(PIECE_BYTES, np.uint8)
+        for piece in blocks(extent, PIECE_BYTES):
+            read_into(buffer, image, piece)
+            xor_words(buffer[: piece.size_bytes // 8 * 8].view(np.uint64))
+
+    in_threads(one, image, threads)
+
+
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+def in_threads(work: Callable[[Extent], None], image: RawImage, threads: int) -> None:
+    extents = list(blocks(span(0, image.size_bytes), CHUNK_BYTES))
+    if threads == 1:
+        for extent in extents:
+            work(extent)
+        return
     with ThreadPoolExecutor(threads) as pool:
-        return len(list(pool.map(one, found)))
+        list(pool.map(work, extents))
 
 
-def scanned(image: RawImage, wanted: list[Format], threads: int) -> int:
-    """Scan, and return how many hits there are."""
-    return sum(len(chunk.hits) for chunk in scan(image, wanted, threads=threads))
+def scanned(image: RawImage, threads: int, expected: int, variant: int | None = None) -> None:
+    """Scan; stop the bench if the number of hits is wrong."""
+    from carver import kernels
+
+    usual = kernels.VARIANTS
+    kernels.VARIANTS = usual if variant is None else (variant,)
+    try:
+        count = sum(len(chunk.hits) for chunk in scan(image, ALL, threads=threads))
+    finally:
+        kernels.VARIANTS = usual
+    if count != expected:
+        raise SystemExit(f"{count} hits, expected {expected}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Timing:
-    """Medians of some runs: by the clock, and of this process's processors, which a busy machine disturbs less."""
-
-    wall_seconds: float
-    cpu_seconds: float
-    spread: float
-
-
-def timed(work: Callable[[], object], repeat: int) -> Timing:
-    """Run `work` once to warm up, then time it."""
-    work()
-    wall, cpu = [], []
-    for _ in range(repeat):
-        begin, begin_cpu = time.perf_counter(), time.process_time()
-        work()
-        wall.append(time.perf_counter() - begin)
-        cpu.append(time.process_time() - begin_cpu)
-    middle = statistics.median(wall)
-    spread = (max(wall) - min(wall)) / middle
-    return Timing(wall_seconds=middle, cpu_seconds=statistics.median(cpu), spread=spread)
+def check(image: RawImage) -> int:
+    """Compare all hits with plain search; return how many there are."""
+    data = Path(image.path).read_bytes()
+    told = np.sort(np.concatenate([keys_of(chunk.hits) for chunk in scan(image, ALL)]))
+    plain = [np.fromiter(found(data, entry), np.int64) << 16 | number for number, (_, entry) in enumerate(TABLE)]
+    if not np.array_equal(told, np.sort(np.concatenate(plain))):
+        raise SystemExit(f"{image.path}: hits differ from plain search")
+    return len(told)
 
 
-def report(name: str, timing: Timing, size_bytes: int, limit: Timing) -> None:
-    rate = size_bytes / timing.wall_seconds / 1e9
-    wall_ratio = limit.wall_seconds / timing.wall_seconds
-    cpu_ratio = limit.cpu_seconds / timing.cpu_seconds if timing.cpu_seconds > 0.001 else float("nan")
-    print(f"  {name:24} {rate:7.2f} GB/s {wall_ratio:6.2f} {cpu_ratio:6.2f} {timing.spread:8.0%}", flush=True)
+def keys_of(hits: np.ndarray) -> np.ndarray:
+    return hits["offset_bytes"] << 16 | hits["pattern"]
 
 
-def measure(path: Path, wanted: list[Format], threads: list[int], repeat: int) -> None:
+def found(data: bytes, entry: object) -> Iterator[int]:
+    """Yield each place by `bytes.find`, or by numpy for a probe."""
+    if not isinstance(entry, Pattern):
+        size = len(entry.allowed)
+        sectors = np.arange(0, len(data) - size + 1, 512)
+        array = np.frombuffer(data, np.uint8)
+        for place, values in enumerate(entry.allowed):
+            sectors = sectors[np.isin(array[sectors + place], list(values))]
+        yield from sectors.tolist()
+        return
+    at = data.find(entry.bytes)
+    while at >= 0:
+        yield at
+        at = data.find(entry.bytes, at + 1)
+
+
+def contenders(image: RawImage, threads: int, expected: int, peers: bool) -> dict[str, Callable[[], object]]:
+    from carver.kernels import PORTABLE, VARIANTS
+
+    chosen: dict[str, Callable[[], object]] = {
+        LIMIT: lambda: mapped_xor(image, threads),
+        READ_LIMIT: lambda: read_xor(image, threads),
+        "carver": lambda: scanned(image, threads, expected),
+    }
+    if threads == 1:
+        names = {PORTABLE: "carver, portable"} | dict.fromkeys(VARIANTS[1:-1], "carver, 16 bytes")
+        for variant in VARIANTS[1:]:
+            chosen[names[variant]] = lambda v=variant: scanned(image, 1, expected, v)
+        chosen |= scan_peers.quick(image.path, [e.bytes for _, e in TABLE if isinstance(e, Pattern)])
+        if peers:
+            chosen |= scan_peers.slow(image.path)
+    return chosen
+
+
+def measure(path: Path, threads: list[int], rounds: int, peers: bool) -> None:
     """Time all contenders on one image, in turn."""
-    dd = ["dd", f"if={path}", "of=/dev/null", "bs=1M", "status=none"]
-    toys = [a_format(magics=MAGICS)]
+    cores = sorted(os.sched_getaffinity(0))
     with RawImage(path) as image:
-        data, _ = load(image, span(0, image.size_bytes))
-        if scanned(image, toys, 1) != sum(bytes_count(data, magic) for magic in MAGICS):
-            raise SystemExit(f"{path}: hits differ from plain search")
-        del data
+        expected = check(image)
+        print(f"{expected} hits")
         for count in threads:
-            limit = timed(lambda n=count: read_limit(image, n), repeat)
-            report(f"XOR of words, threads {count}", limit, image.size_bytes, limit)
-            timing = timed(lambda n=count: scanned(image, toys, n), repeat)
-            report(f"4 magics, threads {count}", timing, image.size_bytes, limit)
-            timing = timed(lambda n=count: scanned(image, wanted, n), repeat)
-            report(f"all formats, threads {count}", timing, image.size_bytes, limit)
-        report("dd bs=1M", timed(lambda: subprocess.run(dd, check=True), repeat), image.size_bytes, limit)
+            os.sched_setaffinity(0, cores[-count:])
+            seconds: dict[str, list[float]] = {}
+            work = contenders(image, count, expected, peers)
+            for turn in range(rounds + 1):
+                for name, one in work.items():
+                    if name in scan_peers.SLOW and turn > 1:
+                        continue
+                    begin = time.perf_counter()
+                    one()
+                    if turn or name in scan_peers.SLOW:  # the first round warms up
+                        seconds.setdefault(name, []).append(time.perf_counter() - begin)
+            for name, times in seconds.items():
+                tell(f"{name}, {count} thread" + "s" * (count > 1), times, seconds, image.size_bytes)
+            os.sched_setaffinity(0, cores)
 
 
-def bytes_count(data: np.ndarray, magic: bytes) -> int:
-    """Occurrences of a magic that cannot overlap itself."""
-    return bytes(data.data).count(magic)
+def tell(name: str, times: list[float], seconds: dict[str, list[float]], size_bytes: int) -> None:
+    """Print the median rate, and the ratios to both limits with the middle half of the rounds."""
+    parts = [f"| {name} | {size_bytes / statistics.median(times) / 1e9:.2f}"]
+    for limit in (LIMIT, READ_LIMIT):
+        ratios = sorted(base / own for base, own in zip(seconds[limit], times, strict=False))
+        low, high = ratios[len(ratios) // 4], ratios[-1 - len(ratios) // 4]
+        parts.append(f"{statistics.median(ratios):.2f} ({low:.2f} to {high:.2f})")
+    print(" | ".join(parts) + " |", flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size-mib", type=int, default=1024)
     parser.add_argument("--folder", type=Path, default=Path("/dev/shm"))
+    parser.add_argument("--tree", type=Path, default=Path("/usr/lib"), help="a tree of installed software")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--repeat", type=int, default=5)
-    parser.add_argument("--kinds", nargs="+", default=["random", "zeros", "text", "all-pk"])
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--kinds", nargs="+", default=[*ORDINARY, "software", *HOSTILE])
+    parser.add_argument("--peers", action="store_true", help="also PhotoRec, Foremost, Scalpel and binwalk")
     chosen = parser.parse_args()
-    wanted = list(formats().values())
-    print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, {chosen.size_mib} MiB")
-    print(f"formats: {', '.join(f.name for f in wanted)}")
+    print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; {len(TABLE)} patterns and probes")
     for kind in chosen.kinds:
-        with tempfile.NamedTemporaryFile(dir=chosen.folder) as made:
-            # every hit of a hostile image costs: a smaller one tells as much
-            size_mib = min(chosen.size_mib, 64) if kind == "all-pk" else chosen.size_mib
-            for piece in pieces(kind, size_mib):
-                made.write(piece)
-            made.flush()
-            print(f"{kind}: rate, share of the read limit by the clock and by processor time, spread")
-            measure(Path(made.name), wanted, chosen.threads, chosen.repeat)
+        with tempfile.TemporaryDirectory(dir=chosen.folder) as folder:
+            path = Path(folder, "image")
+            size_mib = min(chosen.size_mib, HOSTILE_MIB) if kind in HOSTILE else chosen.size_mib
+            write_image(path, kind, size_mib, chosen.tree)
+            print(f"\n### {kind}, {size_mib} MiB, load {os.getloadavg()[0]:.1f}", end=", ")
+            measure(path, chosen.threads, chosen.rounds, chosen.peers)
 
 
 if __name__ == "__main__":

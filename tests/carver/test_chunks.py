@@ -1,15 +1,12 @@
 """Chunks: the grid, what is left out, and bytes that come in one way or another."""
 
-import mmap
 import os
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from carver import chunks
-from carver.chunks import PAGE_BYTES, cut, load
+from carver.chunks import PAGE_BYTES, cut, read_into
 from imaging.extent import Extent, ExtentSet, span
 from imaging.source import RawImage
 from tests.carver.scanning import FaultyImage, planted, write
@@ -89,69 +86,64 @@ def test_a_file_of_nothing_but_a_hole_has_no_chunks(tmp_path):
         assert spans(cut(image, chunk_bytes=1 << 20, reach_bytes=9)) == []
 
 
-def test_load_gives_the_bytes_at_any_place(tmp_path):
+def loaded(image, needed):
+    """What `read_into` leaves in a buffer full of something else, and what it says is missing."""
+    buffer = np.full(needed.size_bytes + 10, 0xEE, np.uint8)
+    unread = read_into(buffer, image, needed)
+    assert (buffer[needed.size_bytes :] == 0xEE).all()
+    return buffer[: needed.size_bytes].tobytes(), unread
+
+
+def test_the_bytes_at_any_place_come_into_the_buffer(tmp_path):
     data = planted(5 * PAGE_BYTES + 77, ())
     with RawImage(write(tmp_path / "i", data)) as image:
         for start, end in [(0, 1), (1, 5000), (PAGE_BYTES, 2 * PAGE_BYTES), (PAGE_BYTES - 1, len(data))]:
-            loaded, unread = load(image, span(start, end))
-            assert loaded.tobytes() == data[start:end]
-            assert not unread
+            assert loaded(image, span(start, end)) == (data[start:end], ExtentSet())
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc/self/maps")
-def test_a_mapping_leaves_with_its_array(tmp_path):
-    with RawImage(write(tmp_path / "mapped-image", planted(1 << 20, ()))) as image:
-        loaded, _ = load(image, span(0, 1 << 20))
-        assert "mapped-image" in maps()
-        del loaded
-        assert "mapped-image" not in maps()
+def test_a_read_that_ends_early_goes_on_where_it_ended(tmp_path, monkeypatch):
+    real = chunks._read_at
+    monkeypatch.setattr(chunks, "_read_at", lambda image, place, at: real(image, place[:1000], at))
+    data = planted(5 * PAGE_BYTES + 77, ())
+    with RawImage(write(tmp_path / "i", data)) as image:
+        assert loaded(image, span(5, len(data))) == (data[5:], ExtentSet())
 
 
-def maps():
-    return Path("/proc/self/maps").read_text()
-
-
-def test_what_was_cut_off_before_mapping_is_zero_and_unread(tmp_path):
+def test_what_was_cut_off_is_zero_and_unread(tmp_path):
     data = planted(4 * PAGE_BYTES, ())
     with RawImage(write(tmp_path / "i", data)) as image:
         os.truncate(tmp_path / "i", PAGE_BYTES + 100)
-        loaded, unread = load(image, span(10, len(data)))
-        assert loaded.tobytes() == data[10 : PAGE_BYTES + 100] + bytes(len(data) - PAGE_BYTES - 100)
+        there, unread = loaded(image, span(10, len(data)))
+        assert there == data[10 : PAGE_BYTES + 100] + bytes(len(data) - PAGE_BYTES - 100)
         assert unread == ExtentSet([span(PAGE_BYTES + 100, len(data))])
+        assert loaded(image, span(PAGE_BYTES + 200, len(data)))[1] == ExtentSet([span(PAGE_BYTES + 200, len(data))])
 
 
-def test_what_was_cut_off_after_mapping_does_not_kill(tmp_path, monkeypatch):
+def test_a_file_cut_short_while_it_is_read_does_not_kill(tmp_path, monkeypatch):
+    real = chunks._read_at
     data = planted(4 * PAGE_BYTES, ())
-    real = mmap.mmap
 
-    def cut_after_mapping(*arguments, **options):
-        mapping = real(*arguments, **options)
+    def cut_after_reading(image, place, at):
+        got_bytes = real(image, place[:PAGE_BYTES], at)
         os.truncate(tmp_path / "i", PAGE_BYTES)
-        return mapping
+        return got_bytes
 
-    monkeypatch.setattr(chunks.mmap, "mmap", cut_after_mapping)
+    monkeypatch.setattr(chunks, "_read_at", cut_after_reading)
     with RawImage(write(tmp_path / "i", data)) as image:
-        loaded, unread = load(image, span(0, len(data)))
-    assert loaded.tobytes() == data[:PAGE_BYTES] + bytes(3 * PAGE_BYTES)
+        there, unread = loaded(image, span(0, len(data)))
+    assert there == data[:PAGE_BYTES] + bytes(3 * PAGE_BYTES)
     assert unread == ExtentSet([span(PAGE_BYTES, len(data))])
 
 
-def test_a_file_that_shrinks_between_the_look_and_the_mapping_is_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(chunks, "_size_now", lambda image: image.size_bytes)
-    with RawImage(write(tmp_path / "i", planted(4 * PAGE_BYTES, ()))) as image:
-        os.truncate(tmp_path / "i", PAGE_BYTES)
-        assert load(image, span(0, 4 * PAGE_BYTES))[1] == ExtentSet([span(PAGE_BYTES, 4 * PAGE_BYTES)])
-
-
 def test_a_bad_sector_costs_its_page_and_not_its_neighbours(tmp_path, monkeypatch):
-    monkeypatch.setattr(chunks, "_mapped", lambda image, needed: None)
+    monkeypatch.setattr(chunks, "_read_at", FaultyImage.read_at_place)
     data = planted(3 << 20, ())
     with FaultyImage(write(tmp_path / "i", data)) as image:
         bad_bytes = (1 << 20) + 5 * PAGE_BYTES + 700
         image.bad = lambda offset_bytes, size_bytes: offset_bytes <= bad_bytes < offset_bytes + size_bytes
-        loaded, unread = load(image, span(500, 3 << 20))
+        there, unread = loaded(image, span(500, 3 << 20))
     lost = Extent(offset_bytes=(1 << 20) + 5 * PAGE_BYTES, size_bytes=PAGE_BYTES)
     assert unread == ExtentSet([lost])
-    expected = np.frombuffer(data, np.uint8).copy()
-    expected[lost.offset_bytes : lost.end_bytes] = 0
-    assert np.array_equal(loaded, expected[500:])
+    expected = bytearray(data)
+    expected[lost.offset_bytes : lost.end_bytes] = bytes(PAGE_BYTES)
+    assert there == expected[500:]

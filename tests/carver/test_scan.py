@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from carver import chunks
+from carver import scan as scan_room
 from carver.automaton import build
 from carver.chunks import PAGE_BYTES
 from carver.scan import HIT_DTYPE, scan
@@ -129,7 +130,7 @@ def test_an_image_cut_short_while_scanning_gives_the_rest_as_unread(tmp_path):
 
 @pytest.mark.parametrize("threads", [1, 3])
 def test_what_cannot_be_read_is_unread_and_the_scan_goes_on(tmp_path, monkeypatch, threads):
-    monkeypatch.setattr(chunks, "_mapped", lambda image, needed: None)
+    monkeypatch.setattr(chunks, "_read_at", FaultyImage.read_at_place)
     data = an_image()
     bad_bytes = 7 * PAGE_BYTES + 5
     with FaultyImage(write(tmp_path / "i", data)) as image:
@@ -145,6 +146,30 @@ def test_hostile_images_give_every_hit(tmp_path, piece):
     data = piece * (600_000 // len(piece))
     with RawImage(write(tmp_path / "i", data)) as image:
         assert hits_of(scan(image, FORMATS, chunk_bytes=300_001, threads=2)) == oracle(data, TABLE)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_chunk_full_of_hits_comes_in_parts_that_can_be_resumed(tmp_path, monkeypatch, threads):
+    monkeypatch.setattr(scan_room, "PIECE_BYTES", 4096)
+    monkeypatch.setattr(scan_room, "PART_HITS", 1000)
+    data = b"PK\x03\x04" * 10_000 + an_image() + b"PK\x03\x04" * 10_000
+    with RawImage(write(tmp_path / "i", data)) as image:
+        parts = list(scan(image, FORMATS, chunk_bytes=50_000, threads=threads))
+        assert hits_of(parts) == oracle(data, TABLE)
+        assert all(len(part.hits) <= 1000 + 2 * 4096 for part in parts)
+        assert [p.chunk.end_bytes for p in parts[:-1]] == [p.chunk.offset_bytes for p in parts[1:]]
+        assert len(parts) > 10
+        taken = parts[:3]
+        rest = scan(image, FORMATS, chunk_bytes=50_000, resume_at_bytes=taken[-1].chunk.end_bytes)
+        assert hits_of(taken) + hits_of(rest) == hits_of(parts)
+
+
+def test_pieces_are_joined_without_a_seam(tmp_path, monkeypatch):
+    monkeypatch.setattr(scan_room, "PIECE_BYTES", 4096)
+    data = an_image()
+    unread = ExtentSet([span(8000, 8200), span(20_000, 90_000)])
+    with RawImage(write(tmp_path / "i", data), unread=unread) as image:
+        assert hits_of(scan(image, FORMATS)) == oracle(data, TABLE, unread) != []
 
 
 def test_progress_comes_with_each_chunk_and_ends_at_the_end(tmp_path):
