@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,34 +27,33 @@ CHUNK_BYTES = 8 << 20  # a multiple of any file system's block, so that in-kerne
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Written:
-    """What was written.
+    """What was written, still under its partial name and not yet durable.
 
     Attributes:
-        path: the file.
+        partial: the file.
         size_bytes: its length.
         sha256: of its bytes.
         md5: likewise; None unless asked for.
         unreadable: where in the file there are zeros because the image could not be read.
     """
 
-    path: Path
+    partial: Path
     size_bytes: int
     sha256: str
     md5: str | None
     unreadable: ExtentSet
 
 
-def extract(
+def write_partial(
     image: RawImage,
     layout: Layout,
     partial: Path,
-    names: Callable[[ExtentSet], Iterator[Path]],
     *,
     with_md5: bool = False,
     on_bytes: Callable[[int], None] = lambda done_bytes: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Written:
-    """Write the bytes that `layout` names to the first of `names` that is free, or holds just these bytes already.
+    """Write the bytes that `layout` names, in file order, to `partial`; `name_all` makes a file of it.
 
     The bytes are hashed as they are read; where the system has an in-kernel copy it moves them without a second trip
     (and shares the blocks on file systems that can).
@@ -62,8 +61,7 @@ def extract(
     Args:
         image: where the bytes are.
         layout: in file order.
-        partial: what the file is called until it is whole; on the same file system as `names`.
-        names: gives the names to try, without end, when it is known what could not be read.
+        partial: what the file is called until it is whole; on the same file system as its name.
         with_md5: whether MD5 is computed too.
         on_bytes: called with the bytes of the file written so far.
         stop: asked every few MiB.
@@ -73,7 +71,6 @@ def extract(
         DestinationFullError: no room; nothing is left behind.
         Interrupted: `stop` said so; nothing is left behind.
     """
-    path = partial
     hashes = [hashlib.sha256()] + ([hashlib.md5(usedforsecurity=False)] if with_md5 else [])
     unreadable: list[Extent] = []
     try:
@@ -91,27 +88,60 @@ def extract(
                 unreadable += [span(size_bytes + low, size_bytes + high) for low, high in missing]
                 size_bytes += len(piece)
                 on_bytes(size_bytes)
-            os.fsync(descriptor)
         finally:
             os.close(descriptor)
         give_to_caller(partial)
-        for path in names(ExtentSet(unreadable)):
-            if _settle(partial, path, hashes[0].hexdigest()):
-                break
-        sync_folder(path.parent)
     except OSError as fault:
         partial.unlink(missing_ok=True)
-        raise output_error(path, fault) from fault
+        raise output_error(partial, fault) from fault
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
     return Written(
-        path=path,
+        partial=partial,
         size_bytes=size_bytes,
         sha256=hashes[0].hexdigest(),
         md5=hashes[1].hexdigest() if with_md5 else None,
         unreadable=ExtentSet(unreadable),
     )
+
+
+def name_all(files: Iterable[tuple[Written, Iterator[Path]]]) -> Iterator[Path]:
+    """Make files durable, then give each the first of its names that is free, or that holds just these bytes already.
+
+    Many at a time, since the first wait for the disk makes the others short. Each name is yielded as it is given, so
+    that the next file's names can take it into account; when all are told, the names are durable too.
+
+    Raises:
+        OutputError: one cannot be made durable or named; the partial files are gone.
+    """
+    files = list(files)
+    folders = set()
+    path = Path()
+    try:
+        for written, _ in files:
+            path = written.partial
+            _sync(path)
+        for written, names in files:
+            for path in names:
+                if _settle(written.partial, path, written.sha256):
+                    break
+            folders.add(path.parent)
+            yield path
+        for path in folders:
+            sync_folder(path)
+    except OSError as fault:
+        for written, _ in files:
+            written.partial.unlink(missing_ok=True)
+        raise output_error(path, fault) from fault
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _chunks(layout: Layout) -> Iterator[Extent]:

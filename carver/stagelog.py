@@ -60,19 +60,20 @@ class StageLog:
         """Yield what was logged so far, without the key and the final line."""
         return (entry for _, entry in self.offsets())
 
-    def append(self, entry: Mapping[str, object]) -> int:
-        """Write one entry durably and return its offset in the log.
+    def append(self, *entries: Mapping[str, object]) -> int:
+        """Write entries durably, with one wait for the disk, and return the first one's offset in the log.
 
         Raises:
             DestinationFullError: no room; what was logged before stands.
             OutputError: another write error.
         """
         offset_bytes = self._file.tell()
-        line = json.dumps(entry, separators=(",", ":"), allow_nan=False).encode() + b"\n"
+        lines = [json.dumps(entry, separators=(",", ":"), allow_nan=False).encode() + b"\n" for entry in entries]
         try:
-            written_bytes = 0
-            while written_bytes < len(line):
-                written_bytes += self._file.write(line[written_bytes:])
+            for line in lines:
+                written_bytes = 0
+                while written_bytes < len(line):
+                    written_bytes += self._file.write(line[written_bytes:])
             os.fsync(self._file.fileno())
         except OSError as fault:
             self._file.truncate(offset_bytes)  # a torn line must not stand before the next whole one

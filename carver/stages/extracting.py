@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+from time import monotonic
 
 from carver import __version__
 from carver.case import Case
 from carver.claims import Owned
-from carver.extract import Written, extract
+from carver.extract import Written, name_all, write_partial
 from carver.identify import stem_of, suffix_of
 from carver.output import PARTIAL_SUFFIX, make_folder
 from carver.recovery import CarvedFile
@@ -24,6 +25,10 @@ from imaging.image import MappedImage
 from signatures.format import Format
 from signatures.tensors import Tensor
 from signatures.verdict import DataEvidence, Finding, Grade, LayoutBasis, Verdict
+
+SYNC_EVERY_FILES = 256
+SYNC_EVERY_BYTES = 1 << 30
+SYNC_EVERY_SECONDS = 1.0
 
 
 def extract_files(
@@ -46,48 +51,102 @@ def extract_files(
     files = StageLog(case.folder / "files.jsonl", key)
     if files.finished:
         return files
+    for leftover in case.folder.glob(f"file-*{PARTIAL_SUFFIX}"):
+        leftover.unlink()
     total_bytes = sum(layout_bytes(plan.layout) for plan in planned)
-    written = list(carved_files(files))
-    done_bytes = sum(file.size_bytes for file in written)
-    taken = {file.path for file in written}
-    for plan in planned[len(written) :]:
-        verdict = final_verdict(verdict_from_json(verdict_entry(verdicts, plan.owned.claim)), plan.owned)
-        stem, name_source = stem_of(verdict.facts, plan.owned.claim.format, plan.owned.claim.start_bytes)
-        suffix = suffix_of(verdict.facts, formats[plan.owned.claim.format].suffix)
-        names = partial(_names, stem, suffix, plan.owned.claim.start_bytes)
-        file = extract(
-            image.source,
-            plan.layout,
-            case.folder / f"file{PARTIAL_SUFFIX}",
-            partial(_paths, case.folder, verdict, names, taken),
-            with_md5=choices.with_md5,
-            on_bytes=_progress(hooks, done_bytes, total_bytes),
-            stop=hooks.stop,
-        )
-        parent = None if plan.owned.parent is None else written[plan.owned.parent].path
-        verdict = _with_unreadable(verdict, file.unreadable)
-        carved = _carved(plan, verdict, file, _relative(file.path, case.folder), parent, name_source)
-        files.append(carved_to_json(carved))
-        written.append(carved)
-        taken.add(carved.path)
-        done_bytes += file.size_bytes
+    batch = _Batch(case.folder, files)
+    try:
+        for plan in planned[len(batch.paths) :]:
+            verdict = final_verdict(verdict_from_json(verdict_entry(verdicts, plan.owned.claim)), plan.owned)
+            written = write_partial(
+                image.source,
+                plan.layout,
+                case.folder / f"file-{len(batch.waiting)}{PARTIAL_SUFFIX}",
+                with_md5=choices.with_md5,
+                on_bytes=_progress(hooks, batch.done_bytes, total_bytes),
+                stop=hooks.stop,
+            )
+            verdict = _with_unreadable(verdict, written.unreadable)
+            suffix = suffix_of(verdict.facts, formats[plan.owned.claim.format].suffix)
+            batch.add(_Waiting(plan=plan, verdict=verdict, written=written, suffix=suffix))
+            if batch.due():
+                batch.flush()
+    finally:
+        batch.flush()  # whatever ended it: the files that are whole are kept
     files.finish()
     return files
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Waiting:
+    """A file that is written but not yet named."""
+
+    plan: Planned
+    verdict: Verdict
+    written: Written
+    suffix: str
+
+
+class _Batch:
+    """Files on their way to their names and to the log.
+
+    Attributes:
+        paths: of the files in the log, in order.
+        waiting: those still to be named.
+        done_bytes: bytes of both.
+    """
+
+    def __init__(self, folder: Path, files: StageLog) -> None:
+        self._folder, self._files = folder, files
+        self.paths: list[str] = []
+        self.waiting: list[_Waiting] = []
+        self.done_bytes = 0
+        for file in carved_files(files):
+            self.paths.append(file.path)
+            self.done_bytes += file.size_bytes
+        self._taken = set(self.paths)
+        self._flushed_bytes, self._flushed_seconds = self.done_bytes, monotonic()
+
+    def add(self, waiting: _Waiting) -> None:
+        self.waiting.append(waiting)
+        self.done_bytes += waiting.written.size_bytes
+
+    def due(self) -> bool:
+        return (
+            len(self.waiting) >= SYNC_EVERY_FILES
+            or self.done_bytes - self._flushed_bytes >= SYNC_EVERY_BYTES
+            or monotonic() - self._flushed_seconds >= SYNC_EVERY_SECONDS
+        )
+
+    def flush(self) -> None:
+        """Make the waiting files durable under their names, then note them."""
+        waiting, self.waiting = self.waiting, []
+        lines = []
+        named = name_all((one.written, self._paths(one)) for one in waiting)
+        for one, path in zip(waiting, named, strict=True):
+            name = _relative(path, self._folder)
+            parent = one.plan.owned.parent
+            lines.append(carved_to_json(_carved(one, name, None if parent is None else self.paths[parent])))
+            self._taken.add(name)
+            self.paths.append(name)
+        if lines:
+            self._files.append(*lines)
+        self._flushed_bytes, self._flushed_seconds = self.done_bytes, monotonic()
+
+    def _paths(self, one: _Waiting) -> Iterator[Path]:
+        """Yield where a file may go: the room of its grade, and no name that another file of this run has."""
+        grade = one.verdict.grade
+        room = self._folder / ("files" if grade.good else grade.value.lower())
+        make_folder(room)
+        stem, _ = _stem(one)
+        for name in _names(stem, one.suffix, one.plan.owned.claim.start_bytes):
+            if _relative(room / name, self._folder) not in self._taken:
+                yield room / name
 
 
 def carved_files(files: StageLog) -> Iterator[CarvedFile]:
     """Yield the files that were written, in order."""
     return (carved_from_json(entry) for entry in files.entries())
-
-
-def _paths(
-    folder: Path, verdict: Verdict, names: Callable[[], Iterator[str]], taken: Container[str], unreadable: ExtentSet
-) -> Iterator[Path]:
-    """Yield where a file may go: the room of its final grade, and no name that another file of this run has."""
-    grade = _with_unreadable(verdict, unreadable).grade
-    room = folder / ("files" if grade.good else grade.value.lower())
-    make_folder(room)
-    return (room / name for name in names() if _relative(room / name, folder) not in taken)
 
 
 def _progress(hooks: Hooks, base_bytes: int, total_bytes: int) -> Callable[[int], None]:
@@ -106,21 +165,25 @@ def _names(stem: str, suffix: str, start_bytes: int) -> Iterator[str]:
         yield f"{stem}@{start_bytes:#x}-{number}{suffix}"
 
 
-def _carved(
-    plan: Planned, verdict: Verdict, file: Written, path: str, parent: str | None, name_source: str
-) -> CarvedFile:
+def _stem(one: _Waiting) -> tuple[str, str]:
+    claim = one.plan.owned.claim
+    return stem_of(one.verdict.facts, claim.format, claim.start_bytes)
+
+
+def _carved(one: _Waiting, path: str, parent: str | None) -> CarvedFile:
+    verdict, written = one.verdict, one.written
     return CarvedFile(
         path=path,
-        format=plan.owned.claim.format,
+        format=one.plan.owned.claim.format,
         grade=verdict.grade,
         layout_basis=LayoutBasis.PROVEN if verdict.grade is Grade.INTACT else LayoutBasis.CONTIGUOUS,
         data_evidence=verdict.data_evidence,
-        size_bytes=file.size_bytes,
-        sha256=file.sha256,
-        md5=file.md5,
-        layout=plan.layout,
+        size_bytes=written.size_bytes,
+        sha256=written.sha256,
+        md5=written.md5,
+        layout=one.plan.layout,
         parent=parent,
-        name_source=name_source,
+        name_source=_stem(one)[1],
         findings=verdict.findings,
         tensors=verdict.tensors,
         facts=verdict.facts,

@@ -3,6 +3,7 @@ import hashlib
 import os
 import random
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from carver import extract as extract_room
-from carver.extract import PATCH_BYTES, Written, extract
+from carver.extract import PATCH_BYTES, Written, name_all, write_partial
 from imaging.errors import DestinationFullError, Interrupted, OutputError
 from imaging.extent import Extent, ExtentSet, Layout, span
 from imaging.source import RawImage
@@ -32,9 +33,17 @@ def names(folder: Path) -> Iterator[Path]:
         yield folder / f"model-{number}.h5"
 
 
-def extracted(image: RawImage, layout: Layout, folder: Path, **options: object) -> Written:
+@dataclass(frozen=True)
+class Extracted:
+    written: Written
+    path: Path
+
+
+def extracted(image: RawImage, layout: Layout, folder: Path, **options: object) -> Extracted:
     folder.mkdir(exist_ok=True)
-    return extract(image, layout, folder / "file.partial", lambda unreadable: names(folder), **options)  # type: ignore[arg-type]
+    written = write_partial(image, layout, folder / "file.partial", **options)  # type: ignore[arg-type]
+    (path,) = name_all([(written, names(folder))])
+    return Extracted(written, path)
 
 
 def content_of(layout: Layout) -> bytes:
@@ -62,10 +71,10 @@ def test_a_file_has_the_bytes_of_its_layout_and_their_hashes(
     written = extracted(image_of(tmp_path), layout, tmp_path / "out", with_md5=with_md5)
     wanted = content_of(layout)
     assert written.path.read_bytes() == wanted
-    assert written.size_bytes == len(wanted)
-    assert written.sha256 == hashlib.sha256(wanted).hexdigest()
-    assert written.md5 == (hashlib.md5(wanted).hexdigest() if with_md5 else None)
-    assert not written.unreadable
+    assert written.written.size_bytes == len(wanted)
+    assert written.written.sha256 == hashlib.sha256(wanted).hexdigest()
+    assert written.written.md5 == (hashlib.md5(wanted).hexdigest() if with_md5 else None)
+    assert not written.written.unreadable
     assert list((tmp_path / "out").iterdir()) == [tmp_path / "out" / "model.h5"]
 
 
@@ -172,7 +181,7 @@ def test_a_full_disk_leaves_nothing_behind(
 
 def test_a_folder_that_is_gone_is_told_as_an_output_error(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="cannot write"):
-        extract(image_of(tmp_path), (span(0, 5),), tmp_path / "gone" / "p", lambda unreadable: names(tmp_path))
+        write_partial(image_of(tmp_path), (span(0, 5),), tmp_path / "gone" / "p")
 
 
 def test_stopping_leaves_nothing_behind(tmp_path: Path, small_chunks: None) -> None:
@@ -200,11 +209,11 @@ def test_an_image_that_cannot_be_read_somewhere_gives_zeros_in_place_and_says_wh
     layout = (span(60_000, 70_000), span(20_000, 50_000))
     written = extracted(image, layout, tmp_path / "out")
     first = 10_000 + 10_000 // PATCH_BYTES * PATCH_BYTES
-    assert written.unreadable == ExtentSet((span(first, first + PATCH_BYTES),))
+    assert written.written.unreadable == ExtentSet((span(first, first + PATCH_BYTES),))
     wanted = bytearray(content_of(layout))
     wanted[first : first + PATCH_BYTES] = bytes(PATCH_BYTES)
     assert written.path.read_bytes() == wanted
-    assert written.sha256 == hashlib.sha256(wanted).hexdigest()
+    assert written.written.sha256 == hashlib.sha256(wanted).hexdigest()
 
 
 def test_an_image_cut_short_under_us_gives_no_short_file(tmp_path: Path) -> None:
@@ -212,4 +221,18 @@ def test_an_image_cut_short_under_us_gives_no_short_file(tmp_path: Path) -> None
     os.truncate(tmp_path / "image.raw", 30_000)
     written = extracted(image, (span(20_000, 50_000), span(0, 500)), tmp_path / "out")
     assert written.path.read_bytes() == CONTENT[20_000:30_000] + bytes(20_000) + CONTENT[:500]
-    assert written.unreadable == ExtentSet((span(10_000, 30_000),))
+    assert written.written.unreadable == ExtentSet((span(10_000, 30_000),))
+
+
+def test_many_files_are_made_durable_before_any_gets_its_name_and_the_names_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image, out, calls = image_of(tmp_path), tmp_path / "out", []
+    out.mkdir()
+    files = [write_partial(image, (span(n, n + 9),), out / f"file-{n}.partial") for n in range(3)]
+    real_fsync, real_link = os.fsync, os.link
+    monkeypatch.setattr(extract_room.os, "fsync", lambda fd: (calls.append("sync"), real_fsync(fd))[1])
+    monkeypatch.setattr(extract_room.os, "link", lambda a, b: (calls.append("name"), real_link(a, b))[1])
+    paths = list(name_all((file, iter([out / f"{n}.h5"])) for n, file in enumerate(files)))
+    assert calls == ["sync"] * 3 + ["name"] * 3 + ["sync"]
+    assert [path.read_bytes() for path in paths] == [CONTENT[n : n + 9] for n in range(3)]

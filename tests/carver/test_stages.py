@@ -135,13 +135,14 @@ def test_a_run_killed_at_any_line_of_a_log_and_gone_on_with_gives_the_same(
     for number in count():
         calls, folder = count(), tmp_path / f"killed-{number}"
 
-        def dies(log: StageLog, entry: dict[str, object], calls: count = calls, number: int = number) -> int:
-            due = next(calls) == number
-            if due and before:
-                raise Killed
-            offset_bytes = append(log, entry)
-            if due:
-                raise Killed
+        def dies(log: StageLog, *entries: dict[str, object], calls: count = calls, number: int = number) -> int:
+            for entry in entries:  # one by one: a batch of lines can be torn between any two
+                due = next(calls) == number
+                if due and before:
+                    raise Killed
+                offset_bytes = append(log, entry)
+                if due:
+                    raise Killed
             return offset_bytes
 
         with monkeypatch.context() as patch:
@@ -238,7 +239,7 @@ def test_an_image_that_cannot_be_read_somewhere_does_not_end_the_run(
             raise ReadFault("bad sector", offset_bytes=offset, size_bytes=wanted_bytes, errno=5)
         return read_at(image, offset, wanted_bytes)
 
-    monkeypatch.setattr(extracting, "extract", _with(extracting.extract, monkeypatch, fails))
+    monkeypatch.setattr(extracting, "write_partial", _with(extracting.write_partial, monkeypatch, fails))
     told = files_of(carve(tmp_path / "case", disk))
     hit = told[0]
     assert hit["grade"] == "DAMAGED"
