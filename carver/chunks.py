@@ -67,51 +67,69 @@ def cut(
     """
     whole = span(min(resume_at_bytes, image.size_bytes), image.size_bytes)
     wanted = (ExtentSet([whole]) if domain is None else domain.within(whole)) - (image.unread or ExtentSet())
-    sparse = skip_holes and stat.S_ISREG(os.fstat(image.fileno()).st_mode)
+    holes = _Holes(image) if skip_holes and stat.S_ISREG(os.fstat(image.fileno()).st_mode) else None
     position_bytes = 0
     while True:
         index = int(np.searchsorted(wanted.ends, position_bytes, side="right"))
         if index == len(wanted):
             return
         position_bytes = max(position_bytes, int(wanted.starts[index]))
-        if sparse:
-            stored_bytes = _next_data(image, position_bytes) - reach_bytes
+        if holes:
+            stored_bytes = holes.next_stored(position_bytes).offset_bytes - reach_bytes
             if stored_bytes > position_bytes:
                 position_bytes = stored_bytes
                 continue
         cell_end_bytes = (position_bytes // chunk_bytes + 1) * chunk_bytes
-        starts = wanted.within(span(position_bytes, cell_end_bytes))
-        if sparse:
-            starts &= _stored(image, span(position_bytes, cell_end_bytes), reach_bytes)
+        cell = span(position_bytes, cell_end_bytes)
+        starts = wanted.within(cell)
+        if holes:
+            starts &= holes.stored(cell, reach_bytes)
         if starts:
             yield Chunk(extent=span(int(starts.starts[0]), int(starts.ends[-1])), starts=starts)
         position_bytes = cell_end_bytes
 
 
-def _stored(image: RawImage, cell: Extent, reach_bytes: int) -> ExtentSet:
-    """Return where in `cell` a hit can start that touches stored bytes."""
-    pieces: list[Extent] = []
-    position_bytes, end_bytes = cell.offset_bytes, min(cell.end_bytes + reach_bytes, image.size_bytes)
-    while (data_bytes := _next_data(image, position_bytes)) < end_bytes:
-        position_bytes = _next_hole(image, data_bytes)
-        pieces.append(span(data_bytes - reach_bytes, position_bytes))
-    return ExtentSet(pieces).within(cell)
+class _Holes:
+    """What a sparse file never stored, asked of the system as the scan goes on.
 
+    The last answer is kept: some file systems walk the whole file to find the next hole.
+    """
 
-def _next_data(image: RawImage, offset_bytes: int) -> int:
-    try:
-        return os.lseek(image.fileno(), offset_bytes, os.SEEK_DATA)
-    except OSError as fault:
-        if fault.errno == errno.ENXIO:  # a hole up to the end, or cut short: reading will tell which
-            return image.size_bytes if _size_now(image) >= image.size_bytes else offset_bytes
-        return offset_bytes  # a file system that cannot tell: all is data
+    def __init__(self, image: RawImage) -> None:
+        self._image = image
+        self._known = span(0, 0)
 
+    def next_stored(self, position_bytes: int) -> Extent:
+        """Return what is stored without a hole from the first stored byte at `position_bytes` or later on."""
+        if not self._known.offset_bytes <= position_bytes < self._known.end_bytes:
+            data_bytes = self._next_data(position_bytes)
+            self._known = span(data_bytes, max(data_bytes, self._next_hole(data_bytes)))
+        return span(max(position_bytes, self._known.offset_bytes), self._known.end_bytes)
 
-def _next_hole(image: RawImage, offset_bytes: int) -> int:
-    try:
-        return os.lseek(image.fileno(), offset_bytes, os.SEEK_HOLE)
-    except OSError:
-        return image.size_bytes
+    def stored(self, cell: Extent, reach_bytes: int) -> ExtentSet:
+        """Return where in `cell` a hit can start that touches stored bytes."""
+        pieces: list[Extent] = []
+        end_bytes = min(cell.end_bytes + reach_bytes, self._image.size_bytes)
+        run = self.next_stored(cell.offset_bytes)
+        while run.offset_bytes < end_bytes:
+            pieces.append(span(run.offset_bytes - reach_bytes, run.end_bytes))
+            run = self.next_stored(run.end_bytes)
+        return ExtentSet(pieces).within(cell)
+
+    def _next_data(self, offset_bytes: int) -> int:
+        size_bytes = self._image.size_bytes
+        try:
+            return os.lseek(self._image.fileno(), offset_bytes, os.SEEK_DATA)
+        except OSError as fault:
+            if fault.errno == errno.ENXIO:  # a hole up to the end, or cut short: reading will tell which
+                return size_bytes if _size_now(self._image) >= size_bytes else min(offset_bytes, size_bytes)
+            return offset_bytes  # a file system that cannot tell: all is data
+
+    def _next_hole(self, offset_bytes: int) -> int:
+        try:
+            return os.lseek(self._image.fileno(), offset_bytes, os.SEEK_HOLE)
+        except OSError:
+            return self._image.size_bytes
 
 
 def _size_now(image: RawImage) -> int:
