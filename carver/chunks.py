@@ -110,10 +110,11 @@ class _Holes:
         """Return where in `cell` a hit can start that touches stored bytes."""
         pieces: list[Extent] = []
         end_bytes = min(cell.end_bytes + reach_bytes, self._image.size_bytes)
-        run = self.next_stored(cell.offset_bytes)
-        while run.offset_bytes < end_bytes:
+        position_bytes = cell.offset_bytes
+        while position_bytes < end_bytes:
+            run = self.next_stored(position_bytes)
             pieces.append(span(run.offset_bytes - reach_bytes, run.end_bytes))
-            run = self.next_stored(run.end_bytes)
+            position_bytes = max(run.end_bytes, position_bytes + 1)  # never stand still, if the file changes under us
         return ExtentSet(pieces).within(cell)
 
     def _next_data(self, offset_bytes: int) -> int:

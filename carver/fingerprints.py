@@ -13,8 +13,8 @@ Then each is taken out and put back some times, as the others have settled by th
 
 Low nibbles are looked up by the whole byte: the instruction (`pshufb`) answers nothing for bytes from 0x80 on, which
 spares the masking and halves the wrong answers. So a fingerprint is of plain bytes (below 0x80), but for the first,
-which is always masked: many magics begin so. Only if some pattern has no such place, all bytes are masked
-(`masked`), which is slower by a tenth and wrong eight times as often.
+which is always masked: many magics begin so. Only if some pattern has no such place, all bytes are masked (`masked`)
+and the high nibble of the second byte is looked up too, which makes the prefilter slower by a third.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ import numpy.typing as npt
 FINGERPRINT_BYTES = 4
 PLACES = 32  # near the front: whatever lies before a fingerprint is walked each time it is met
 BUCKETS = 8
-HIGH_NIBBLES = 1  # of the first bytes; a second is wrong less often, but was slower on all data measured
+HIGH_NIBBLES = 2  # tables there are, of the first bytes; without masks the first is enough, and faster on all data seen
 LOOK_UPS = FINGERPRINT_BYTES + HIGH_NIBBLES
 ROUNDS = 3
 HASH_BITS = 13
@@ -52,7 +52,8 @@ class Fingerprints:
 
     Attributes:
         places: where in pattern i its fingerprint lies.
-        nibbles: sets of buckets by nibble, uint8, shape (LOOK_UPS, 16): low nibbles of bytes 0 to 3, then the high one.
+        nibbles: sets of buckets by nibble, uint8, shape (LOOK_UPS, 16): low nibbles of bytes 0 to 3, then
+            the high ones of bytes 0 and 1 (the last is not asked unless `masked`).
         masked: whether bytes from 0x80 on belong to fingerprints, elsewhere than first.
         spans: by hash of four bytes, how many bytes from there a pattern can take; 0: no fingerprint; int32.
         pairs: by pair `low | high << 8`: 1 if it ends a fingerprint, 2 if it lies in the middle of one, 3: both; uint8.
@@ -72,7 +73,7 @@ def choose(keys: tuple[bytes, ...]) -> Fingerprints:
     """Choose the fingerprints of these patterns, each of four bytes or more."""
     masked = not all(any(_plain(window) for window in _windows(key)) for key in keys)
     options = [_options(key, masked=masked) for key in keys]
-    chosen = _settle(options)
+    chosen = _settle(options, masked=masked)
     nibbles = np.zeros((LOOK_UPS, 16), np.uint8)
     spans = np.zeros(1 << HASH_BITS, np.int32)
     pairs = np.zeros(1 << 16, np.uint8)
@@ -136,14 +137,14 @@ def _options(key: bytes, *, masked: bool) -> _Options:
     )
 
 
-def _settle(options: Sequence[_Options]) -> list[tuple[int, int]]:
+def _settle(options: Sequence[_Options], *, masked: bool) -> list[tuple[int, int]]:
     """Return (index into its options, bucket) for each pattern."""
     chosen = [(-1, -1)] * len(options)
     order = sorted(range(len(options)), key=lambda i: len(options[i].places))  # stable: the same for the same patterns
     for _ in range(ROUNDS):
         for number in order:
             chosen[number] = (-1, -1)
-            chosen[number] = _best(options[number], _buckets(options, chosen))
+            chosen[number] = _best(options[number], _buckets(options, chosen), masked=masked)
     return chosen
 
 
@@ -156,20 +157,22 @@ def _buckets(options: Sequence[_Options], chosen: Sequence[tuple[int, int]]) -> 
     return masks
 
 
-def _best(option: _Options, buckets: Masks) -> tuple[int, int]:
+def _best(option: _Options, buckets: Masks, *, masked: bool) -> tuple[int, int]:
     joined = buckets[None] | option.bits[:, None]
-    cost = _pass_rate(joined) - _pass_rate(buckets)[None] + option.pair_cost[:, None]
+    cost = _pass_rate(joined, masked=masked) - _pass_rate(buckets, masked=masked)[None] + option.pair_cost[:, None]
     index, bucket = divmod(int(cost.argmin()), BUCKETS)
     return index, bucket
 
 
-def _pass_rate(masks: Masks) -> Floats:
+def _pass_rate(masks: Masks, *, masked: bool) -> Floats:
     """Return the expected share of places that pass, summed over the backgrounds; `masks` has shape (…, LOOK_UPS)."""
     total = np.zeros(masks.shape[:-1], np.float32)
-    for first, low, high in _shares_of_masks():
-        rate = first[masks[..., 0]]
-        for row in range(1, LOOK_UPS):
-            rate = rate * (low if row < FINGERPRINT_BYTES else high)[masks[..., row]]
+    for low, plain_low, high in _shares_of_masks():
+        others = low if masked else plain_low
+        tables = [low, others, others, others, high, high] if masked else [low, others, others, others, high]
+        rate = np.ones(masks.shape[:-1], np.float32)
+        for row, shares in enumerate(tables):
+            rate *= shares[masks[..., row]]
         total += rate
     return total
 
@@ -188,7 +191,7 @@ def _backgrounds() -> tuple[Floats, ...]:
 
 @cache
 def _shares_of_masks() -> tuple[tuple[Floats, Floats, Floats], ...]:
-    """Return for each background: how often a byte's low, and its high, nibble is in a set of nibbles, by the set."""
+    """Return by set how often a byte's low nibble, a plain byte's, and a high nibble is in it; a background each."""
     grids = [shares.reshape(16, 16) for shares in _backgrounds()]
     return tuple((_sums(grid.sum(axis=0)), _sums(grid[:8].sum(axis=0)), _sums(grid.sum(axis=1))) for grid in grids)
 

@@ -122,7 +122,7 @@ def suspects(
         # `tbl` answers nothing from 16 on, where `pshufb` goes by the low nibble up to 0x80
         all_masked = masked or family != "x86_64" or place == 0
         found = builder.and_(found, allowed(place, builder.and_(values, low_nibble) if all_masked else values))
-        if place < HIGH_NIBBLES:
+        if place < (HIGH_NIBBLES if masked else 1):
             shifted = builder.bitcast(builder.lshr(builder.bitcast(values, halves), four), vector)
             found = builder.and_(found, allowed(FINGERPRINT_BYTES + place, builder.and_(shifted, low_nibble)))
     return found

@@ -138,7 +138,7 @@ def nibbles_pass(prints, data, at, masked):
     buckets = 255
     for place in range(4):
         buckets &= int(prints.nibbles[place][data[at + place] & 15])
-    for place in range(HIGH_NIBBLES):
+    for place in range(HIGH_NIBBLES if masked else 1):
         buckets &= int(prints.nibbles[4 + place][data[at + place] >> 4])
     return buckets != 0
 
