@@ -31,6 +31,7 @@ from imaging.source import RawImage
 log = logging.getLogger(__name__)
 
 PAGE_BYTES = mmap.PAGESIZE
+NOTHING = ExtentSet()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +114,8 @@ class _Holes:
         position_bytes = cell.offset_bytes
         while position_bytes < end_bytes:
             run = self.next_stored(position_bytes)
-            pieces.append(span(run.offset_bytes - reach_bytes, run.end_bytes))
+            if run.offset_bytes < end_bytes:
+                pieces.append(span(run.offset_bytes - reach_bytes, run.end_bytes))
             position_bytes = max(run.end_bytes, position_bytes + 1)  # never stand still, if the file changes under us
         return ExtentSet(pieces).within(cell)
 
@@ -151,6 +153,8 @@ def read_into(buffer: Bytes, image: RawImage, needed: Extent) -> ExtentSet:
     except OSError as fault:
         log.info("cannot read %s: %s; trying page by page", needed, os.strerror(fault.errno or 0))
         return _read_pages_into(buffer, image, needed)
+    if got_bytes == needed.size_bytes:
+        return NOTHING
     buffer[got_bytes : needed.size_bytes] = 0
     return ExtentSet([span(needed.offset_bytes + got_bytes, needed.end_bytes)])
 

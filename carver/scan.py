@@ -30,7 +30,7 @@ Hits: TypeAlias = npt.NDArray[np.void]
 
 CHUNK_BYTES = 64 << 20
 LOOK_AHEAD_CHUNKS = 2  # a thread: one under way, one waiting
-PIECE_BYTES = 1 << 20  # read and scanned at a time: small enough to stay in the cache
+PIECE_BYTES = 2 << 20  # read and scanned at a time: small enough to stay in the cache
 PART_HITS = 1 << 20  # a part ends when it has so many
 BUFFER_HITS = 1 << 14
 JOIN_BYTES = 64 << 10
@@ -125,6 +125,7 @@ def _in_order(image: RawImage, automaton: Automaton, chunks: Iterator[Chunk], th
 def scan_part(image: RawImage, automaton: Automaton, chunk: Chunk) -> tuple[ChunkHits, Chunk | None]:
     """Return the hits that start in `chunk.starts`, or in its beginning, and the rest of the chunk if there is any."""
     scanner = _Scanner(automaton)
+    reach_bytes = automaton.reach_bytes
     found: list[Numbers] = []
     faults = ExtentSet()
     end_bytes = chunk.extent.end_bytes
@@ -132,7 +133,7 @@ def scan_part(image: RawImage, automaton: Automaton, chunk: Chunk) -> tuple[Chun
         if sum(map(len, found)) >= PART_HITS:
             end_bytes = piece.offset_bytes
             break
-        needed = span(piece.offset_bytes, min(piece.end_bytes + automaton.reach_bytes, image.size_bytes))
+        needed = span(piece.offset_bytes, min(piece.end_bytes + reach_bytes, image.size_bytes))
         missing = read_into(scanner.buffer, image, needed)
         if missing:
             faults |= missing
@@ -160,7 +161,7 @@ def _told(
 
 
 def _runs(starts: ExtentSet) -> ExtentSet:
-    """Join what lies near: scanning a small gap is cheaper than a mapping of its own for what follows it."""
+    """Join what lies near: scanning a small gap is cheaper than another read for what follows it."""
     joined = ExtentSet.from_arrays(starts.starts, starts.ends + JOIN_BYTES)
     return ExtentSet.from_arrays(joined.starts, joined.ends - JOIN_BYTES)
 
@@ -175,6 +176,7 @@ class _Scanner:
         variant = VARIANTS[0]
         self.buffer = np.empty(PIECE_BYTES + automaton.reach_bytes, dtype=np.uint8)
         self._found = np.empty(max(BUFFER_HITS, len(automaton.table)), dtype=np.int64)
+        self._resume = np.zeros(RESUME_FIELDS, dtype=np.int64)
         self._pattern_tables = (
             automaton.next_states,
             automaton.depths,
@@ -196,15 +198,14 @@ class _Scanner:
         data = self.buffer[:size_bytes]
         first = -piece.offset_bytes % PROBE_STEP_BYTES
         told: list[Numbers] = []
-        resume = np.zeros(RESUME_FIELDS, dtype=np.int64)
-        while resume[0] >= 0:
-            count = scan_patterns(data, piece.size_bytes, *self._pattern_tables, self._found, resume)
+        self._resume[:] = 0
+        while self._resume[0] >= 0:
+            count = scan_patterns(data, piece.size_bytes, *self._pattern_tables, self._found, self._resume)
             told.append(self._found[:count].copy())
-        resume[:] = 0
-        while resume[0] >= 0:
-            count = scan_probes(
-                data, first, piece.size_bytes, PROBE_STEP_BYTES, *self._probe_tables, self._found, resume
-            )
+        self._resume[:] = 0
+        sectors = (first, piece.size_bytes, PROBE_STEP_BYTES)
+        while self._resume[0] >= 0:
+            count = scan_probes(data, *sectors, *self._probe_tables, self._found, self._resume)
             told.append(self._found[:count].copy())
         keys = np.concatenate(told)
         keys.sort()
