@@ -46,10 +46,12 @@ Hits are written as `start << 16 | pattern` into an array that the caller owns. 
 the kernel saves its place in `resume` and returns; the caller empties the array and calls again.
 
 numba keeps compiled kernels on disk and looks at this file alone to see whether they are stale: so all is in one file.
+Importing it compiles, once on a machine; where nothing can be kept, each time.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -57,12 +59,14 @@ import numba
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
+from numba.core import cgutils, event
 from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
 from carver.automaton import AFTER_THE_END, PATTERN_BITS, Bytes, Masks, Numbers, Pairs, States
 from carver.fingerprints import FINGERPRINT_BYTES, HASH_BITS, HASH_FACTOR, HIGH_NIBBLES
+
+log = logging.getLogger(__name__)
 
 BLOCK_BYTES = 128
 HALF_BYTES = 64  # of a block: as many places as a word has bits
@@ -74,6 +78,12 @@ LOOK_UP = {
     ("x86_64", 16): "llvm.x86.ssse3.pshuf.b.128",
     ("aarch64", 16): "llvm.aarch64.neon.tbl1.v16i8",
 }
+
+COMPILED_IN = (4, 2, 13, 0x9E3779B1, 16, 256)
+if COMPILED_IN != (FINGERPRINT_BYTES, HIGH_NIBBLES, HASH_BITS, HASH_FACTOR, PATTERN_BITS, AFTER_THE_END):
+    raise ImportError(
+        "a number that is compiled into kernels changed: change it in kernels.py too, so that none is stale"
+    )
 
 I8, I32, I64 = ir.IntType(8), ir.IntType(32), ir.IntType(64)
 
@@ -181,6 +191,46 @@ _bits_32_masked = _intrinsic(suspect_bits, types.uint64, VECTOR_32 | MASKED)
 _bits_16_masked = _intrinsic(suspect_bits, types.uint64, VECTOR_16 | MASKED)
 
 
+class _Announcer(event.Listener):  # type: ignore[misc]
+    """Says once that something is compiled: numba's event comes only where nothing fitting was kept."""
+
+    said = False
+
+    def on_start(self, event: object) -> None:
+        if not self.said:
+            log.info("compiling the scan for this processor: some seconds, once")
+            self.said = True
+
+    def on_end(self, event: object) -> None:
+        pass
+
+
+def _compiled(result: types.Type, *arguments: types.Type) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return a decorator that compiles for these types at once, and keeps what it compiled if there is a place."""
+
+    def compile_now(function: Callable[..., Any]) -> Callable[..., Any]:
+        with event.install_listener("numba:compile", _ANNOUNCER):
+            try:
+                kept: Callable[..., Any] = numba.njit(result(*arguments), nogil=True, cache=True)(function)
+                return kept
+            except (RuntimeError, OSError) as fault:  # no folder can be written, or the disk is full
+                log.info("compiled kernels cannot be kept: %s", fault)
+                unkept: Callable[..., Any] = numba.njit(result(*arguments), nogil=True)(function)
+                return unkept
+
+    return compile_now
+
+
+_ANNOUNCER = _Announcer()
+
+
+def _array(kind: types.Type, dimensions: int = 1) -> types.Array:
+    return types.Array(kind, dimensions, "C", readonly=True)  # a writable one passes as well
+
+
+_HITS = types.Array(types.int64, 1, "C")
+
+
 @intrinsic
 def _lowest(context: Any, bits: Any) -> Any:  # noqa: ANN401
     """Tell the place of the lowest bit that is set, of one or more."""
@@ -191,7 +241,7 @@ def _lowest(context: Any, bits: Any) -> Any:  # noqa: ANN401
     return types.int64(types.uint64), generate
 
 
-@numba.njit(nogil=True, cache=True)
+@numba.njit(nogil=True)
 def _any_portable(pairs: Pairs, position: int, pair_marks: Bytes) -> bool:
     """Tell whether a pair is marked that a fingerprint at one of 128 places would end with, or have in its middle."""
     found = np.uint8(0)
@@ -201,7 +251,7 @@ def _any_portable(pairs: Pairs, position: int, pair_marks: Bytes) -> bool:
     return bool(found != 0)
 
 
-@numba.njit(nogil=True, cache=True)
+@numba.njit(nogil=True)
 def _bits_portable(pairs: Pairs, position: int, pair_marks: Bytes) -> np.uint64:
     """Tell the places of half a block: a mark is two bits, for the places one and two bytes before the pair."""
     bits = np.uint64(0)
@@ -211,7 +261,7 @@ def _bits_portable(pairs: Pairs, position: int, pair_marks: Bytes) -> np.uint64:
     return bits
 
 
-@numba.njit(nogil=True, cache=True)
+@numba.njit(nogil=True)
 def next_block(data: Bytes, position: int, nibbles: Bytes, pair_marks: Bytes, variant: int) -> int:
     """Return the first block from `position` on that may hold a fingerprint, or the first that is not there whole.
 
@@ -237,7 +287,7 @@ def next_block(data: Bytes, position: int, nibbles: Bytes, pair_marks: Bytes, va
     return position
 
 
-@numba.njit(nogil=True, cache=True)
+@numba.njit(nogil=True)
 def places_of_half(data: Bytes, position: int, nibbles: Bytes, pair_marks: Bytes, variant: int) -> np.uint64:
     """Return the places of the half block at `position` where a fingerprint may begin, the first in the lowest bit.
 
@@ -256,7 +306,7 @@ def places_of_half(data: Bytes, position: int, nibbles: Bytes, pair_marks: Bytes
     return np.uint64(_bits_portable(data[: data.shape[0] // 2 * 2].view(np.uint16), position, pair_marks))
 
 
-@numba.njit(nogil=True, cache=True)
+@numba.njit(nogil=True)
 def _span_at(data: Bytes, place: int, spans: States) -> int:
     """Return how many bytes from here a pattern with the fingerprint here can take; 0: it is none."""
     at = np.uint64(place)
@@ -267,7 +317,23 @@ def _span_at(data: Bytes, place: int, spans: States) -> int:
     return int(spans[np.uint64(np.uint32(window * np.uint32(HASH_FACTOR)) >> np.uint32(32 - HASH_BITS))])
 
 
-@numba.njit(nogil=True, cache=True)
+@_compiled(
+    types.int64,
+    _array(types.uint8),
+    types.int64,
+    _array(types.int32, 2),
+    _array(types.int32),
+    _array(types.int64),
+    _array(types.int64),
+    _array(types.int64),
+    _array(types.uint8, 2),
+    _array(types.uint8),
+    _array(types.int32),
+    types.int64,
+    types.int64,
+    _HITS,
+    _HITS,
+)
 def scan_patterns(
     data: Bytes,
     limit: int,
@@ -342,7 +408,18 @@ def scan_patterns(
     return count
 
 
-@numba.njit(nogil=True, cache=True)
+@_compiled(
+    types.int64,
+    _array(types.uint8),
+    types.int64,
+    types.int64,
+    types.int64,
+    _array(types.int64),
+    _array(types.uint64, 2),
+    _array(types.int64),
+    _HITS,
+    _HITS,
+)
 def scan_probes(
     data: Bytes,
     first: int,

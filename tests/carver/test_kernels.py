@@ -1,5 +1,9 @@
 """Kernels: equal to their plain twins, and to plain search, on one table of cases and on random data."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,6 +14,7 @@ from llvmlite import ir
 from carver.automaton import RESUME_FIELDS, build
 from carver.fingerprints import HIGH_NIBBLES, choose
 from carver.kernels import (
+    FAMILY,
     MASKED,
     PORTABLE,
     VARIANTS,
@@ -198,3 +203,45 @@ def test_probes_hold_at_sector_starts_only(size, room):
 def test_probe_kernel_begins_at_the_sector_it_is_given():
     automaton = build([a_format(probes=(SectorProbe(allowed=(b"\0",)),))])
     assert probe_hits(automaton, bytes(1200), first=100) == [(100, 0), (612, 0), (1124, 0)]
+
+
+SMALL_SCAN = """
+import logging, sys
+logging.basicConfig(level=logging.INFO, format="%(message)s")
+from carver import kernels
+from carver.scan import scan
+from imaging.source import RawImage
+from tests.carver.scanning import MAGICS, a_format
+with RawImage(sys.argv[1]) as image:
+    print(kernels.VARIANTS, [hit for chunk in scan(image, [a_format(magics=MAGICS)]) for hit in chunk.hits.tolist()])
+"""
+
+
+def small_scan(tmp_path, **environment):
+    """What a scan of its own process prints and logs."""
+    image = tmp_path / "i"
+    image.write_bytes(bytes(1000) + b"PK\x03\x04" + bytes(200) + b"\x89HDF\r\n\x1a\n")
+    command = [sys.executable, "-c", SMALL_SCAN, str(image)]
+    done = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, check=True)
+    assert done.stdout.endswith(" [(1000, 0), (1204, 1)]\n")
+    return done
+
+
+@pytest.mark.parametrize(
+    ("features", "variants"),
+    [pytest.param("+ssse3", "(1, 0)", marks=pytest.mark.skipif(FAMILY != "x86_64", reason="x86-64")), ("", "(0,)")],
+)
+def test_an_older_processor_gets_what_it_can_run(tmp_path, features, variants):
+    chosen = {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": features, "NUMBA_CACHE_DIR": str(tmp_path / "kept")}
+    assert small_scan(tmp_path, **chosen).stdout.startswith(variants)
+
+
+def test_the_second_run_compiles_nothing(tmp_path):
+    first, second = (small_scan(tmp_path, NUMBA_CACHE_DIR=str(tmp_path / "kept")) for _ in range(2))
+    assert "compiling" in first.stderr
+    assert second.stderr == ""
+
+
+def test_a_machine_where_nothing_can_be_kept_still_scans(tmp_path):
+    nowhere = {"NUMBA_CACHE_DIR": "/proc/nowhere", "NUMBA_CACHE_LOCATOR_CLASSES": "UserProvidedCacheLocator"}
+    assert "cannot be kept" in small_scan(tmp_path, **nowhere).stderr
