@@ -19,6 +19,7 @@ from imaging.window import Window
 from signatures._protobuf import CutShortError, MalformedError
 
 MAX_TABLES: Final = 300_000  # of one file; the largest models known have some 50,000
+MAX_OFFSETS: Final = 1_000_000  # followed, to tables read before and to none included
 MAX_CHILDREN: Final = 200_000  # of one vector
 MAX_FAULTS: Final = 32
 MAX_TEXT_BYTES: Final = 1 << 20
@@ -137,6 +138,7 @@ class FlatBuffer:
         self.end_bytes = 0
         self.faults: list[MalformedError] = []
         self.cut = False
+        self._followed = 0
         self._spans: list[tuple[int, int]] = []
         self._vtables: dict[int, tuple[int, tuple[int, ...]]] = {}
         self._seen: dict[tuple[str, int], Table | None] = {}
@@ -169,6 +171,9 @@ class FlatBuffer:
 
     def _child(self, name: str, at_bytes: int) -> Table | None:
         """Follow the offset at `at_bytes` to a table; a fault there is kept, and None returned."""
+        self._followed += 1
+        if self._followed > MAX_OFFSETS:
+            raise BudgetExceeded(f"more than {MAX_OFFSETS} offsets to tables")
         try:
             return self._table(name, self._follow(at_bytes))
         except MalformedError as fault:

@@ -154,7 +154,7 @@ class GraphWalk:
         self.tensors.append(Tensor(name=name, dtype=dtype, shape=shape, layout=(span(*content),), grade=grade.value))
 
     def _shape(self, start: int, end: int) -> tuple[int, ...]:
-        shape = []
+        shape: list[int] = []
         for number, wire, _, body, stop in self.wire.fields(start, end):
             if number == 2 and wire == LENGTH and len(shape) < MAX_RANK:
                 sizes = (

@@ -127,8 +127,9 @@ def test_a_cut_model_is_truncated_and_keeps_the_tensors_before_the_cut():
     assert len(verdict.tensors) == 3
 
 
-def test_more_tables_than_any_model_has_end_the_walk(monkeypatch):
-    monkeypatch.setattr(_flatbuffer, "MAX_TABLES", 10)
+@pytest.mark.parametrize("limit", ["MAX_TABLES", "MAX_OFFSETS"])
+def test_more_tables_or_offsets_than_any_model_has_end_the_walk(monkeypatch, limit):
+    monkeypatch.setattr(_flatbuffer, limit, 10)
     with pytest.raises(BudgetExceeded):
         judge(FORMAT, PLAIN)
 
