@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+import numpy as np
 from construct import Bytes, Const, Int32ul, Int64ul, Struct
 
 from imaging.extent import Extent
@@ -24,7 +25,7 @@ HEADER_BYTES = RECORD_BYTES = ALIGNMENT_BYTES = 64
 VERSION = 2
 MAX_RECORDS = 1_000_000
 MAX_FILE_BYTES = 1 << 42
-MAX_SEARCH_BYTES = 1 << 30  # for records after a broken one
+MAX_SEARCH_BYTES = 1 << 28  # for records after a broken one
 SEARCH_BYTES = 1 << 20
 MAX_FINDINGS = 100
 
@@ -36,6 +37,14 @@ RECORD = Struct(
     "data_offset_bytes" / Int64ul,
     "padding_bits" / Int64ul,  # of types under a byte; others leave whatever was in memory
 ).compile()
+ROW = np.dtype(
+    {
+        "names": ["sentinel", "data_offset_bytes"],
+        "formats": ["<u4", "<u8"],
+        "offsets": [0, 16],
+        "itemsize": RECORD_BYTES,
+    }
+)  # for looks at many places at once
 TOLD_BYTES = 32  # of a record; the rest means nothing
 
 DTYPES = {  # (name, bits an element)
@@ -133,13 +142,14 @@ class _Walk:
         end_bytes = min(self.window.size_bytes, offset_bytes + MAX_SEARCH_BYTES)
         while offset_bytes < end_bytes:
             chunk = self.window.read_at(offset_bytes, SEARCH_BYTES)
-            at = chunk.find(SENTINEL)
-            while at >= 0:
-                where = offset_bytes + at
-                blob = _parse(self.window.read_at(where, TOLD_BYTES), where) if at % ALIGNMENT_BYTES == 0 else None
+            rows = np.frombuffer(chunk[: len(chunk) // RECORD_BYTES * RECORD_BYTES], dtype=ROW)
+            own = offset_bytes + RECORD_BYTES * np.arange(1, len(rows) + 1, dtype=np.uint64)  # where its data must be
+            hits = (rows["sentinel"] == int.from_bytes(SENTINEL, "little")) & (rows["data_offset_bytes"] == own)
+            for place in np.flatnonzero(hits).tolist():
+                where = offset_bytes + place * ALIGNMENT_BYTES
+                blob = _parse(self.window.read_at(where, TOLD_BYTES), where)
                 if blob is not None:
                     return blob
-                at = chunk.find(SENTINEL, at + 1)
             offset_bytes += SEARCH_BYTES
         return None
 
