@@ -3,8 +3,8 @@
 Run it with `python -m tests.bench.scan [--size-mib 1024] [--folder /dev/shm] [--threads 1 2] [--rounds 7] [--peers]`;
 `tests/bench/RESULTS.md` keeps what came out. Images are written first, so they are in the page cache. Contenders run in
 turn, round by round, on the same pinned cores; what counts is the median of the ratios within a round, which a busy
-machine disturbs less than rates. The hits are checked against plain search before they are timed, and counted again
-each time.
+machine disturbs less than rates, and least the ratios of processor time. The hits are checked against plain search
+before they are timed, and counted again each time.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import ctypes
 import mmap
 import os
 import random
+import resource
 import statistics
 import tempfile
 import time
@@ -39,7 +40,7 @@ MADV_POPULATE_READ = 22  # linux/mman.h, since 5.14
 PLANT_EVERY_MIB = 16
 PLANTED = (b"\x89HDF\r\n\x1a\n", b'\0\0\0\0{"', b"PK\x05\x06\0\0\0\0")
 WORDS = b"the weights of a model are read from a file and the shapes of all layers are known before it runs, 0.5 {} "
-LIMIT, READ_LIMIT = "XOR of the mapping", "XOR of reads"
+LIMIT, READ_LIMIT = "XOR of a mapping", "XOR of reads"
 ALL = list(formats().values())
 TABLE = build(ALL).table
 
@@ -201,32 +202,45 @@ def measure(path: Path, threads: list[int], rounds: int, peers: bool) -> None:
     cores = sorted(os.sched_getaffinity(0))
     with RawImage(path) as image:
         expected = check(image)
-        print(f"{expected} hits")
+        print(f"{expected} hits\n\n{HEAD}", flush=True)
         for count in threads:
             os.sched_setaffinity(0, cores[-count:])
-            seconds: dict[str, list[float]] = {}
+            clock: dict[str, list[float]] = {}
+            processor: dict[str, list[float]] = {}
             work = contenders(image, count, expected, peers)
             for turn in range(rounds + 1):
                 for name, one in work.items():
                     if name in scan_peers.SLOW and turn > 1:
                         continue
-                    begin = time.perf_counter()
+                    begin, begin_processor = time.perf_counter(), processor_seconds()
                     one()
-                    if turn or name in scan_peers.SLOW:  # the first round warms up
-                        seconds.setdefault(name, []).append(time.perf_counter() - begin)
-            for name, times in seconds.items():
-                tell(f"{name}, {count} thread" + "s" * (count > 1), times, seconds, image.size_bytes)
+                    if turn:  # the first round warms up
+                        clock.setdefault(name, []).append(time.perf_counter() - begin)
+                        processor.setdefault(name, []).append(processor_seconds() - begin_processor)
+            for name, times in clock.items():
+                rate = image.size_bytes / statistics.median(times) / 1e9
+                cells = [f"{name}, {count} thread" + "s" * (count > 1), f"{rate:.2f}"]
+                cells += [ratio(clock[LIMIT], times), ratio(processor[LIMIT], processor[name])]
+                cells += [ratio(processor[READ_LIMIT], processor[name])]
+                print(f"| {' | '.join(cells)} |", flush=True)
             os.sched_setaffinity(0, cores)
 
 
-def tell(name: str, times: list[float], seconds: dict[str, list[float]], size_bytes: int) -> None:
-    """Print the median rate, and the ratios to both limits with the middle half of the rounds."""
-    parts = [f"| {name} | {size_bytes / statistics.median(times) / 1e9:.2f}"]
-    for limit in (LIMIT, READ_LIMIT):
-        ratios = sorted(base / own for base, own in zip(seconds[limit], times, strict=False))
-        low, high = ratios[len(ratios) // 4], ratios[-1 - len(ratios) // 4]
-        parts.append(f"{statistics.median(ratios):.2f} ({low:.2f} to {high:.2f})")
-    print(" | ".join(parts) + " |", flush=True)
+def processor_seconds() -> float:
+    """Return the processor time of this process and of its children that ended."""
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + children.ru_utime + children.ru_stime
+
+
+def ratio(limit: list[float], own: list[float]) -> str:
+    """Return the median of the ratios within a round, and their middle half."""
+    ratios = sorted(base / time for base, time in zip(limit, own, strict=False))
+    low, high = ratios[len(ratios) // 4], ratios[-1 - len(ratios) // 4]
+    return f"{statistics.median(ratios):.2f} ({low:.2f} to {high:.2f})"
+
+
+HEAD = """| | GB/s | to the mapping, by the clock | by processor time | to reads, by processor time |
+|---|---|---|---|---|"""
 
 
 def main() -> None:
@@ -245,7 +259,7 @@ def main() -> None:
             path = Path(folder, "image")
             size_mib = min(chosen.size_mib, HOSTILE_MIB) if kind in HOSTILE else chosen.size_mib
             write_image(path, kind, size_mib, chosen.tree)
-            print(f"\n### {kind}, {size_mib} MiB, load {os.getloadavg()[0]:.1f}", end=", ")
+            print(f"\n### {kind}, {size_mib} MiB, load {os.getloadavg()[0]:.1f}", end=", ", flush=True)
             measure(path, chosen.threads, chosen.rounds, chosen.peers)
 
 

@@ -29,7 +29,7 @@ def quick(image: Path, patterns: Sequence[bytes]) -> dict[str, Callable[[], obje
         found["Hyperscan"] = hyperscan
     if shutil.which("rg"):
         joined = "(?-u)" + "|".join(escaped(pattern) for pattern in sorted(set(patterns)))
-        found["ripgrep"] = lambda: run("rg", "--text", "--count-matches", "-e", joined, str(image))
+        found["ripgrep"] = lambda: run("rg", "-U", "--text", "--count-matches", "-e", joined, str(image))
     return found
 
 
@@ -37,7 +37,7 @@ def slow(image: Path) -> dict[str, Callable[[], object]]:
     """Return the carvers that are installed; they write what they find into a folder that is thrown away."""
     commands: dict[str, Callable[[str], list[str]]] = {
         "photorec": lambda out: ["photorec", "/log", "/d", f"{out}/found", "/cmd", str(image), "partition_none,search"],
-        "foremost": lambda out: ["foremost", "-w", "-q", "-o", f"{out}/found", "-i", str(image)],
+        "foremost": lambda out: ["foremost", "-w", "-o", f"{out}/found", "-i", str(image)],
         "scalpel": lambda out: ["scalpel", "-p", "-c", f"{out}/conf", "-o", f"{out}/found", str(image)],
         "binwalk": lambda out: ["binwalk", "-q", str(image)],
     }
@@ -51,7 +51,9 @@ def in_folder(command: Callable[[str], list[str]]) -> None:
 
 
 def run(*command: str, cwd: str | None = None) -> None:
-    subprocess.run(command, check=False, cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    done = subprocess.run(command, check=False, cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    if done.returncode not in (0, 1):  # 1: ripgrep found nothing
+        raise SystemExit(f"{command[0]} ended with {done.returncode}")
 
 
 def escaped(pattern: bytes) -> str:
