@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
 from time import monotonic
 
@@ -16,7 +16,7 @@ from carver.extract import Written, name_all, write_partial
 from carver.identify import stem_of, suffix_of
 from carver.output import PARTIAL_SUFFIX, make_folder
 from carver.recovery import CarvedFile
-from carver.stagelog import StageLog
+from carver.stagelog import StageLog, read_log
 from carver.stages import Choices, Hooks, digest
 from carver.stages.claiming import Planned, verdict_entry
 from carver.verdict_json import carved_from_json, carved_to_json, verdict_from_json
@@ -26,6 +26,7 @@ from signatures.format import Format
 from signatures.tensors import Tensor
 from signatures.verdict import DataEvidence, Finding, Grade, LayoutBasis, Verdict
 
+SUPERSEDED = "superseded"
 SYNC_EVERY_FILES = 256
 SYNC_EVERY_BYTES = 1 << 30
 SYNC_EVERY_SECONDS = 1.0
@@ -73,6 +74,7 @@ def extract_files(
                 batch.flush()
     finally:
         batch.flush()  # whatever ended it: the files that are whole are kept
+    _set_aside(case.folder, set(batch.paths))
     files.finish()
     return files
 
@@ -142,6 +144,18 @@ class _Batch:
         for name in _names(stem, one.suffix, one.plan.owned.claim.start_bytes):
             if _relative(room / name, self._folder) not in self._taken:
                 yield room / name
+
+
+def _set_aside(folder: Path, standing: Container[str]) -> None:
+    """Move what earlier runs on another map or other choices wrote, and this one did not, out of the user's way."""
+    room = folder / SUPERSEDED
+    for earlier in sorted(folder.glob("files.*.jsonl")):
+        for _, entry in read_log(earlier):
+            path = folder / entry["path"]
+            if entry["path"] not in standing and path.is_file():
+                make_folder(room)
+                names = (f"{path.stem}-{number}{path.suffix}" for number in count(2))
+                path.rename(next(room / name for name in chain([path.name], names) if not (room / name).exists()))
 
 
 def carved_files(files: StageLog) -> Iterator[CarvedFile]:
