@@ -184,6 +184,7 @@ def test_with_more_sectors_read_all_is_done_anew_and_nothing_of_before_is_lost(
     assert isinstance(there_first, dict)
     assert isinstance(there_second, dict)
     assert set(there_first.values()) <= set(there_second.values())
+    assert (case / "superseded").is_dir()
     listed = {f["path"] for f in files_of(second)}
     assert {path for path in there_second if path not in listed} == {
         f"superseded/{Path(path).name}" for path in there_first if path not in listed
