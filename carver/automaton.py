@@ -200,12 +200,15 @@ def _probe_tables(table: PatternTable) -> tuple[Numbers, Masks]:
 
 
 def _telling_order(probe_masks: Masks, probes: int) -> Numbers:
-    """Order the places so that few are looked at before no probe is left, if bytes are random."""
-    shares = [[np.count_nonzero(row & np.uint64(1 << i)) / 257 for i in range(probes)] for row in probe_masks]
+    """Order the places so that few are looked at before no probe is left, if bytes are random or zeros."""
+    bits = np.uint64(1) << np.arange(probes, dtype=np.uint64)
+    allowed = (probe_masks[:, :AFTER_THE_END, None] & bits) != 0
+    random, zeros = allowed.mean(axis=1), allowed[:, 0].astype(float)
     order: list[int] = []
-    left = np.ones(probes)
-    while len(order) < len(shares):
-        place = min(set(range(len(shares))) - set(order), key=lambda p: (float(left @ shares[p]), p))
+    left = np.ones((2, probes))
+    while len(order) < len(probe_masks):
+        rest = [place for place in range(len(probe_masks)) if place not in order]
+        place = min(rest, key=lambda p: float(left[0] @ random[p] + left[1] @ zeros[p]))
         order.append(place)
-        left = left * shares[place]
+        left *= np.stack((random[place], zeros[place]))
     return np.array(order, dtype=np.int64)

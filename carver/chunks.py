@@ -31,6 +31,7 @@ from imaging.source import RawImage
 log = logging.getLogger(__name__)
 
 PAGE_BYTES = mmap.PAGESIZE
+STAT_BLOCK_BYTES = 512  # of st_blocks, whatever the file system
 NOTHING = ExtentSet()
 
 
@@ -68,7 +69,7 @@ def cut(
     """
     whole = span(min(resume_at_bytes, image.size_bytes), image.size_bytes)
     wanted = (ExtentSet([whole]) if domain is None else domain.within(whole)) - (image.unread or ExtentSet())
-    holes = _Holes(image) if skip_holes and stat.S_ISREG(os.fstat(image.fileno()).st_mode) else None
+    holes = _Holes(image) if skip_holes and _is_sparse(image) else None
     position_bytes = 0
     while True:
         index = int(np.searchsorted(wanted.ends, position_bytes, side="right"))
@@ -88,6 +89,12 @@ def cut(
         if starts:
             yield Chunk(extent=span(int(starts.starts[0]), int(starts.ends[-1])), starts=starts)
         position_bytes = cell_end_bytes
+
+
+def _is_sparse(image: RawImage) -> bool:
+    """Tell whether less is stored than the file is long; to look for holes in vain can cost as much as a scan."""
+    status = os.fstat(image.fileno())
+    return stat.S_ISREG(status.st_mode) and status.st_blocks * STAT_BLOCK_BYTES < status.st_size
 
 
 class _Holes:

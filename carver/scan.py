@@ -99,32 +99,42 @@ def scan(
 
 def _in_order(image: RawImage, automaton: Automaton, chunks: Iterator[Chunk], threads: int) -> Iterator[ChunkHits]:
     if threads <= 1:
+        scanner = _Scanner(automaton)
         for chunk in chunks:
             rest: Chunk | None = chunk
             while rest is not None:
-                part, rest = scan_part(image, automaton, rest)
+                part, rest = _scan_part(image, scanner, rest)
                 yield part
         return
+    idle = deque(_Scanner(automaton) for _ in range(threads))
+
+    def scan_with_idle(chunk: Chunk) -> tuple[ChunkHits, Chunk | None]:
+        scanner = idle.pop()  # there are as many as threads
+        try:
+            return _scan_part(image, scanner, chunk)
+        finally:
+            idle.append(scanner)
+
     with ThreadPoolExecutor(threads, thread_name_prefix="scan") as pool:
         ahead: deque[Future[tuple[ChunkHits, Chunk | None]]] = deque()
         try:
             while True:
                 for chunk in islice(chunks, max(0, threads * LOOK_AHEAD_CHUNKS - len(ahead))):
-                    ahead.append(pool.submit(scan_part, image, automaton, chunk))
+                    ahead.append(pool.submit(scan_with_idle, chunk))
                 if not ahead:
                     return
                 part, rest = ahead.popleft().result()
                 if rest is not None:
-                    ahead.appendleft(pool.submit(scan_part, image, automaton, rest))
+                    ahead.appendleft(pool.submit(scan_with_idle, rest))
                 yield part
         finally:
             for future in ahead:
                 future.cancel()
 
 
-def scan_part(image: RawImage, automaton: Automaton, chunk: Chunk) -> tuple[ChunkHits, Chunk | None]:
+def _scan_part(image: RawImage, scanner: _Scanner, chunk: Chunk) -> tuple[ChunkHits, Chunk | None]:
     """Return the hits that start in `chunk.starts`, or in its beginning, and the rest of the chunk if there is any."""
-    scanner = _Scanner(automaton)
+    automaton = scanner.automaton
     reach_bytes = automaton.reach_bytes
     found: list[Numbers] = []
     faults = ExtentSet()
@@ -167,11 +177,12 @@ def _runs(starts: ExtentSet) -> ExtentSet:
 
 
 class _Scanner:
-    """The kernels, with the tables and arrays that they take; one a part, as arrays are written to."""
+    """The kernels, with the tables and arrays that they take; one a thread, as arrays are written to."""
 
     def __init__(self, automaton: Automaton) -> None:
         from carver.kernels import MASKED, PORTABLE, VARIANTS  # here: numba takes most of a second to import
 
+        self.automaton = automaton
         prints = automaton.fingerprints
         variant = VARIANTS[0]
         self.buffer = np.empty(PIECE_BYTES + automaton.reach_bytes, dtype=np.uint8)
