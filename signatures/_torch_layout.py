@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from signatures._zip import CENTRAL_BYTES, LOCAL_BYTES, NARROW_DESCRIPTOR_BYTES, WIDE_DESCRIPTOR_BYTES, Record
+from signatures._zip import CENTRAL_BYTES, LOCAL_BYTES, NARROW_DESCRIPTOR_BYTES, WIDE_DESCRIPTOR_BYTES
+from signatures._zip_records import Record
 
 ALIGNMENT_BYTES = 64
 PADDING_HEADER_BYTES = 4

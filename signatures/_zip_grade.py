@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from imaging.window import Window
-from signatures._zip import CENTRAL_BYTES, ENCRYPTED, END_BYTES, LOCATOR_BYTES, ZIP64_END_BYTES, Record, read_tail
+from signatures._zip import CENTRAL_BYTES, ENCRYPTED, END_BYTES, LOCATOR_BYTES, ZIP64_END_BYTES, read_tail
+from signatures._zip_records import Record
 from signatures._zip_survey import Survey
 from signatures.verdict import Grade
 

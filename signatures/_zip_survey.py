@@ -27,18 +27,14 @@ from signatures._zip import (
     Directory,
     Entry,
     LocalHeader,
-    Record,
     Tail,
-    follow,
-    marks,
-    match_descriptor,
     read_directory,
     read_entry,
     read_local_header,
     read_own_tail,
     read_tail,
-    sized_record,
 )
+from signatures._zip_records import Record, follow, marks, match_descriptor, sized_record
 from signatures.verdict import Finding
 
 MAX_SEARCH_BYTES = 8 << 30  # without a sign of the same file

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 
 from imaging.source import Source
 from imaging.window import Window
-from signatures._zip import record_contents
 from signatures._zip_grade import explained, grade_of, judge_records, size_of
+from signatures._zip_records import record_contents
 from signatures._zip_starts import from_name, whole_source
 from signatures._zip_survey import Survey, survey_zip
 from signatures.format import Format, Pattern

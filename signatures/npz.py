@@ -19,13 +19,12 @@ from signatures._zip import (
     NARROW_DESCRIPTOR_BYTES,
     STORED,
     WIDE_DESCRIPTOR_BYTES,
-    Record,
-    contents,
     read_directory,
     read_entry,
     read_local_header,
 )
 from signatures._zip_grade import explained, grade_of, judge_records, record_grade, size_of
+from signatures._zip_records import Record, contents
 from signatures._zip_starts import tail_at_end, whole_source
 from signatures._zip_survey import Survey, survey_zip
 from signatures.format import Format, Pattern

@@ -18,8 +18,9 @@ from signatures._torch_layout import TAIL_BYTES, predicted_size
 from signatures._torch_pickle import StoredTensor, tensors_of
 from signatures._torch_pt2 import MAX_TABLE_BYTES, tensors_of_table
 from signatures._torch_starts import PATTERNS, torch_starts
-from signatures._zip import STORED, Record, record_contents
+from signatures._zip import STORED
 from signatures._zip_grade import explained, grade_of, judge_records, record_grade, size_of
+from signatures._zip_records import Record, record_contents
 from signatures._zip_survey import Survey, root_of, survey_zip
 from signatures.format import Format
 from signatures.tensors import Tensor

@@ -8,8 +8,9 @@ from imaging.source import Source
 from imaging.window import Window
 from signatures._npy import MAGIC as ARRAY_MAGIC
 from signatures._torch_starts import EMPTY_PREFIX, STORED_PREFIX
-from signatures._zip import ENCRYPTED, STORED, Directory, Entry, read_directory, read_local_header, skim_directory
+from signatures._zip import ENCRYPTED, STORED, Directory, Entry, read_directory, read_local_header
 from signatures._zip_grade import explained, grade_of, judge_records, size_of
+from signatures._zip_records import skim_directory
 from signatures._zip_starts import tail_at_end, whole_source
 from signatures._zip_survey import survey_zip
 from signatures.format import Format, Pattern

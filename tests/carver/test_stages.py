@@ -184,7 +184,6 @@ def test_with_more_sectors_read_all_is_done_anew_and_nothing_of_before_is_lost(
     assert isinstance(there_first, dict)
     assert isinstance(there_second, dict)
     assert set(there_first.values()) <= set(there_second.values())
-    assert (case / "superseded").is_dir()
     listed = {f["path"] for f in files_of(second)}
     assert {path for path in there_second if path not in listed} == {
         f"superseded/{Path(path).name}" for path in there_first if path not in listed
@@ -192,6 +191,24 @@ def test_with_more_sectors_read_all_is_done_anew_and_nothing_of_before_is_lost(
     fresh = carve(tmp_path / "fresh", image)
     assert sorted(f["sha256"] for f in files_of(second)) == sorted(f["sha256"] for f in files_of(fresh))
     assert len(files_of(second)) > len(files_of(first))
+
+
+def test_a_damaged_file_that_came_back_whole_leaves_no_damaged_twin_in_the_way(
+    disk: Path, tmp_path: Path, in_process: None
+) -> None:
+    layouts = [f["layout"][0] for f in files_of(carve(tmp_path / "whole", disk))]  # type: ignore[index]
+    start, size = max(layouts, key=lambda extent: extent[1])
+    hole, end = (start + size // 2) // 512 * 512, disk.stat().st_size
+    assert start < hole
+    image, case, map_path = tmp_path / "disk.img", tmp_path / "case", tmp_path / "disk.img.map"
+    image.write_bytes(disk.read_bytes())
+    map_path.write_text(f"0x0 ? 1\n0x0 {hole:#x} +\n{hole:#x} 0x200 -\n{hole + 512:#x} {end - hole - 512:#x} +\n")
+    damaged = next(Path(str(f["path"])) for f in files_of(carve(case, image)) if f["grade"] == "DAMAGED")
+    assert damaged.parts[0] == "damaged"
+    map_path.write_text(f"0x0 + 1\n0x0 {end:#x} +\n")
+    assert all(f["grade"] in ("INTACT", "CONSISTENT") for f in files_of(carve(case, image)))
+    assert not (case / damaged).exists()
+    assert (case / "superseded" / damaged.name).is_file()
 
 
 def files_of(told: dict[str, object]) -> list[dict[str, object]]:

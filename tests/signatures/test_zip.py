@@ -12,18 +12,16 @@ import pytest
 from imaging.extent import span
 from imaging.window import Window
 from signatures._zip import (
-    contents_crc,
     decode_name,
     extra_field,
-    match_descriptor,
     read_directory,
     read_entry,
     read_local_header,
     read_tail,
-    skim_directory,
     tail_before,
 )
 from signatures._zip_grade import grade_of, judge_records
+from signatures._zip_records import contents_crc, match_descriptor, skim_directory
 from signatures._zip_survey import survey_zip
 from tests.signatures.zip_window import MemorySource, window_on
 
