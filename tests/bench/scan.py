@@ -35,14 +35,14 @@ from signatures.format import Pattern
 from tests.bench import scan_peers
 
 MIB = 1 << 20
-HOSTILE_MIB = 64  # every hit costs: a small image tells as much
+HOSTILE_MIB = 16  # every hit costs: a small image tells as much
 MADV_POPULATE_READ = 22  # linux/mman.h, since 5.14
 PLANT_EVERY_MIB = 16
 PLANTED = (b"\x89HDF\r\n\x1a\n", b'\0\0\0\0{"', b"PK\x05\x06\0\0\0\0")
 WORDS = b"the weights of a model are read from a file and the shapes of all layers are known before it runs, 0.5 {} "
 LIMIT, READ_LIMIT = "XOR of a mapping", "XOR of reads"
 ALL = list(formats().values())
-TABLE = build(ALL).table
+TABLE = build(ALL).table  # both are put anew where `--without` says so
 
 
 @numba.njit(nogil=True, cache=True)
@@ -252,7 +252,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--kinds", nargs="+", default=[*ORDINARY, "software", *HOSTILE])
     parser.add_argument("--peers", action="store_true", help="also PhotoRec, Foremost, Scalpel and binwalk")
+    parser.add_argument("--without", nargs="+", default=[], help="formats not to look for")
     chosen = parser.parse_args()
+    ALL[:] = [one for one in ALL if one.name not in chosen.without]
+    globals()["TABLE"] = build(ALL).table
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; {len(TABLE)} patterns and probes")
     for kind in chosen.kinds:
         with tempfile.TemporaryDirectory(dir=chosen.folder) as folder:

@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-SLOW = ("photorec", "foremost", "scalpel", "binwalk")
+SLOW = ("ripgrep", "photorec", "foremost", "scalpel", "binwalk")
 CHUNK_BYTES = 64 << 20
 HEADERS_OF_SCALPEL = r"""
 hdf5 y 1000 \x89HDF\x0d\x0a\x1a\x0a
