@@ -201,10 +201,11 @@ def test_a_damaged_file_that_came_back_whole_leaves_no_damaged_twin_in_the_way(
     hole, end = (start + size // 2) // 512 * 512, disk.stat().st_size
     assert start < hole
     image, case, map_path = tmp_path / "disk.img", tmp_path / "case", tmp_path / "disk.img.map"
-    image.write_bytes(disk.read_bytes())
+    image.write_bytes(disk.read_bytes()[:hole] + bytes(512) + disk.read_bytes()[hole + 512 :])
     map_path.write_text(f"0x0 ? 1\n0x0 {hole:#x} +\n{hole:#x} 0x200 -\n{hole + 512:#x} {end - hole - 512:#x} +\n")
     damaged = next(Path(str(f["path"])) for f in files_of(carve(case, image)) if f["grade"] == "DAMAGED")
     assert damaged.parts[0] == "damaged"
+    image.write_bytes(disk.read_bytes())
     map_path.write_text(f"0x0 + 1\n0x0 {end:#x} +\n")
     assert all(f["grade"] in ("INTACT", "CONSISTENT") for f in files_of(carve(case, image)))
     assert not (case / damaged).exists()
