@@ -41,6 +41,7 @@ from imaging.source import RawImage, Source
 READ_TIMEOUT_SECONDS = 60.0
 OPEN_TIMEOUT_SECONDS = 60.0  # opening reads too: the partition table, and on some drives the medium's state
 STEP_SECONDS = 0.1  # how often the watcher is told
+SILENT_SECONDS = 3.0  # a new child needs some of this to start; later it is the drive that does not answer
 MAX_CHILDREN = 8  # when so many hang, more would hang as well
 MAX_DEATHS = 3
 SYS_SECTOR_BYTES = 512  # /sys/dev/block/*/size counts these whatever the drive's sector is
@@ -97,6 +98,9 @@ class PatientDrive(Drive, Protocol):
 
     def expect(self, extent: Extent | None) -> None:
         """Say what is asked for next if all of the coming read is had: it may be read ahead, and nothing else."""
+
+    def know_good(self, extent: Extent) -> None:
+        """Name bytes that were read of it before: they show whether it answers at all."""
 
     def take_late(self) -> list[tuple[int, bytes]]:
         """Return (offset, bytes) of what came after its deadline, once."""
@@ -158,6 +162,11 @@ class ChildDevice(AlignedDevice):
             return
         if extent.offset_bytes % self._sector_bytes == extent.size_bytes % self._sector_bytes == 0:
             self._expected = extent.offset_bytes, extent.size_bytes
+
+    def know_good(self, extent: Extent) -> None:
+        """Name whole sectors that were read before; see `PatientDrive`."""
+        if extent.offset_bytes % self._sector_bytes == extent.size_bytes % self._sector_bytes == 0:
+            self._good = extent.offset_bytes, min(extent.size_bytes, BUFFER_BYTES)
 
     def fill(self, position_bytes: int, size_bytes: int) -> memoryview:
         """Have a child read once; see `AlignedDevice.fill`.
@@ -301,7 +310,8 @@ class ChildDevice(AlignedDevice):
             elif newcomer is not None and newcomer.dead:
                 self._count_death()
                 newcomer = None
-            self._step(position_bytes, since, hung=len(self._children) > 1)
+            silent = monotonic() - since >= SILENT_SECONDS
+            self._step(position_bytes, since, hung=silent and len(self._children) > 1)
 
     def _count_death(self) -> None:
         self._deaths += 1

@@ -159,6 +159,8 @@ class _Run:
         self._patient = source if isinstance(source, PatientDrive) else None
         if self._patient is not None:
             self._patient.watcher = self._watch
+            for sector in known_good(self._store.mapfile, source.size_bytes, source.sector_bytes)[:1]:
+                self._patient.know_good(sector)
         self._pump.turn_to(source)
 
     def work(self) -> RescueSummary:

@@ -2,18 +2,25 @@
 
 import errno
 import os
+import signal
+import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from fixtures.failing_drive import HangingDrive as BlockDrive
+from fixtures.failing_drive import damage_of, hanging_drive, missing_for_failing_drive, write_contents
 from imaging.errors import InputError
 from imaging.extent import ExtentSet, span
 from imaging.mapfile import BlockStatus, Mapfile
 from imaging.mapstore import MapStore
 from imaging.pump import Piece
+from imaging.reads import open_device
 from imaging.rescue.comeback import Gone, WaitForReturn, samples_of
 from imaging.rescue.engine import rescue
 from imaging.rescue.options import RescueOptions
@@ -347,3 +354,98 @@ def test_samples_are_of_what_was_read_alone(lost: Gone) -> None:
     for at, data in lost.samples:
         assert 4096 <= at <= MIB - 4096
         assert data == contents_of(lost)[at : at + 4096]
+
+
+BAD = ((100 * KIB, 2048), (MIB + 200 * KIB, 1024), (SIZE - 512, 512))
+HANGS = ((MIB, 512), (MIB + 300 * KIB, 4096))
+ONE_RUN = """
+import os, sys, time
+from pathlib import Path
+from imaging.reads import open_device
+from imaging.rescue.engine import rescue
+from imaging.rescue.options import RescueOptions
+
+device, image, map_path = sys.argv[1:]
+source = open_device(device, read_timeout_seconds=1.5)
+told = []
+summary = rescue(
+    source, Path(image), Path(map_path), RescueOptions(),
+    on_progress=told.append, stop=lambda: bool(told) and told[-1].hung,
+)
+print(summary.stopped, *(child.process_id for child in source._children if child.questions))
+"""
+
+
+@contextmanager
+def block_bench(folder: Path, *, parallel: bool) -> Iterator[BlockDrive]:
+    if reason := missing_for_failing_drive():
+        if os.environ.get("CARVER_REQUIRE_TOOLS") == "1":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    write_contents(folder / "contents", 7, SIZE)
+    with hanging_drive(folder / "bench", folder / "contents", damage_of(SIZE, BAD), HANGS, parallel=parallel) as drive:
+        yield drive
+
+
+def check_block_bench(folder: Path) -> None:
+    bad = ExtentSet(span(at, at + size) for at, size in BAD)
+    mapfile = Mapfile.load(folder / "drive.map")
+    assert mapfile.extents(BlockStatus.BAD_SECTOR) == bad
+    assert mapfile.extents(BlockStatus.FINISHED) == bad.complement(span(0, SIZE))
+    image = bytearray((folder / "contents").read_bytes())
+    for extent in bad:
+        image[extent.offset_bytes : extent.end_bytes] = bytes(extent.size_bytes)
+    assert (folder / "drive.img").read_bytes() == bytes(image)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("parallel", [False, True])
+def test_a_block_device_that_hangs_is_rescued_whole(tmp_path: Path, parallel: bool) -> None:
+    known: list[int] = []
+    with (
+        block_bench(tmp_path, parallel=parallel) as drive,
+        open_device(drive.device, read_timeout_seconds=1.5) as source,
+    ):
+
+        def look(progress: Progress) -> None:
+            if progress.hung or (progress.hangs and progress.phase.word == "scraping"):
+                snapshot = MapStore.read_snapshot(tmp_path / "drive.map")
+                known.append(snapshot.count_bytes(BlockStatus.FINISHED))
+                drive.release()
+
+        image_path, map_path = tmp_path / "drive.img", tmp_path / "drive.map"
+        summary = rescue(source, image_path, map_path, RescueOptions(), on_progress=look)
+    assert summary.finished
+    assert summary.hung
+    assert known[0] >= MIB - 128 * KIB, "the map is saved while the drive hangs"
+    if parallel:
+        assert known[0] > MIB, "what lies behind is read meanwhile"
+    check_block_bench(tmp_path)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("parallel", [False, True])
+def test_a_rescue_ends_though_its_child_hangs_in_the_kernel_and_another_begins(tmp_path: Path, parallel: bool) -> None:
+    image_path, map_path = tmp_path / "drive.img", tmp_path / "drive.map"
+    with block_bench(tmp_path, parallel=parallel) as drive:
+        command = [sys.executable, "-c", ONE_RUN, str(drive.device), str(image_path), str(map_path)]
+        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+        # its pipes are read to their end: a child that kept them open would hang us here
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
+        assert ended.returncode == 0, ended.stderr
+        stopped, *orphans = ended.stdout.split()
+        assert stopped == "True"
+        assert orphans
+        assert all(Path(f"/proc/{orphan}").exists() for orphan in orphans), "the drive has not let them go"
+        os.kill(int(orphans[0]), signal.SIGKILL)
+        assert Path(f"/proc/{orphans[0]}").exists()
+        before = Mapfile.load(map_path).count_bytes(BlockStatus.FINISHED)
+        assert before >= MIB - 128 * KIB
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
+        assert ended.stdout.startswith("True"), ended.stderr
+        after = Mapfile.load(map_path).count_bytes(BlockStatus.FINISHED)
+        assert after >= before
+        drive.release()
+        with open_device(drive.device) as source:
+            assert rescue(source, image_path, map_path, RescueOptions()).finished
+    check_block_bench(tmp_path)
