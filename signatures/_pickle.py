@@ -5,115 +5,18 @@ Opcode count, memo, stack and nesting are bounded; a pickle that breaks gives wh
 
 from __future__ import annotations
 
-import pickletools
-import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-MAX_OPCODES = 5_000_000
-MAX_PICKLE_BYTES = 256 << 20
-MAX_GLOBALS = 1000
+from signatures._pickle_globals import Global, is_allowed
+from signatures._pickle_opcodes import MAX_PICKLE_BYTES, opcodes
 
-ALLOWED_NAMES: Final = {
-    "collections": {"OrderedDict", "defaultdict", "Counter"},
-    "builtins": {"set", "frozenset", "int", "float", "complex", "bool", "str", "bytes", "bytearray", "list", "dict"}
-    | {"tuple", "slice", "range", "object"},
-    "__builtin__": {"set", "frozenset", "int", "float", "complex", "bool", "bytearray", "list", "dict", "tuple"}
-    | {"long", "unicode", "str", "object", "slice", "xrange"},
-    "_codecs": {"encode"},
-    "numpy": {"dtype", "ndarray"},
-    "numpy.core.multiarray": {"scalar", "_reconstruct"},
-    "numpy._core.multiarray": {"scalar", "_reconstruct"},
-    "torch": {"Size", "device", "Tensor", "layout", "dtype", "BoolStorage"},
-    "torch._utils": {
-        "_rebuild_tensor",
-        "_rebuild_tensor_v2",
-        "_rebuild_tensor_v3",
-        "_rebuild_parameter",
-        "_rebuild_parameter_with_state",
-        "_rebuild_qtensor",
-        "_rebuild_sparse_tensor",
-        "_rebuild_sparse_csr_tensor",
-        "_rebuild_meta_tensor_no_storage",
-        "_rebuild_nested_tensor",
-        "_rebuild_device_tensor_from_numpy",
-        "_rebuild_device_tensor_from_cpu_tensor",
-    },
-    "torch._tensor": {"_rebuild_from_type_v2"},
-    "torch.storage": {"UntypedStorage", "TypedStorage"},  # not _load_from_bytes: it unpickles its argument
-    "torch.nn.parameter": {"Parameter", "Buffer", "UninitializedParameter", "UninitializedBuffer"},
-    "torch.serialization": {"_get_layout"},
-    "torch.jit._pickle": {
-        "build_intlist",
-        "build_tensorlist",
-        "build_doublelist",
-        "build_boollist",
-        "build_tensor_from_id",
-        "restore_type_tag",
-    },
-}
-TORCH_DTYPES: Final = frozenset(
-    [
-        "float16",
-        "bfloat16",
-        "float32",
-        "float64",
-        "float",
-        "half",
-        "double",
-        "int8",
-        "int16",
-        "int32",
-        "int64",
-        "uint8",
-        "uint16",
-        "uint32",
-        "uint64",
-        "short",
-        "int",
-        "long",
-        "bool",
-        "complex32",
-        "complex64",
-        "complex128",
-        "cfloat",
-        "cdouble",
-        "quint8",
-        "qint8",
-        "qint32",
-        "quint4x2",
-        "quint2x4",
-        "float8_e4m3fn",
-        "float8_e5m2",
-        "float8_e4m3fnuz",
-        "float8_e5m2fnuz",
-        "float8_e8m0fnu",
-        "float4_e2m1fn_x2",
-        "strided",
-        "sparse_coo",
-        "per_tensor_affine",
-        "per_channel_affine",
-        "contiguous_format",
-        "channels_last",
-        "preserve_format",
-    ]
-)
+MAX_GLOBALS = 1000
 
 
 class Mark:
     """Where a MARK was pushed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Global:
-    """A name that the pickle would import; here only its text."""
-
-    module: str
-    name: str
-
-    def __str__(self) -> str:
-        return f"{self.module}.{self.name}"
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -163,21 +66,6 @@ class Pickle:
     unsafe: tuple[str, ...]
 
 
-def is_allowed(name: Global) -> bool:
-    """Tell whether loading this name is harmless: tensors, storages, dtypes, plain containers, TorchScript's types."""
-    if name.module == "torch" and (name.name in TORCH_DTYPES or _is_storage(name.name)):
-        return True
-    if name.module == "torch.cuda" and _is_storage(name.name):
-        return True
-    if name.module == "__torch__" or name.module.startswith("__torch__."):
-        return True
-    return name.name in ALLOWED_NAMES.get(name.module, ())
-
-
-def _is_storage(name: str) -> bool:
-    return name.endswith("Storage") and name[: -len("Storage")].isalnum()
-
-
 def read_pickle(raw: bytes) -> Pickle:
     """Run the opcodes of one pickle on an inert stack. Never imports, never calls; bounded; never raises."""
     machine = _Machine()
@@ -198,83 +86,6 @@ def read_pickle(raw: bytes) -> Pickle:
         globals_seen=tuple(machine.seen),
         unsafe=tuple(machine.unsafe),
     )
-
-
-def opcodes(raw: bytes) -> Iterator[tuple[str, Any, int]]:
-    """Yield (name, argument, end) of at most `MAX_OPCODES` opcodes; stops where the bytes end.
-
-    Lenient where Python's own disassembler is strict (quotes, escapes, encodings), so that a pickle that still loads
-    cannot hide what it imports behind an argument that only the disassembler refuses.
-
-    Raises:
-        KeyError: a byte is no opcode.
-        ValueError, IndexError: an argument is cut short or no number.
-    """
-    at = 0
-    for _ in range(MAX_OPCODES):
-        if at >= len(raw):
-            return
-        name, kind = _OPCODES[raw[at]]
-        argument, at = _argument(raw, at + 1, kind) if kind else (None, at + 1)
-        yield name, argument, at
-
-
-def _argument(raw: bytes, at: int, kind: str) -> tuple[Any, int]:
-    fixed = _FIXED.get(kind)
-    if fixed is not None:
-        if at + fixed.size > len(raw):
-            raise ValueError("cut short")
-        return fixed.unpack_from(raw, at)[0], at + fixed.size
-    counted = _COUNTED.get(kind)
-    if counted is not None:
-        size_bytes, at = _argument(raw, at, counted)
-        if not 0 <= size_bytes <= len(raw) - at:
-            raise ValueError("longer than what is left")
-        return _counted(raw[at : at + size_bytes], kind), at + size_bytes
-    line, at = _line(raw, at)
-    if kind == "stringnl_noescape_pair":
-        second, at = _line(raw, at)
-        return f"{line} {second}", at
-    if kind.startswith("decimalnl"):
-        return {"00": False, "01": True}.get(line) if line in ("00", "01") else int(line.rstrip("L")), at
-    return (float(line) if kind == "floatnl" else line.strip("'\"")), at
-
-
-def _counted(piece: bytes, kind: str) -> object:
-    if kind.startswith("long"):
-        return int.from_bytes(piece, "little", signed=True)
-    return piece.decode("utf-8", "replace") if kind.startswith(("unicode", "string")) else piece
-
-
-def _line(raw: bytes, at: int) -> tuple[str, int]:
-    end = raw.index(b"\n", at)
-    return raw[at:end].decode("utf-8", "replace").strip("\r"), end + 1
-
-
-_OPCODES: Final = {
-    ord(opcode.code): (opcode.name, opcode.arg.name if opcode.arg else "") for opcode in pickletools.opcodes
-}
-_FIXED: Final = {
-    "uint1": struct.Struct("<B"),
-    "uint2": struct.Struct("<H"),
-    "int4": struct.Struct("<i"),
-    "uint4": struct.Struct("<I"),
-    "uint8": struct.Struct("<Q"),
-    "float8": struct.Struct(">d"),
-}
-_COUNTED: Final = {
-    "string1": "uint1",
-    "string4": "int4",
-    "bytes1": "uint1",
-    "bytes4": "uint4",
-    "bytes8": "uint8",
-    "bytearray8": "uint8",
-    "unicodestring1": "uint1",
-    "unicodestring4": "uint4",
-    "unicodestring8": "uint8",
-    "long1": "uint1",
-    "long4": "int4",
-}
 
 
 class _Machine:

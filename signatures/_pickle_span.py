@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from imaging.window import Window
-from signatures._pickle import MAX_PICKLE_BYTES, opcodes
+from signatures._pickle_opcodes import MAX_PICKLE_BYTES, opcodes
 
 FIRST_BYTES: Final = 1 << 16
 GROWTH: Final = 16

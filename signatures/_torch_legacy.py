@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from imaging.window import Window
-from signatures._pickle import Global, Node, Persistent, Pickle, read_pickle
+from signatures._pickle import Node, Persistent, Pickle, read_pickle
+from signatures._pickle_globals import Global
 from signatures._pickle_span import pickle_at
 from signatures._torch_pickle import DTYPE_BYTES, STORAGE_DTYPES
 

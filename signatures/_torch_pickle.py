@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from signatures._pickle import Global, Node, Persistent, each_pair
+from signatures._pickle import Node, Persistent, each_pair
+from signatures._pickle_globals import Global
 
 MAX_DEPTH = 64
 MAX_VISITS = 2_000_000

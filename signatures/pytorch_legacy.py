@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 
 from imaging.extent import Layout, span
 from imaging.window import Window
-from signatures._pickle import Global, Node, Pickle, read_pickle
+from signatures._pickle import Node, Pickle, read_pickle
+from signatures._pickle_globals import Global
 from signatures._pickle_span import pickle_at
 from signatures._torch_legacy import Front, Storage, keys_of, read_front, storages_of
 from signatures._torch_pickle import StoredTensor, tensors_of

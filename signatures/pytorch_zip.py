@@ -13,7 +13,8 @@ from functools import partial
 
 from imaging.extent import Extent
 from imaging.window import Window
-from signatures._pickle import MAX_PICKLE_BYTES, Pickle, read_pickle
+from signatures._pickle import Pickle, read_pickle
+from signatures._pickle_opcodes import MAX_PICKLE_BYTES
 from signatures._torch_layout import TAIL_BYTES, predicted_size
 from signatures._torch_pickle import StoredTensor, tensors_of
 from signatures._torch_pt2 import MAX_TABLE_BYTES, tensors_of_table

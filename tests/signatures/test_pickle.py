@@ -9,7 +9,9 @@ import random
 
 import pytest
 
-from signatures._pickle import Global, Node, is_allowed, opcodes, read_pickle
+from signatures._pickle import Node, read_pickle
+from signatures._pickle_globals import Global, is_allowed
+from signatures._pickle_opcodes import opcodes
 
 
 class Runs:
