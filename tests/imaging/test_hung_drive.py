@@ -449,3 +449,44 @@ def test_a_rescue_ends_though_its_child_hangs_in_the_kernel_and_another_begins(t
         with open_device(drive.device) as source:
             assert rescue(source, image_path, map_path, RescueOptions()).finished
     check_block_bench(tmp_path)
+
+
+@contextmanager
+def loop_device(path: Path) -> Iterator[Path]:
+    if (reason := missing_for_failing_drive()) and os.environ.get("CARVER_REQUIRE_TOOLS") == "1":
+        pytest.fail(reason)
+    if reason:
+        pytest.skip(reason)
+    shown = subprocess.run(["losetup", "-f", "-r", "--show", path], check=True, capture_output=True, text=True)
+    try:
+        yield Path(shown.stdout.strip())
+    finally:
+        if shown.stdout.strip() in subprocess.run(["losetup", "-j", path], capture_output=True, text=True).stdout:
+            subprocess.run(["losetup", "-d", shown.stdout.strip()], check=True)
+
+
+@pytest.mark.root
+def test_a_block_device_is_found_again_under_another_name(tmp_path: Path) -> None:
+    contents_path, again_path = tmp_path / "contents", tmp_path / "again"
+    write_contents(contents_path, 7, SIZE)
+    write_contents(again_path, 7, SIZE)
+    contents = contents_path.read_bytes()
+    write_contents(tmp_path / "other", 8, SIZE)
+    node = tmp_path / "node"
+    with loop_device(tmp_path / "other") as other, loop_device(contents_path) as first:
+        node.symlink_to(first)
+        source = open_device(node)
+        assert source.present_bytes() == SIZE
+        policy = WaitForReturn(source, wait_seconds=30.0)
+        node.unlink()
+        assert source.present_bytes() == 0, "its node is gone"
+        node.symlink_to(other)
+        assert source.present_bytes() == 0, "another drive has its name"
+        subprocess.run(["losetup", "-d", first], check=True)  # done when the child lets go of it
+        with loop_device(again_path) as second:
+            found = policy(Gone(source=source, samples=((MIB, contents[MIB : MIB + 4096]),)), lambda seconds: None)
+            assert found is not None
+            assert found.locator == str(second)
+            assert second != first
+            assert found.read_at(0, SIZE) == contents
+            found.close()  # type: ignore[attr-defined]
