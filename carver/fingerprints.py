@@ -31,10 +31,11 @@ PLACES = 32  # near the front: whatever lies before a fingerprint is walked each
 BUCKETS = 8
 HIGH_NIBBLES = 2  # tables there are, of the first bytes; without masks the first is enough, and faster on all data seen
 LOOK_UPS = FINGERPRINT_BYTES + HIGH_NIBBLES
-ROUNDS = 3
+ROUNDS = 6
+WEIGHTS = (8.0, 1.0, 1.0)  # of random bytes, text, binaries: weights and compressed data are most of a disk
 HASH_BITS = 13
 HASH_FACTOR = 0x9E3779B1  # 2 ** 32 / golden ratio: spreads the low bits over the high ones
-PAIR_WEIGHT = 0.1  # the portable prefilter sees pairs alone: zeros and spaces must not pass it
+PAIR_WEIGHT = 0.03  # the portable prefilter sees pairs alone: zeros and spaces must not pass it
 
 Masks = npt.NDArray[np.uint16]
 Floats = npt.NDArray[np.float32]
@@ -142,9 +143,12 @@ def _settle(options: Sequence[_Options], *, masked: bool) -> list[tuple[int, int
     chosen = [(-1, -1)] * len(options)
     order = sorted(range(len(options)), key=lambda i: len(options[i].places))  # stable: the same for the same patterns
     for _ in range(ROUNDS):
+        before = list(chosen)
         for number in order:
             chosen[number] = (-1, -1)
             chosen[number] = _best(options[number], _buckets(options, chosen), masked=masked)
+        if chosen == before:
+            break
     return chosen
 
 
@@ -167,13 +171,13 @@ def _best(option: _Options, buckets: Masks, *, masked: bool) -> tuple[int, int]:
 def _pass_rate(masks: Masks, *, masked: bool) -> Floats:
     """Return the expected share of places that pass, summed over the backgrounds; `masks` has shape (…, LOOK_UPS)."""
     total = np.zeros(masks.shape[:-1], np.float32)
-    for low, plain_low, high in _shares_of_masks():
+    for weight, (low, plain_low, high) in zip(WEIGHTS, _shares_of_masks(), strict=True):
         others = low if masked else plain_low
         tables = [low, others, others, others, high, high] if masked else [low, others, others, others, high]
         rate = np.ones(masks.shape[:-1], np.float32)
         for row, shares in enumerate(tables):
             rate *= shares[masks[..., row]]
-        total += rate
+        total += np.float32(weight) * rate
     return total
 
 

@@ -241,7 +241,7 @@ def _lowest(context: Any, bits: Any) -> Any:  # noqa: ANN401
     return types.int64(types.uint64), generate
 
 
-@numba.njit(nogil=True)
+@numba.njit(nogil=True, inline="always")  # called, it would count references to its arrays
 def _any_portable(pairs: Pairs, position: int, pair_marks: Bytes) -> bool:
     """Tell whether a pair is marked that a fingerprint at one of 128 places would end with, or have in its middle."""
     found = np.uint8(0)
@@ -251,7 +251,7 @@ def _any_portable(pairs: Pairs, position: int, pair_marks: Bytes) -> bool:
     return bool(found != 0)
 
 
-@numba.njit(nogil=True)
+@numba.njit(nogil=True, inline="always")  # called, it would count references to its arrays
 def _bits_portable(pairs: Pairs, position: int, pair_marks: Bytes) -> np.uint64:
     """Tell the places of half a block: a mark is two bits, for the places one and two bytes before the pair."""
     bits = np.uint64(0)
@@ -261,7 +261,7 @@ def _bits_portable(pairs: Pairs, position: int, pair_marks: Bytes) -> np.uint64:
     return bits
 
 
-@numba.njit(nogil=True)
+@numba.njit(nogil=True, inline="always")  # called, it would count references to its arrays
 def next_block(data: Bytes, position: int, nibbles: Bytes, pair_marks: Bytes, variant: int) -> int:
     """Return the first block from `position` on that may hold a fingerprint, or the first that is not there whole.
 
@@ -287,7 +287,7 @@ def next_block(data: Bytes, position: int, nibbles: Bytes, pair_marks: Bytes, va
     return position
 
 
-@numba.njit(nogil=True)
+@numba.njit(nogil=True, inline="always")  # called, it would count references to its arrays
 def places_of_half(data: Bytes, position: int, nibbles: Bytes, pair_marks: Bytes, variant: int) -> np.uint64:
     """Return the places of the half block at `position` where a fingerprint may begin, the first in the lowest bit.
 
@@ -306,7 +306,7 @@ def places_of_half(data: Bytes, position: int, nibbles: Bytes, pair_marks: Bytes
     return np.uint64(_bits_portable(data[: data.shape[0] // 2 * 2].view(np.uint16), position, pair_marks))
 
 
-@numba.njit(nogil=True)
+@numba.njit(nogil=True, inline="always")  # called, it would count references to its arrays
 def _span_at(data: Bytes, place: int, spans: States) -> int:
     """Return how many bytes from here a pattern with the fingerprint here can take; 0: it is none."""
     at = np.uint64(place)
