@@ -1,6 +1,7 @@
 """Scan: the same hits whatever the chunks and threads, and none that was not read."""
 
 import os
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -162,6 +163,35 @@ def test_a_chunk_full_of_hits_comes_in_parts_that_can_be_resumed(tmp_path, monke
         taken = parts[:3]
         rest = scan(image, FORMATS, chunk_bytes=50_000, resume_at_bytes=taken[-1].chunk.end_bytes)
         assert hits_of(taken) + hits_of(rest) == hits_of(parts)
+
+
+def test_a_hostile_image_is_scanned_in_bounded_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(scan_room, "PIECE_BYTES", 1 << 18)
+    monkeypatch.setattr(scan_room, "PART_HITS", 1 << 16)
+    piece = b'\0\0\0\0{"'
+    with RawImage(write(tmp_path / "i", piece * (2 << 20))) as image:
+        list(scan(image, FORMATS, domain=ExtentSet([span(0, 1)])))  # what is kept for good is made here
+        tracemalloc.start()
+        count = sum(len(part.hits) for part in scan(image, FORMATS))
+        peak_bytes = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert count == 2 << 20
+    assert peak_bytes < 8 << 20  # all hits together take 20 MiB, and more while they are sorted
+
+
+def test_an_image_of_terabytes_costs_what_is_stored_of_it(tmp_path):
+    path = tmp_path / "i"
+    with path.open("wb") as made:
+        made.truncate(4 << 40)
+        for at in (5 << 30, (3 << 40) + 12345):
+            made.seek(at)
+            made.write(b"PK\x03\x04")
+    with RawImage(path) as image:
+        if os.lseek(image.fileno(), 0, os.SEEK_DATA) == 0:
+            pytest.skip("this file system keeps no holes")
+        found = list(scan(image, FORMATS))
+    assert hits_of(found) == [(5 << 30, 0), (5 << 30, 2), ((3 << 40) + 12345, 0), ((3 << 40) + 12345, 2)]
+    assert sum(part.chunk.size_bytes for part in found) < 1 << 20
 
 
 def test_pieces_are_joined_without_a_seam(tmp_path, monkeypatch):

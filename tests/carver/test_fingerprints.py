@@ -1,0 +1,62 @@
+"""Fingerprints: one for each pattern, rare, and in the tables under every one of its look-ups."""
+
+import pytest
+
+from carver.fingerprints import BUCKETS, FINGERPRINT_BYTES, choose, hashed
+from signatures import formats
+from tests.carver.scanning import MAGICS, MANY
+
+SETS = {
+    "few": MAGICS,
+    "many": MANY,
+    "of-high-bytes": (b"\x80\x02\x8a\nl\xfc\x9cF", b"\xef\xbe\xad\xde"),
+    "of-all-formats": tuple(dict.fromkeys(p.bytes for f in formats().values() for p in f.patterns)),
+    "one": (b"PK\x03\x04",),
+    "none": (),
+}
+
+
+def windows(keys):
+    return [key[at : at + FINGERPRINT_BYTES] for key, at in zip(keys, choose(keys).places, strict=True)]
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_every_fingerprint_passes_all_its_look_ups_in_one_bucket(name):
+    prints = choose(SETS[name])
+    for window in windows(SETS[name]):
+        assert len(window) == FINGERPRINT_BYTES
+        buckets = 255
+        for row, value in enumerate(window):
+            buckets &= int(prints.nibbles[row][value & 15])
+        assert buckets & int(prints.nibbles[4][window[0] >> 4]) & int(prints.nibbles[5][window[1] >> 4])
+    assert int(prints.nibbles.max(initial=0)) < 1 << BUCKETS
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_a_span_reaches_to_the_end_of_the_longest_pattern_with_the_fingerprint(name):
+    prints = choose(SETS[name])
+    for key, window, place in zip(SETS[name], windows(SETS[name]), prints.places, strict=True):
+        assert prints.spans[hashed(window)] >= len(key) - place
+        assert place <= prints.lead_bytes
+    assert prints.spans.max() <= max(map(len, SETS[name]), default=0)
+
+
+def test_bytes_are_masked_only_where_a_pattern_has_no_four_plain_ones():
+    assert not choose((b"\x89HDF\r\n\x1a\n", b"\xff\xffPKPK")).masked
+    assert choose((b"\x89HDF\r\n\x1a\n", b"\xef\xbe\xad\xde")).masked
+
+
+@pytest.mark.parametrize("value", [0, 0x20, 0xFF])
+def test_runs_of_one_common_byte_do_not_pass(value):
+    prints = choose(SETS["of-all-formats"])
+    assert prints.pairs[value | value << 8] == 0
+    assert prints.spans[hashed(bytes([value]) * 4)] == 0
+
+
+def test_the_same_patterns_get_the_same_fingerprints():
+    first = choose(MANY)
+    choose.cache_clear()
+    again = choose(MANY)
+    assert again is not first
+    assert again.places == first.places
+    assert (again.nibbles == first.nibbles).all()
