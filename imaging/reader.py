@@ -44,6 +44,9 @@ def serve(arguments: Sequence[str]) -> None:
     except CarverError as refusal:
         _tell({"refusal": str(refusal)})
         return
+    except OSError as fault:
+        _tell({"refusal": f"{path} does not say how large it is: {fault.strerror}; is the drive all there?"})
+        return
     _tell(
         {
             "size_bytes": device.size_bytes,

@@ -102,7 +102,10 @@ def rescue(
         run = _Run(source, pump, store, writer, territory, geometry, options, Stopwatch(clock))
         run.alarm, run.on_gone, run.stop = alarm, on_gone, stop
         run.on_progress = on_progress or run.on_progress
-        return run.work()
+        try:
+            return run.work()
+        finally:
+            run.let_go()
 
 
 def _domain(source: Source, options: RescueOptions) -> ExtentSet:
@@ -152,6 +155,11 @@ class _Run:
         self.on_progress: Callable[[Progress], None] = lambda progress: None
         self.stop: Callable[[], bool] = lambda: False
         self._turn_to(source)
+
+    def let_go(self) -> None:
+        """Watch the source no longer: who reads from it later has nothing to save."""
+        if self._patient is not None:
+            self._patient.watcher = lambda waiting: True
 
     def _turn_to(self, source: Source) -> None:
         self._source = source
@@ -279,7 +287,7 @@ class _Run:
         present_bytes = None if self._drive is None else self._drive.present_bytes()
         code = reading.fault.errno if reading.fault else None
         if present_bytes == 0 or code in GONE:
-            self._lose(end_bytes, reading.fault)
+            self._lose(f"the drive is gone: {self._source.locator} stopped answering at {end_bytes:#x}", reading.fault)
             return False
         if reading.fault is not None and code in OURS:
             raise reading.fault
@@ -318,10 +326,19 @@ class _Run:
             self._storm.endure()
             return
         if sectors:
-            self._lose(read.extent.offset_bytes, fault)
+            at_bytes = read.extent.offset_bytes
+            self._lose(
+                f"{self._source.locator} reads nothing since {at_bytes:#x}, not even what it has "
+                "read before: the drive is gone, or has failed as a whole",
+                fault,
+            )
 
-    def _lose(self, at_bytes: int, fault: ReadFault | None) -> None:
+    def _lose(self, reason: str, fault: ReadFault | None) -> None:
         """The drive is gone: save, and wait for it where that is wished.
+
+        Args:
+            reason: the first sentence for the user.
+            fault: what was raised last.
 
         Raises:
             InputError: it is not waited for, or does not come back.
@@ -336,9 +353,8 @@ class _Run:
             found = self.on_gone(Gone(source=self._source, samples=samples), self._tell_gone)
         if found is None:
             raise InputError(
-                f"the drive is gone: {self._source.locator} stopped answering at {at_bytes:#x}. What was read is "
-                "saved. Check its cable and power, look with `lsblk` under which name it comes back, and run the same "
-                "command again"
+                f"{reason}. What was read is saved. Check its cable and power, look with `lsblk` under which name it "
+                "comes back, and run the same command again"
             ) from fault
         log.warning("%s is back as %s", self._source.locator, found.locator)
         self._returned_as.append(found.locator)

@@ -186,7 +186,7 @@ def test_a_drive_that_vanishes_ends_the_rescue_and_the_storm_before_is_taken_bac
             bench.drive.rule(fail=[[0, SIZE]])
 
     bench.on_piece = vanish
-    with pytest.raises(InputError, match="the drive is gone"):
+    with pytest.raises(InputError, match="not even what it has read before"):
         bench.run(options=RescueOptions(recheck_errors=40))
     mapfile = Mapfile.load(bench.map_path)
     assert mapfile.count_bytes(BlockStatus.FINISHED) == MIB
