@@ -147,6 +147,13 @@ def _size_now(image: RawImage) -> int:
     return status.st_size if stat.S_ISREG(status.st_mode) else image.size_bytes
 
 
+def new_buffer(size_bytes: int) -> Bytes:
+    """Return a buffer that begins with a page: the system copies a quarter slower to where numpy would put one."""
+    made = np.empty(size_bytes + PAGE_BYTES, dtype=np.uint8)
+    first = -made.ctypes.data % PAGE_BYTES
+    return made[first : first + size_bytes]
+
+
 def read_into(buffer: Bytes, image: RawImage, needed: Extent) -> ExtentSet:
     """Read the bytes of `needed` to the beginning of `buffer`; return which could not be read (zeros there)."""
     place = buffer.data[: needed.size_bytes]

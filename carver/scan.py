@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from carver.automaton import PATTERN_BITS, PROBE_STEP_BYTES, RESUME_FIELDS, Automaton, Numbers, build
-from carver.chunks import Chunk, blocks, cut, read_into
+from carver.chunks import Chunk, blocks, cut, new_buffer, read_into
 from imaging.extent import Extent, ExtentSet, span
 from imaging.source import RawImage
 from signatures.format import Format
@@ -185,7 +185,7 @@ class _Scanner:
         self.automaton = automaton
         prints = automaton.fingerprints
         variant = VARIANTS[0]
-        self.buffer = np.empty(PIECE_BYTES + automaton.reach_bytes, dtype=np.uint8)
+        self.buffer = new_buffer(PIECE_BYTES + automaton.reach_bytes)
         self._found = np.empty(max(BUFFER_HITS, len(automaton.table)), dtype=np.int64)
         self._resume = np.zeros(RESUME_FIELDS, dtype=np.int64)
         self._pattern_tables = (

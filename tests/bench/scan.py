@@ -26,7 +26,7 @@ import numba
 import numpy as np
 
 from carver.automaton import build
-from carver.chunks import blocks, read_into
+from carver.chunks import blocks, new_buffer, read_into
 from carver.scan import CHUNK_BYTES, PIECE_BYTES, scan
 from imaging.extent import Extent, span
 from imaging.source import RawImage
@@ -114,7 +114,7 @@ def read_xor(image: RawImage, threads: int) -> None:
     """Read the words of each chunk as the scan reads them, piece by piece into one buffer."""
 
     def one(extent: Extent) -> None:
-        buffer = np.empty(PIECE_BYTES, np.uint8)
+        buffer = new_buffer(PIECE_BYTES)
         for piece in blocks(extent, PIECE_BYTES):
             read_into(buffer, image, piece)
             xor_words(buffer[: piece.size_bytes // 8 * 8].view(np.uint64))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from carver import chunks
-from carver.chunks import PAGE_BYTES, cut, read_into
+from carver.chunks import PAGE_BYTES, cut, new_buffer, read_into
 from imaging.extent import Extent, ExtentSet, span
 from imaging.source import RawImage
 from tests.carver.scanning import FaultyImage, planted, write
@@ -99,6 +99,13 @@ def test_the_bytes_at_any_place_come_into_the_buffer(tmp_path):
     with RawImage(write(tmp_path / "i", data)) as image:
         for start, end in [(0, 1), (1, 5000), (PAGE_BYTES, 2 * PAGE_BYTES), (PAGE_BYTES - 1, len(data))]:
             assert loaded(image, span(start, end)) == (data[start:end], ExtentSet())
+
+
+@pytest.mark.parametrize("size", [1, 100, PAGE_BYTES, 3 * PAGE_BYTES + 7])
+def test_a_buffer_begins_with_a_page(size):
+    buffer = new_buffer(size)
+    assert len(buffer) == size
+    assert buffer.ctypes.data % PAGE_BYTES == 0
 
 
 def test_a_read_that_ends_early_goes_on_where_it_ended(tmp_path, monkeypatch):
