@@ -14,7 +14,7 @@ Then each is taken out and put back some times, as the others have settled by th
 Low nibbles are looked up by the whole byte: the instruction (`pshufb`) answers nothing for bytes from 0x80 on, which
 spares the masking and halves the wrong answers. So a fingerprint is of plain bytes (below 0x80), but for the first,
 which is always masked: many magics begin so. Only if some pattern has no such place, all bytes are masked (`masked`)
-and the high nibble of the second byte is looked up too, which makes the prefilter slower by a third.
+and the high nibble of the last byte is looked up too, which makes the prefilter slower by a third.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ import numpy.typing as npt
 FINGERPRINT_BYTES = 4
 PLACES = 32  # near the front: whatever lies before a fingerprint is walked each time it is met
 BUCKETS = 8
-HIGH_NIBBLES = 2  # tables there are, of the first bytes; without masks the first is enough, and faster on all data seen
-LOOK_UPS = FINGERPRINT_BYTES + HIGH_NIBBLES
+HIGH_PLACES = (0, 3)  # bytes with a table for the high nibble too; without masks the first table is enough
+LOOK_UPS = FINGERPRINT_BYTES + len(HIGH_PLACES)
 ROUNDS = 6
 WEIGHTS = (8.0, 1.0, 1.0)  # of random bytes, text, binaries: weights and compressed data are most of a disk
 HASH_BITS = 13
@@ -54,7 +54,7 @@ class Fingerprints:
     Attributes:
         places: where in pattern i its fingerprint lies.
         nibbles: sets of buckets by nibble, uint8, shape (LOOK_UPS, 16): low nibbles of bytes 0 to 3, then
-            the high ones of bytes 0 and 1 (the last is not asked unless `masked`).
+            the high ones of bytes 0 and 3 (the last is not asked unless `masked`).
         masked: whether bytes from 0x80 on belong to fingerprints, elsewhere than first.
         spans: by hash of four bytes, how many bytes from there a pattern can take; 0: no fingerprint; int32.
         pairs: by pair `low | high << 8`: 1 if it ends a fingerprint, 2 if it lies in the middle of one, 3: both; uint8.
@@ -113,7 +113,7 @@ def _plain(window: bytes) -> bool:
 
 def _nibbles(window: bytes) -> list[int]:
     """Return what is looked up of a fingerprint, in the order of the tables."""
-    return [value & 15 for value in window] + [value >> 4 for value in window[:HIGH_NIBBLES]]
+    return [value & 15 for value in window] + [window[place] >> 4 for place in HIGH_PLACES]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

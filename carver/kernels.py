@@ -40,7 +40,7 @@ every place passes, that is the hash and the walk for each byte: a bounded facto
 The prefilter is written once, as LLVM IR inside numba intrinsics, for vectors of 32 bytes (AVX2) and of 16 (SSSE3,
 NEON). `VARIANTS` says which of them the processor that numba compiles for can run; `PORTABLE` needs no vectors and asks
 a table of 65,536 marks about byte pairs at even places instead: a fingerprint at an even place ends with a pair at an
-even place, one at an odd place has one in its middle. NEON has been compiled, but was never run on hardware.
+even place, one at an odd place has one in its middle. The NEON form was run in an emulator (QEMU), never on hardware.
 
 Hits are written as `start << 16 | pattern` into an array that the caller owns. When the next byte could overflow it,
 the kernel saves its place in `resume` and returns; the caller empties the array and calls again.
@@ -64,7 +64,7 @@ from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
 from carver.automaton import AFTER_THE_END, PATTERN_BITS, Bytes, Masks, Numbers, Pairs, States
-from carver.fingerprints import FINGERPRINT_BYTES, HASH_BITS, HASH_FACTOR, HIGH_NIBBLES
+from carver.fingerprints import FINGERPRINT_BYTES, HASH_BITS, HASH_FACTOR, HIGH_PLACES
 
 log = logging.getLogger(__name__)
 
@@ -79,8 +79,8 @@ LOOK_UP = {
     ("aarch64", 16): "llvm.aarch64.neon.tbl1.v16i8",
 }
 
-COMPILED_IN = (4, 2, 13, 0x9E3779B1, 16, 256)
-if COMPILED_IN != (FINGERPRINT_BYTES, HIGH_NIBBLES, HASH_BITS, HASH_FACTOR, PATTERN_BITS, AFTER_THE_END):
+COMPILED_IN = (4, (0, 3), 13, 0x9E3779B1, 16, 256)
+if COMPILED_IN != (FINGERPRINT_BYTES, HIGH_PLACES, HASH_BITS, HASH_FACTOR, PATTERN_BITS, AFTER_THE_END):
     raise ImportError(
         "a number that is compiled into kernels changed: change it in kernels.py too, so that none is stale"
     )
@@ -132,9 +132,10 @@ def suspects(
         # `tbl` answers nothing from 16 on, where `pshufb` goes by the low nibble up to 0x80
         all_masked = masked or family != "x86_64" or place == 0
         found = builder.and_(found, allowed(place, builder.and_(values, low_nibble) if all_masked else values))
-        if place < (HIGH_NIBBLES if masked else 1):
+        if place in HIGH_PLACES and (masked or place == HIGH_PLACES[0]):
+            row = FINGERPRINT_BYTES + HIGH_PLACES.index(place)
             shifted = builder.bitcast(builder.lshr(builder.bitcast(values, halves), four), vector)
-            found = builder.and_(found, allowed(FINGERPRINT_BYTES + place, builder.and_(shifted, low_nibble)))
+            found = builder.and_(found, allowed(row, builder.and_(shifted, low_nibble)))
     return found
 
 

@@ -28,7 +28,7 @@ def test_every_fingerprint_passes_all_its_look_ups_in_one_bucket(name):
         buckets = 255
         for row, value in enumerate(window):
             buckets &= int(prints.nibbles[row][value & 15])
-        assert buckets & int(prints.nibbles[4][window[0] >> 4]) & int(prints.nibbles[5][window[1] >> 4])
+        assert buckets & int(prints.nibbles[4][window[0] >> 4]) & int(prints.nibbles[5][window[3] >> 4])
     assert int(prints.nibbles.max(initial=0)) < 1 << BUCKETS
 
 

@@ -12,7 +12,7 @@ from llvmlite import binding as llvm
 from llvmlite import ir
 
 from carver.automaton import RESUME_FIELDS, build
-from carver.fingerprints import HIGH_NIBBLES, choose
+from carver.fingerprints import HIGH_PLACES, choose
 from carver.kernels import (
     FAMILY,
     MASKED,
@@ -143,8 +143,8 @@ def nibbles_pass(prints, data, at, masked):
     buckets = 255
     for place in range(4):
         buckets &= int(prints.nibbles[place][data[at + place] & 15])
-    for place in range(HIGH_NIBBLES if masked else 1):
-        buckets &= int(prints.nibbles[4 + place][data[at + place] >> 4])
+    for row, place in enumerate(HIGH_PLACES if masked else HIGH_PLACES[:1]):
+        buckets &= int(prints.nibbles[4 + row][data[at + place] >> 4])
     return buckets != 0
 
 
