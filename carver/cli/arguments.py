@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
+import shlex
+import sys
 from pathlib import Path
 from typing import NoReturn
 
 from carver import __version__
+from carver.cli import map_arguments
 from carver.cli.complaints import harmless
+from carver.cli.sizes import byte_range, size
 from imaging.errors import UsageError
 
 EXIT_CODES = """exit codes:
@@ -18,45 +21,20 @@ EXIT_CODES = """exit codes:
   10 with --strict (or a score's bar): unread sectors or damaged files remain, or a score falls short
   141 whoever read the output has closed it (`| head`)"""
 
-_UNITS: dict[str, int] = {"": 1, "s": 512, **{letter: 1000**n for n, letter in enumerate("kMGTPE", 1)}}
-_UNITS |= {f"{letter}i": 1024**n for n, letter in enumerate("KMGTPE", 1)}
-_SIZE = re.compile(r"(0x[0-9a-fA-F]+|[0-9]+)([a-zA-Z]*)\Z")
-
-
-def size(text: str) -> int:
-    """Return a number of bytes: decimal or 0x…, with s (512), k M G T (1000s) or Ki Mi Gi Ti (1024s), B optional.
-
-    Raises:
-        argparse.ArgumentTypeError: it is none.
-    """
-    match = _SIZE.match(text.strip())
-    unit = match.group(2).removesuffix("B") if match else None
-    if match is None or unit not in _UNITS:
-        raise argparse.ArgumentTypeError(f"{text!r} is no size; write e.g. 4096, 0x1000, 64Ki, 10G")
-    return int(match.group(1), 16 if match.group(1).startswith("0x") else 10) * _UNITS[unit]
-
-
-def byte_range(text: str) -> tuple[int, int]:
-    """Return (start, end) of "START-END" or "START+SIZE"; END may be left out.
-
-    Raises:
-        argparse.ArgumentTypeError: it is none.
-    """
-    start, mark, rest = text.partition("+") if "+" in text else text.partition("-")
-    if not mark:
-        raise argparse.ArgumentTypeError(f"{text!r} is no range; write START-END or START+SIZE, e.g. 1Gi-2Gi")
-    first = size(start) if start else 0
-    last = (first + size(rest) if mark == "+" else size(rest)) if rest else 2**63 - 1
-    if last <= first:
-        raise argparse.ArgumentTypeError(f"{text!r} is an empty range")
-    return first, last
-
 
 class _Parser(argparse.ArgumentParser):
     """A parser that answers a wrong command with one line, not with a page of everything that can be typed."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(UsageError.exit_code, f"carver: {harmless(message)} (`{self.prog} --help` shows what can be typed)\n")
+
+
+def parse(words: list[str] | None = None) -> argparse.Namespace:
+    """Return what was typed (by default: this program's arguments), and the line itself as `command_line`."""
+    words = sys.argv[1:] if words is None else words
+    options = parser().parse_args(map_arguments.as_getopt_reads(words) if words[:1] == ["map"] else words)
+    options.command_line = shlex.join(["carver", *words])
+    return options
 
 
 def parser() -> argparse.ArgumentParser:
@@ -75,12 +53,17 @@ def parser() -> argparse.ArgumentParser:
     _carve(_command(commands, "carve", "find, validate and write the files of an image"))
     _report(_command(commands, "report", "write a case's reports anew, for example after editing case.toml"))
     _score(_command(commands, "score", "compare a case with the truth of a test image"))
+    map_arguments.add(
+        _command(commands, "map", "show, compare and change mapfiles, as ddrescuelog does", map_arguments.EXIT_CODES)
+    )
     return top
 
 
-def _command(commands: argparse._SubParsersAction[_Parser], name: str, text: str) -> argparse.ArgumentParser:
+def _command(
+    commands: argparse._SubParsersAction[_Parser], name: str, text: str, exit_codes: str = EXIT_CODES
+) -> argparse.ArgumentParser:
     command = commands.add_parser(
-        name, help=text, description=text, epilog=EXIT_CODES, formatter_class=argparse.RawDescriptionHelpFormatter
+        name, help=text, description=text, epilog=exit_codes, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     command.add_argument("--json", action="store_true", help="results for machines on stdout")
     command.add_argument("-q", "--quiet", action="store_true", help="no progress bars")
@@ -156,6 +139,13 @@ def _imaging_options(command: argparse.ArgumentParser) -> None:
     group.add_argument("-i", "--input-position", type=size, default=0, metavar="BYTES", help="where the range starts")
     group.add_argument("-s", "--size", type=size, metavar="BYTES", help="how long it is at most")
     group.add_argument("-y", "--synchronous", action="store_true", help="every write reaches the disk at once")
+    group.add_argument(
+        "--read-timeout", type=float, default=60.0, metavar="SECONDS", help="a read may take so long (60)"
+    )
+    group.add_argument("--recheck-errors", type=int, default=64, metavar="N", help="after N errors in a row look again")
+    group.add_argument(
+        "--wait-for-return", type=float, metavar="SECONDS", help="wait so long for a drive that vanishes"
+    )
     group.add_argument("-H", "--test-mode", type=Path, metavar="MAPFILE", help="no drive: SOURCE fails as MAPFILE says")
     _mounted_option(group)  # type: ignore[arg-type]
 

@@ -13,14 +13,16 @@ from carver.cli.opening import check_path
 from carver.output import make_folder
 from imaging.damaged import DamagedSource
 from imaging.device import describe
-from imaging.errors import Interrupted
+from imaging.errors import Interrupted, UsageError
 from imaging.mapfile import Mapfile
-from imaging.reads import open_source
+from imaging.reads import open_device, open_source
+from imaging.rescue.comeback import WaitForReturn
 from imaging.rescue.engine import rescue
 from imaging.rescue.options import RescueOptions
 from imaging.rescue.progress import Progress, RescueSummary
 from imaging.source import Source
 
+WAIT_TOLD_SECONDS = 2.0
 PHASES = {
     "copying": "copying what reads well",
     "trimming": "finding the edges of bad areas",
@@ -33,7 +35,7 @@ PHASES = {
 def run(options: Namespace, stop: Callable[[], bool]) -> int:
     """Image a drive, or go on with it."""
     map_path = options.map or options.image.with_name(options.image.name + ".map")
-    source = open_drive(options)
+    source = open_drive(options, stop)
     check(options, source, image=options.image, folder=None)
     make_folder(options.image.absolute().parent)
     summary = image_drive(source, options.image, map_path, options, stop)
@@ -43,10 +45,16 @@ def run(options: Namespace, stop: Callable[[], bool]) -> int:
     return 0
 
 
-def open_drive(options: Namespace) -> Source:
-    """Open what is to be imaged: a device directly, or a file that stands for a failing drive (--test-mode)."""
+def open_drive(options: Namespace, stop: Callable[[], bool]) -> Source:
+    """Open what is to be imaged: a device directly, or a file that stands for a failing drive (--test-mode).
+
+    Raises:
+        UsageError: a deadline that cannot be.
+    """
     check_path(options.source)
-    source = open_source(options.source)
+    if options.read_timeout <= 0 or options.recheck_errors < 0 or (options.wait_for_return or 0) < 0:
+        raise UsageError("--read-timeout takes seconds above 0, --recheck-errors and --wait-for-return from 0")
+    source = open_source(options.source, read_timeout_seconds=options.read_timeout, watcher=lambda waiting: not stop())
     return source if options.test_mode is None else DamagedSource(source, Mapfile.load(options.test_mode))
 
 
@@ -85,6 +93,7 @@ def image_drive(
             rescue_options(options),
             on_progress=lambda progress: _show(bars, progress),
             stop=stop,
+            on_gone=_wait_for_return(source, options),
         )
     _tell(summary, image_path)
     if not summary.finished:
@@ -105,19 +114,44 @@ def rescue_options(options: Namespace) -> RescueOptions:
         input_offset_bytes=options.input_position,
         size_bytes=options.size,
         synchronous=options.synchronous,
+        recheck_errors=options.recheck_errors,
+    )
+
+
+def _wait_for_return(source: Source, options: Namespace) -> WaitForReturn | None:
+    """Return what waits for a drive that vanishes, where that was asked for."""
+    if options.wait_for_return is None:
+        return None
+    return WaitForReturn(
+        source,
+        wait_seconds=options.wait_for_return,
+        reopen=lambda path, watcher: open_device(path, read_timeout_seconds=options.read_timeout, watcher=watcher),
     )
 
 
 def _show(bars: screen.Bars, progress: Progress) -> None:
     bars.show("reading the drive", progress.totals.rescued_bytes, progress.totals.size_bytes)
     note = f"{PHASES[progress.phase.word]}, pass {progress.pass_number}"
-    if progress.read_errors:
+    if progress.gone:
+        note = f"the drive has vanished: waiting for it to come back, {progress.waiting_seconds:.0f} s"
+    elif progress.waiting_seconds >= WAIT_TOLD_SECONDS:
+        note = f"the drive has not answered for {progress.waiting_seconds:.0f} s (Ctrl-C is safe)"
+    elif progress.read_errors:
         note += f", {progress.read_errors} read errors, {screen.human(progress.totals.bad_bytes)} bad"
     bars.note(note)
 
 
 def _tell(summary: RescueSummary, image_path: Path) -> None:
     totals = summary.totals
+    if summary.hung:
+        screen.say(f"The drive hung at {len(summary.hung)} places; they were left for last.")
+    if summary.returned_as:
+        screen.say(f"The drive vanished and came back as {', '.join(summary.returned_as)}.")
+    if summary.blank_alarm:
+        screen.say(
+            f"warning: {screen.human(summary.blank_after_errors_bytes)} after errors read as one repeated sector: a USB "
+            "bridge may have answered without data; try another cable or adapter, with a new image"
+        )
     missing_bytes = totals.size_bytes - totals.rescued_bytes
     if missing_bytes == 0:
         screen.say(f"All {screen.human(totals.size_bytes)} were read into {image_path}.")
@@ -142,4 +176,7 @@ def summary_json(summary: RescueSummary, image_path: Path, map_path: Path) -> di
         "reads": summary.reads,
         "read_errors": summary.read_errors,
         "finished": summary.finished,
+        "hung": [[extent.offset_bytes, extent.size_bytes] for extent in summary.hung],
+        "returned_as": list(summary.returned_as),
+        "blank_after_errors_bytes": summary.blank_after_errors_bytes,
     }

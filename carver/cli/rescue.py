@@ -30,7 +30,7 @@ def run(options: Namespace, stop: Callable[[], bool]) -> int:
 
 def _from_drive(options: Namespace, stop: Callable[[], bool]) -> int:
     image_path, map_path = image_paths(options.case)
-    source = open_drive(options)
+    source = open_drive(options, stop)
     info = describe(options.source)
     check(options, source, image=image_path, folder=options.case)
     with Case.create(options.case, locator=str(options.source), identity=identity(source, info)) as case:
