@@ -149,8 +149,8 @@ def _tell(summary: RescueSummary, image_path: Path) -> None:
         screen.say(f"The drive vanished and came back as {', '.join(summary.returned_as)}.")
     if summary.blank_alarm:
         screen.say(
-            f"warning: {screen.human(summary.blank_after_errors_bytes)} after errors read as one repeated sector: a USB "
-            "bridge may have answered without data; try another cable or adapter, with a new image"
+            f"warning: {screen.human(summary.blank_after_errors_bytes)} after errors read as one repeated sector: a "
+            "USB bridge may have answered without data; try another cable or adapter, with a new image"
         )
     missing_bytes = totals.size_bytes - totals.rescued_bytes
     if missing_bytes == 0:
