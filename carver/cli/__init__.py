@@ -10,7 +10,7 @@ import os
 import sys
 
 from carver.cli import signals
-from carver.cli.arguments import parser
+from carver.cli.arguments import parse
 from carver.cli.complaints import complain, explain_crashes, log_to_stderr
 from imaging.errors import CarverError, DestinationFullError, Interrupted
 
@@ -19,7 +19,7 @@ READER_GONE = 128 + 13  # what a shell says of a program that SIGPIPE ended
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command and return its exit code (see the README's table)."""
-    options = parser().parse_args(argv)
+    options = parse(argv)
     explain_crashes(verbose=options.verbose)
     log_to_stderr(verbose=options.verbose)
     signals.listen()
