@@ -275,6 +275,25 @@ def test_maps_made_of_a_list_or_bitmap_are_those_of_ddrescuelog(
         assert given_back.map_body == expected.map_body
 
 
+@quickly
+@given(
+    first=maps(sizes=st.integers(1, 900) | st.integers(1, 2**50)),
+    domain=maps(),
+    restricted=domains(),
+    binary=st.booleans(),
+)
+def test_annotated_maps_are_those_of_ddrescuelog(
+    ddrescuelog: None, tmp_path: Path, first: Mapfile, domain: Mapfile, restricted: list[str], binary: bool
+) -> None:
+    put(tmp_path, first=first, domain=domain)
+    arguments = ["-A", *["-B"] * binary, *restricted, "first"]
+    expected, given_back = theirs(tmp_path, *arguments), ours(tmp_path, *arguments)
+    assert given_back.code == 0
+    if EMPTY not in expected.err:
+        assert given_back.map_body == expected.map_body
+    assert Mapfile.parse(given_back.out.decode()) == first
+
+
 def loose(draw_blocks: list[tuple[int, int, BlockStatus]]) -> str:
     return "7 / 2\n" + "".join(f"{at} {size_bytes} {status}\n" for at, size_bytes, status in draw_blocks)
 

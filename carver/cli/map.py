@@ -163,6 +163,15 @@ def _invert(options: Namespace, stop: Stop) -> int:
     return _put_changed(mapfile, maptool.invert(mapfile, domain=domain), domain, options)
 
 
+def _annotate(options: Namespace, stop: Stop) -> int:
+    mapfile, domain = _load(options.maps[0]), _domain(options)
+    if options.json:
+        return _put_changed(mapfile, mapfile, domain, options)
+    text = map_status.annotated(mapfile, domain, comments=_comments(options), binary=options.binary_prefixes)
+    _write_out([text.encode(errors="surrogateescape")])
+    return 0
+
+
 def _combine(options: Namespace, stop: Stop) -> int:
     first, other = _load(options.maps[0]), _load(_other(options) or STANDARD)
     operation = maptool.or_finished
@@ -293,7 +302,11 @@ def _put_map(mapfile: Mapfile, options: Namespace) -> int:
 
 
 def _text(mapfile: Mapfile, options: Namespace) -> bytes:
-    return mapfile.to_text((HEADING, f"Command line: {options.command_line}")).encode(errors="surrogateescape")
+    return mapfile.to_text(_comments(options)).encode(errors="surrogateescape")
+
+
+def _comments(options: Namespace) -> tuple[str, str]:
+    return HEADING, f"Command line: {options.command_line}"
 
 
 def _map_json(mapfile: Mapfile) -> dict[str, object]:
@@ -351,6 +364,7 @@ OPERATIONS: dict[str, Callable[[Namespace, Stop], int]] = {
     "xor_mapfile": _combine,
     "and_mapfile": _combine,
     "or_mapfile": _combine,
+    "annotate_mapfile": _annotate,
     "shift": _shift,
     "compare_mapfile": _compare,
     "compare_as_domain": _compare,

@@ -61,7 +61,7 @@ def add(command: argparse.ArgumentParser) -> None:
         "-b", "--block-size", type=_block_size, default=SECTOR_BYTES, metavar="BYTES", help="for -c and -l [512]"
     )
     group.add_argument("-F", "--format", choices=FORMATS, default="list", help="for -c and -l [list]")
-    group.add_argument("-B", "--binary-prefixes", action="store_true", help="for -t: KiB instead of kB")
+    group.add_argument("-B", "--binary-prefixes", action="store_true", help="for -t and -A: KiB instead of kB")
     group.add_argument("-f", "--force", action="store_true", help="accepted, but nothing is ever written over")
 
 
@@ -76,6 +76,7 @@ def _operations(group: argparse._ArgumentGroup) -> None:
     one.add_argument("-x", "--xor-mapfile", type=Path, metavar="FILE", help="finished in one of both")
     one.add_argument("-y", "--and-mapfile", type=Path, metavar="FILE", help="finished in both")
     one.add_argument("-z", "--or-mapfile", type=Path, metavar="FILE", help="finished in either")
+    one.add_argument("-A", "--annotate-mapfile", action="store_true", default=None, help="add positions for people")
     one.add_argument("--shift", action="store_true", default=None, help="move all blocks by -o minus -i")
     one.add_argument("-p", "--compare-mapfile", type=Path, metavar="FILE", help="are the blocks the same?")
     one.add_argument("-P", "--compare-as-domain", type=Path, metavar="FILE", help="are the finished ones the same?")

@@ -1,10 +1,11 @@
-"""Map status: what `carver map -t` says of a mapfile, in ddrescuelog's very words and columns, and as JSON."""
+"""Map status: what `carver map -t` and `-A` say of a mapfile, in ddrescuelog's words and columns, and as JSON."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from imaging.extent import ExtentSet, span
+from imaging.extent import Extent, ExtentSet, span
 from imaging.mapfile import BlockStatus, Mapfile
 
 LONGEST_PLAIN = 999_999  # a larger number gets a prefix
@@ -81,6 +82,29 @@ def as_json(status: MapStatus) -> dict[str, object]:
         "domain": _tally(domain) | {"start_bytes": int(domain.starts[0]), "end_bytes": int(domain.ends[-1])},
         "statuses": {which.value: _tally(status.held(which)) for which in LABELS},
     }
+
+
+def annotated(mapfile: Mapfile, domain: ExtentSet, *, comments: Sequence[str], binary: bool = False) -> str:
+    """Return the map's text with readable positions behind the blocks, which are cut at the domain's borders."""
+    head = Mapfile()
+    head.stand_as(mapfile)
+    *lines, standing, columns = head.to_text(comments).splitlines()
+    lines += [f"{standing}\t#  {_prefixed(mapfile.position_bytes, binary=binary)}", columns]
+    for extent, status, is_inside in _cut_blocks(mapfile, domain):
+        line = f"0x{extent.offset_bytes:08X}  0x{extent.size_bytes:08X}  {status}"
+        if is_inside:
+            position, size = (_prefixed(b, binary=binary) for b in (extent.offset_bytes, extent.size_bytes))
+            line += f"\t# {position:>11} {size.replace(' B', '  '):>11}"
+        lines.append(line)
+    return "\n".join(lines) + "\n"
+
+
+def _cut_blocks(mapfile: Mapfile, domain: ExtentSet) -> Iterator[tuple[Extent, BlockStatus, bool]]:
+    for extent, status in mapfile.blocks():
+        inside = domain.within(extent)
+        pieces = [(piece, True) for piece in inside] + [(piece, False) for piece in inside.complement(extent)]
+        for piece, is_inside in sorted(pieces):
+            yield piece, status, is_inside
 
 
 def _tally(extents: ExtentSet) -> dict[str, int]:
