@@ -10,15 +10,14 @@ from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
 
-from carver.cli import map_status, screen
+from carver.cli import map_files, map_status, screen
+from carver.cli.map_files import STANDARD
 from imaging import maptool
-from imaging.errors import InputError, Interrupted, OutputError, UsageError
+from imaging.errors import Interrupted, OutputError, UsageError
 from imaging.extent import ExtentSet, span
-from imaging.mapfile import MAX_OFFSET_BYTES, BlockStatus, Mapfile, parse_loose
-from imaging.mapstore import HEADING, MapStore, journal_path, lock_exclusively
-from imaging.ownership import give_to_caller
+from imaging.mapfile import MAX_OFFSET_BYTES, BlockStatus, Mapfile
+from imaging.mapstore import journal_path, lock_exclusively
 
-STANDARD = Path("-")  # standard input, or output
 NO = 1  # differs, is not done: ddrescuelog's exit status, on which scripts rely
 LINES_AT_ONCE = 1 << 16
 
@@ -47,7 +46,7 @@ def _other(options: Namespace) -> Path | None:
 def _status(options: Namespace, stop: Stop) -> int:
     domain = _domain(options)
     for path in options.maps:
-        mapfile = _load(path)
+        mapfile = map_files.load(path)
         here = domain & _extent(mapfile)
         if not here:
             screen.say(f"{path}: nothing to show, the domain is empty")
@@ -63,7 +62,7 @@ def _status(options: Namespace, stop: Stop) -> int:
 
 def _list(options: Namespace, stop: Stop) -> int:
     statuses = [_type(character, "-l") for character in options.list_blocks]
-    mapfile, domain, by_bytes = _load(options.maps[0]), _domain(options), _move(options)
+    mapfile, domain, by_bytes = map_files.load(options.maps[0]), _domain(options), _move(options)
     if options.format != "list":
         if options.json:
             raise UsageError("a bitmap is for machines already: leave --json out")
@@ -77,13 +76,13 @@ def _list(options: Namespace, stop: Stop) -> int:
         )
         if not domain & _extent(mapfile):  # as by ddrescuelog
             bits = b""
-        _write_out([bits])
+        map_files.write_out([bits])
         return 0
     numbers = maptool.listed_blocks(mapfile, statuses, block_bytes=options.block_size, domain=domain, by_bytes=by_bytes)
     if options.json:
         screen.put_json({"block_bytes": options.block_size, "blocks": list(numbers)})
     else:
-        _write_out(_lines(numbers, stop))
+        map_files.write_out(_lines(numbers, stop))
     return 0
 
 
@@ -103,9 +102,11 @@ def _create(options: Namespace, stop: Stop) -> int:
         screen.say("nothing to do, the domain is empty")
         return 0
     content = sys.stdin.buffer.read()
-    is_list = options.format == "list"
+    numbers: Iterable[int] = map_files.block_numbers(content)
+    if options.format != "list":
+        numbers = maptool.bitmap_blocks(content, big_endian=options.format == "bitmap-be")
     made = maptool.from_block_list(
-        _numbers(content) if is_list else maptool.bitmap_blocks(content, big_endian=options.format == "bitmap-be"),
+        numbers,
         size_bytes=int(domain.ends[-1]),
         block_bytes=options.block_size,
         listed=listed,
@@ -114,66 +115,44 @@ def _create(options: Namespace, stop: Stop) -> int:
         by_bytes=_move(options),
     )
     if options.maps[0] == STANDARD:
-        return _put_map(made, options)
-    _write_new(options.maps[0], _text(made, options))
+        return map_files.put_map(made, options)
+    map_files.write_new(options.maps[0], map_files.text_of(made, options))
     if options.json:
-        screen.put_json({"map": str(options.maps[0]), **_map_json(made)})
+        screen.put_json({"map": str(options.maps[0]), **map_files.as_json(made)})
     return 0
-
-
-def _numbers(content: bytes) -> Iterator[int]:
-    """Yield the numbers of a block list: one after the other, decimal or 0x…, between white space.
-
-    Raises:
-        InputError: a word is no number.
-    """
-    for position, word in enumerate(content.split(), start=1):
-        try:
-            yield int(word, 16) if word[:2] == b"0x" else _decimal(word)
-        except ValueError as fault:
-            shown = word[:40].decode("latin-1")
-            raise InputError(f"standard input, word {position}: {shown!r} is no block number") from fault
-
-
-def _decimal(word: bytes) -> int:
-    if not word.isdigit():
-        raise ValueError("no digits")
-    if len(word) > 1 and word[:1] == b"0":  # ddrescuelog would read it as octal, others as decimal
-        raise ValueError("an octal number")
-    return int(word)
 
 
 def _complete(options: Namespace, stop: Stop) -> int:
     if len(options.complete_mapfile) != 1:
         raise UsageError(f"-C{options.complete_mapfile}: give one type")
     fill = _type(options.complete_mapfile, "-C")
-    return _put_map(_load_loosely(options.maps[0], fill), options)
+    return map_files.put_map(map_files.load_loosely(options.maps[0], fill), options)
 
 
 def _change(options: Namespace, stop: Stop) -> int:
     old, comma, new = options.change_types.partition(",")
     if not comma:
         raise UsageError(f"-a {options.change_types}: give the old types, a comma, and the new types")
-    mapfile, domain = _load(options.maps[0]), _domain(options)
+    mapfile, domain = map_files.load(options.maps[0]), _domain(options)
     return _put_changed(mapfile, maptool.change_types(mapfile, old, new, domain=domain), domain, options)
 
 
 def _invert(options: Namespace, stop: Stop) -> int:
-    mapfile, domain = _load(options.maps[0]), _domain(options)
+    mapfile, domain = map_files.load(options.maps[0]), _domain(options)
     return _put_changed(mapfile, maptool.invert(mapfile, domain=domain), domain, options)
 
 
 def _annotate(options: Namespace, stop: Stop) -> int:
-    mapfile, domain = _load(options.maps[0]), _domain(options)
+    mapfile, domain = map_files.load(options.maps[0]), _domain(options)
     if options.json:
         return _put_changed(mapfile, mapfile, domain, options)
-    text = map_status.annotated(mapfile, domain, comments=_comments(options), binary=options.binary_prefixes)
-    _write_out([text.encode(errors="surrogateescape")])
+    text = map_status.annotated(mapfile, domain, comments=map_files.comments(options), binary=options.binary_prefixes)
+    map_files.write_out([text.encode(errors="surrogateescape")])
     return 0
 
 
 def _combine(options: Namespace, stop: Stop) -> int:
-    first, other = _load(options.maps[0]), _load(_other(options) or STANDARD)
+    first, other = map_files.load(options.maps[0]), map_files.load(_other(options) or STANDARD)
     operation = maptool.or_finished
     if options.and_mapfile is not None:
         operation = maptool.and_finished
@@ -187,17 +166,17 @@ def _shift(options: Namespace, stop: Stop) -> int:
     by_bytes = _move(options)
     if options.input_position and options.output_position != 0:
         raise UsageError("--shift moves by -o minus -i, one of which must be 0 (-o is -i where it is not given)")
-    mapfile, domain = _load(options.maps[0]), _domain(options)
+    mapfile, domain = map_files.load(options.maps[0]), _domain(options)
     if not domain & _extent(mapfile):
         screen.say("nothing to do, the domain is empty")
         return 0
-    return _put_map(maptool.shifted(mapfile, by_bytes, end_bytes=int(domain.ends[-1])), options)
+    return map_files.put_map(maptool.shifted(mapfile, by_bytes, end_bytes=int(domain.ends[-1])), options)
 
 
 def _compare(options: Namespace, stop: Stop) -> int:
-    first, path = _load(options.maps[0]), _other(options) or STANDARD
+    first, path = map_files.load(options.maps[0]), _other(options) or STANDARD
     by_domain = options.compare_as_domain is not None
-    other = _load_loosely(path) if by_domain and options.loose_domain else _load(path)
+    other = map_files.load_loosely(path) if by_domain and options.loose_domain else map_files.load(path)
     domain = _domain(options)
     if not domain & _extent(first):
         return _answer(options, "same", holds=False, why="the domain is empty, so nothing was compared")
@@ -206,7 +185,7 @@ def _compare(options: Namespace, stop: Stop) -> int:
 
 
 def _done(options: Namespace, stop: Stop) -> int:
-    holds, why = _is_done(_load(options.maps[0]), options)
+    holds, why = _is_done(map_files.load(options.maps[0]), options)
     return _answer(options, "done", holds=holds, why=why)
 
 
@@ -217,7 +196,7 @@ def _delete(options: Namespace, stop: Stop) -> int:
     path = options.maps[0].resolve()
     journal = journal_path(path)
     with lock_exclusively(journal) if journal.exists() else nullcontext():
-        holds, why = _is_done(_load(path), options)
+        holds, why = _is_done(map_files.load(path), options)
         if holds:
             try:
                 path.unlink()
@@ -251,7 +230,7 @@ def _domain(options: Namespace) -> ExtentSet:
     domain = ExtentSet([span(start, end)])
     if options.domain_mapfile is None:
         return domain
-    load = _load_loosely if options.loose_domain else _load
+    load = map_files.load_loosely if options.loose_domain else map_files.load
     return domain & load(options.domain_mapfile).extents(BlockStatus.FINISHED)
 
 
@@ -270,88 +249,11 @@ def _type(character: str, option: str) -> BlockStatus:
     return BlockStatus(character)
 
 
-def _load(path: Path) -> Mapfile:
-    """Read a map, with the journal of whoever is still writing it."""
-    if path == STANDARD:
-        return Mapfile.parse(sys.stdin.buffer.read().decode("latin-1"), name="standard input")
-    return MapStore.read_snapshot(path.resolve())
-
-
-def _load_loosely(path: Path, fill: BlockStatus = BlockStatus.NON_TRIED) -> Mapfile:
-    """Read a map made by hand."""
-    try:
-        content = sys.stdin.buffer.read() if path == STANDARD else path.read_bytes()
-    except OSError as fault:
-        raise InputError(f"cannot read the mapfile {path}: {os.strerror(fault.errno or 0)}") from fault
-    return parse_loose(content.decode("latin-1"), fill, name="standard input" if path == STANDARD else str(path))
-
-
 def _put_changed(before: Mapfile, after: Mapfile, domain: ExtentSet, options: Namespace) -> int:
     """Put the changed map out, also an unchanged one; but tell if there was nothing to change."""
     if not _extent(before) & domain and not options.quiet:
         screen.say("the domain is empty: the map stays as it is")
-    return _put_map(after, options)
-
-
-def _put_map(mapfile: Mapfile, options: Namespace) -> int:
-    if options.json:
-        screen.put_json(_map_json(mapfile))
-    else:
-        _write_out([_text(mapfile, options)])
-    return 0
-
-
-def _text(mapfile: Mapfile, options: Namespace) -> bytes:
-    return mapfile.to_text(_comments(options)).encode(errors="surrogateescape")
-
-
-def _comments(options: Namespace) -> tuple[str, str]:
-    return HEADING, f"Command line: {options.command_line}"
-
-
-def _map_json(mapfile: Mapfile) -> dict[str, object]:
-    return {
-        "position_bytes": mapfile.position_bytes,
-        "current_status": mapfile.current_status,
-        "current_pass": mapfile.current_pass,
-        "blocks": [[extent.offset_bytes, extent.size_bytes, status.value] for extent, status in mapfile.blocks()],
-    }
-
-
-def _write_out(parts: Iterable[bytes]) -> None:
-    """Write to standard output; a full disk there is told as such, not as a map that differs."""
-    try:
-        for part in parts:
-            sys.stdout.buffer.write(part)
-        sys.stdout.buffer.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as fault:
-        raise _unwritten("standard output", fault) from fault
-
-
-def _write_new(path: Path, content: bytes) -> None:
-    """Write a file that must not be there yet."""
-    try:
-        file = path.open("xb")
-    except FileExistsError as fault:
-        raise OutputError(f"{path} exists, and nothing is ever written over: give another name") from fault
-    except OSError as fault:
-        raise _unwritten(path, fault) from fault
-    try:
-        with file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        give_to_caller(path)
-    except OSError as fault:
-        path.unlink(missing_ok=True)
-        raise _unwritten(path, fault) from fault
-
-
-def _unwritten(what: object, fault: OSError) -> OutputError:
-    # no DestinationFullError, after which the command is run again: what came from standard input is gone
-    return OutputError(f"cannot write {what}: {os.strerror(fault.errno or 0)}")
+    return map_files.put_map(after, options)
 
 
 OPERATIONS: dict[str, Callable[[Namespace, Stop], int]] = {
