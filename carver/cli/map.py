@@ -178,8 +178,10 @@ def _compare(options: Namespace, stop: Stop) -> int:
     by_domain = options.compare_as_domain is not None
     other = map_files.load_loosely(path) if by_domain and options.loose_domain else map_files.load(path)
     domain = _domain(options)
-    if not domain & _extent(first):
-        return _answer(options, "same", holds=False, why="the domain is empty, so nothing was compared")
+    if not (domain & _extent(first) and domain & _extent(other)):
+        return _answer(
+            options, "same", holds=False, why="the domain is empty in one of the maps, so nothing was compared"
+        )
     same = (maptool.same_finished if by_domain else maptool.same_blocks)(first, other, domain=domain)
     return _answer(options, "same", holds=same, why=f"{options.maps[0]} and {path} differ")
 

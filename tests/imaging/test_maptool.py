@@ -143,7 +143,8 @@ def test_block_list_and_bitmaps_are_those_of_ddrescuelog(
         name = "bitmap-be" if big_endian else "bitmap-le"
         expected = ask(tmp_path, "-l", chosen, "-F", name, *size, "first").stdout
         ours = maptool.bitmap(first, wanted, block_bytes=block_bytes, big_endian=big_endian)
-        assert ours.rstrip(b"\0") == expected.rstrip(b"\0")
+        assert ours == expected
+        assert maptool.bitmap_blocks(ours, big_endian=big_endian) == [int(n) for n in listed.split()]
 
 
 @against_ddrescuelog
@@ -249,6 +250,22 @@ def test_block_size_that_is_not_positive_is_a_usage_error(block_bytes: int) -> N
         maptool.bitmap(mapfile, [BlockStatus.NON_TRIED], block_bytes=block_bytes)
     with pytest.raises(UsageError):
         maptool.from_block_list([1], size_bytes=10, block_bytes=block_bytes)
+
+
+def test_move_that_is_not_by_whole_blocks_is_a_usage_error() -> None:
+    mapfile = Mapfile.covering(10)
+    with pytest.raises(UsageError, match="not by whole blocks of 4"):
+        list(maptool.listed_blocks(mapfile, [BlockStatus.NON_TRIED], block_bytes=4, by_bytes=6))
+    with pytest.raises(UsageError, match="not by whole blocks of 4"):
+        maptool.bitmap(mapfile, [BlockStatus.NON_TRIED], block_bytes=4, by_bytes=-6)
+    with pytest.raises(UsageError, match="not by whole blocks of 4"):
+        maptool.from_block_list([1], size_bytes=10, block_bytes=4, by_bytes=6)
+
+
+@pytest.mark.parametrize("by_bytes", [-1, MAX_OFFSET_BYTES])
+def test_move_out_of_the_positions_there_are_is_a_usage_error(by_bytes: int) -> None:
+    with pytest.raises(UsageError, match="leaves the positions"):
+        list(maptool.listed_blocks(Mapfile.covering(10), [BlockStatus.NON_TRIED], block_bytes=1, by_bytes=by_bytes))
 
 
 def test_bitmap_that_would_fill_the_memory_is_refused() -> None:
