@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 
-from imaging.source import Source
 from imaging.window import Window
 from signatures._onnx_graph import GraphWalk
 from signatures._onnx_model import MAX_IR_VERSION, ModelRead
 from signatures._onnx_schema import IR_VERSION, MODEL_DOMAIN, PRODUCER_NAME, PRODUCER_VERSION
+from signatures._onnx_starts import AFTER_IR_VERSION, PATTERNS, model_starts
 from signatures._protobuf import Wire
-from signatures.format import Format, Pattern, SectorProbe
+from signatures.format import Format, SectorProbe
 from signatures.verdict import Finding, Grade, Verdict, rejected
 
 TOP_OPERATORS = 10
@@ -21,18 +20,8 @@ GENERIC_NAMES = frozenset(
 )
 NUMBER = re.compile(r"[0-9]{1,19}")
 DATA_SUFFIX = re.compile(r"([._]onnx)?[._](data|bin|weights?|pb|onnx)$")
-PRODUCERS = (
-    "pytorch", "tf2onnx", "keras2onnx", "skl2onnx", "OnnxMLTools", "onnx-caffe2", "caffe2", "PaddlePaddle", "ML.NET",
-    "WinMLTools", "tflite2onnx", "sclblonnx", "onnx.quantize", "onnx.utils.extract_model",
-    "onnx.compose.merge_models", "onnx-typecast", "onnxruntime", "OnnxRuntime", "onnxruntime-tools",
-    "onnxruntime.transformers", "onnxruntime-genai", "onnxruntime.quant", "optimum-onnx", "vai_q_onnx",
-    "customvision", "pmml2onnx", "backend-test", "MATLAB Deep Learning Toolbox Converter for ONNX Model Format",
-    "MVTec Software", "Tencent YouTu", "TensorRT", "Kneron",
-)  # fmt: skip
-AFTER_IR_VERSION = b"\x12\x1a\x22\x28\x32\x3a\x42"  # tags of the fields 2 to 8
 GRAPH_TAGS = b"\x0a\x12\x2a\x5a"  # a graph begins with a node, its name, an initializer or an input
 CONTINUED, LAST = bytes(range(0x80, 0x100)), bytes(range(0x01, 0x80))
-LOOK_BYTES = 80
 
 
 def validate(window: Window) -> Verdict:
@@ -147,27 +136,11 @@ def _external_files(walk: GraphWalk) -> dict[str, int]:
     return sizes
 
 
-def starts(source: Source, hit_offset_bytes: int, pattern: Pattern) -> Iterable[int]:
-    """Yield the file's start for a producer's name: the IR version must stand before it, a known field after it."""
-    start = hit_offset_bytes - pattern.offset_bytes
-    if start < 0:
-        return
-    look = source.read_at(start, LOOK_BYTES)
-    after = pattern.offset_bytes + len(pattern.bytes)
-    if len(look) > after and look[0] == 0x08 and 0 < look[1] <= MAX_IR_VERSION and look[after] in AFTER_IR_VERSION:
-        yield start
-
-
-def _producer_pattern(producer: str) -> Pattern:
-    constant = b"\x12" + bytes((len(producer),)) + producer.encode()
-    return Pattern(bytes=constant, offset_bytes=2, name=producer)
-
-
 FORMAT = Format(
     name="onnx",
     suffix=".onnx",
     title="ONNX model",
-    patterns=tuple(map(_producer_pattern, PRODUCERS)),
+    patterns=PATTERNS,
     probes=(
         SectorProbe(allowed=(b"\x08", bytes(range(1, MAX_IR_VERSION + 1)), AFTER_IR_VERSION), name="ir-version"),
         SectorProbe(allowed=(b"\x3a", CONTINUED, LAST, GRAPH_TAGS), name="graph-first-2"),
@@ -175,6 +148,6 @@ FORMAT = Format(
         SectorProbe(allowed=(b"\x3a", CONTINUED, CONTINUED, CONTINUED, LAST, GRAPH_TAGS), name="graph-first-4"),
     ),
     validate=validate,
-    starts=starts,
+    starts=model_starts,
     proves="nothing: ONNX has no checksums; structure and the size of every tensor are checked",
 )

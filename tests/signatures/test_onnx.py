@@ -259,9 +259,68 @@ def test_a_forest_of_unpacked_numbers_is_walked():
 def test_a_producer_hit_is_a_start_only_behind_an_ir_version():
     pattern = next(pattern for pattern in onnx.FORMAT.patterns if pattern.name == "pytorch")
     good, bad = bytes(100) + PLAIN, bytes(100) + b"\x09\x09" + PLAIN[2:]
-    assert list(onnx.starts(Memory(good), 102, pattern)) == [100]
-    assert list(onnx.starts(Memory(bad), 102, pattern)) == []
-    assert list(onnx.starts(Memory(PLAIN[1:]), 1, pattern)) == []
+    assert list(onnx.FORMAT.starts(Memory(good), 102, pattern)) == [100]
+    assert list(onnx.FORMAT.starts(Memory(bad), 102, pattern)) == []
+    assert list(onnx.FORMAT.starts(Memory(PLAIN[1:]), 1, pattern)) == []
+
+
+def starts_of(content, name):
+    pattern = next(pattern for pattern in onnx.FORMAT.patterns if pattern.name == name)
+    return list(onnx.FORMAT.starts(Memory(content), content.index(pattern.bytes), pattern))
+
+
+@pytest.mark.parametrize("producer", ["spox", "model"])
+def test_a_producer_with_a_short_name_is_a_start(producer):
+    content = number(1, 8) + block(2, producer) + graph(WEIGHTS) + opset(16)
+    assert starts_of(b"\x5c" * 777 + content, producer) == [777]
+
+
+def test_a_short_producer_name_in_text_of_another_protobuf_is_no_start():
+    assert starts_of(bytes(50) + block(2, "model") + b"\x08\x01", "model") == []
+    assert starts_of(b"\x08\x07" + block(2, "model") + b"s are here", "model") == []
+
+
+CONSTANT = node("Constant", (), ("k",), attribute("value", 4, block(5, tensor("", 1, (4,), block(9, bytes(16))))))
+HEADS = {
+    "nothing": number(1, 8),
+    "an unknown producer": number(1, 8) + block(2, "somebody"),
+    "all that may": number(1, 8) + block(2, "x") + block(3, "1") + block(4, "ai") + number(5, 300) + block(6, "a doc"),
+}
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_a_model_without_known_producer_starts_where_the_fields_lead_to_its_first_operator(head):
+    content = HEADS[head] + block(7, CONSTANT, WEIGHTS) + opset(16)
+    assert starts_of(b"\x08\x07\x3a" * 259 + content, "first-Constant") == [777]
+
+
+def test_the_operator_of_a_later_node_is_no_start():
+    content = number(1, 8) + block(7, node("Relu", ("x",), ("y",)), CONSTANT, WEIGHTS) + opset(16)
+    assert starts_of(bytes(777) + content, "first-Constant") == []
+
+
+NO_WAY_BACK = {
+    "ir version": b"\x08\x21" + block(7, CONSTANT),
+    "graph too short": b"\x08\x08\x3a\x04" + CONSTANT,
+    "node too short": b"\x08\x08\x3a\x40\x0a\x02" + CONSTANT[2:],
+    "no node": b"\x08\x08\x3a\x40" + CONSTANT[2:],
+    "no graph": b"\x08\x08" + CONSTANT,
+    "names of another length": b"\x08\x08" + block(7, CONSTANT).replace(b"\x12\x01k", b"\x12\x02k"),
+    "a number without end": b"\x08\x08\x3a" + b"\x80" * 12 + CONSTANT,
+    "nothing before": CONSTANT[5:],
+}
+
+
+@pytest.mark.parametrize("defect", NO_WAY_BACK)
+def test_where_the_fields_do_not_lead_to_the_operator_there_is_no_start(defect):
+    assert starts_of(NO_WAY_BACK[defect], "first-Constant") == []
+
+
+def test_hostile_bytes_before_an_operator_never_raise_and_name_starts_before_it():
+    rng = np.random.default_rng(9)
+    for _ in range(2000):
+        before = bytes(rng.choice(list(b"\x08\x0a\x12\x3a\x28\x80\xff\x01\x02\x40"), 40).astype(np.uint8))
+        assert all(0 <= start < 40 for start in starts_of(before + CONSTANT[5:], "first-Constant"))
 
 
 @pytest.mark.parametrize("name", SAMPLES)
