@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,6 +71,7 @@ def examine(
     source: Source | None,
     info: DeviceInfo,
     image: Path | None = None,
+    map_path: Path | None = None,
     folder: Path | None = None,
     files_bytes: int | None = None,
     allow_mounted: bool = False,
@@ -84,6 +84,7 @@ def examine(
         source: its bytes; None to look only at what needs no reads.
         info: what `imaging.device.describe` knows of it.
         image: the image file that would be written, for a device.
+        map_path: its mapfile, where it does not lie beside it.
         folder: the folder that would get files (a case, or where the image goes).
         files_bytes: how much the recovered files need, where that is known.
         allow_mounted: the user has said that a busy source is meant.
@@ -93,8 +94,9 @@ def examine(
     notices = [
         *_path_notices(path),
         *_destination_notices(path, image or folder, roots),  # first: these no option overrides
+        *_destination_notices(path, map_path, roots),
         *_busy_notices(path, allow_mounted, roots),
-        *_own_paths_notices(path, roots),
+        *own_paths_notices(path, roots),
     ]
     if source is not None:
         notices += _limit_notices(image, folder, source.size_bytes, roots)
@@ -116,6 +118,12 @@ def refuse(notices: Iterable[Notice]) -> None:
     for notice in notices:
         if notice.level is Caution.REFUSE:
             raise (OutputError if notice.code.startswith(("destination-", "writes-")) else InputError)(notice.line)
+
+
+def temporary_folder() -> Path:
+    """Return where temporary files go, without trying it out as `tempfile` does: that would write there."""
+    named = (os.environ.get(name) for name in ("TMPDIR", "TEMP", "TMP"))
+    return next((Path(folder) for folder in named if folder and Path(folder).is_dir()), Path("/tmp"))
 
 
 def numba_cache_folder() -> Path:
@@ -175,10 +183,14 @@ def _destination_notices(path: Path, output: Path | None, roots: Roots) -> Itera
         )
 
 
-def _own_paths_notices(path: Path, roots: Roots) -> Iterator[Notice]:
-    """Yield what this very program would write to, or is read from, on the source."""
+def own_paths_notices(path: Path, roots: Roots | None = None) -> Iterator[Notice]:
+    """Yield what this very program would write to, or is read from, on the source.
+
+    Asked before anything is imported that compiles, since that alone fills the cache.
+    """
+    roots = roots or Roots()
     places = (
-        ("writes-temporary", "the temporary folder", Path(tempfile.gettempdir()), "TMPDIR=/folder/on/another/drive"),
+        ("writes-temporary", "the temporary folder", temporary_folder(), "TMPDIR=/folder/on/another/drive"),
         (
             "writes-cache",
             "the cache of compiled code",
@@ -304,11 +316,12 @@ def _same_file(one: Path, other: Path) -> bool:
 
 
 def _lies_on(path: Path, place: Path, roots: Roots) -> bool:
-    """Tell whether the bytes of `place` lie on the block device `path`."""
+    """Tell whether the bytes of `place` lie on the block device `path`, or inside the image file (by a loop device)."""
     if sys.platform == "darwin":
         return mac_disks.lies_on(path, block_stack.existing(place))
     number = block_stack.number_of(path)
-    return number is not None and number in block_stack.under_path(place, sys_root=roots.sys, proc_root=roots.proc)
+    own = {number} if number is not None else set(block_stack.loops_on(path, sys_root=roots.sys))
+    return bool(own) and bool(own & block_stack.under_path(place, sys_root=roots.sys, proc_root=roots.proc))
 
 
 def _shares_drive(path: Path, place: Path, roots: Roots) -> bool:

@@ -26,19 +26,20 @@ class StageLog:
         path: the log file.
         key: JSON-ready; decides whether what is there can be gone on with.
         data: the file that belongs to the log, set aside with it.
+        anew: whether what is there is set aside whatever its key.
 
     Raises:
         DestinationFullError: no room.
         OutputError: it cannot be written.
     """
 
-    def __init__(self, path: Path, key: Mapping[str, object], *, data: Path | None = None) -> None:
+    def __init__(self, path: Path, key: Mapping[str, object], *, data: Path | None = None, anew: bool = False) -> None:
         self.path = path
         self.key = json.loads(json.dumps(key))
         self.finished = False
         self._last_read: tuple[int, dict[str, Any]] = (-1, {})
         try:
-            keep_bytes = self._usable_bytes()
+            keep_bytes = 0 if anew else self._usable_bytes()
             if keep_bytes == 0:
                 for old in (data, path):  # the log last: while it stands, its data is missed
                     _set_aside(old)

@@ -95,7 +95,10 @@ class ExtentSet:
     __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
-        return f"ExtentSet({', '.join(map(str, self))})"
+        return f"ExtentSet({self})"
+
+    def __str__(self) -> str:
+        return ", ".join(map(str, self)) or "nothing"
 
     @property
     def total_bytes(self) -> int:

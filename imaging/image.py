@@ -97,7 +97,11 @@ def _check_fit(image_path: Path, size_bytes: int, map_path: Path | None, mapfile
             f"{size_bytes:#x}; copy the image again, or name the map that belongs to it"
         )
     map_end = mapfile.start_bytes + mapfile.size_bytes
-    if 0 < map_end < size_bytes:
+    if map_end == 0:
+        raise MapfileError(
+            f"{map_path} is empty: it does not tell what of {image_path} was read; name the right map, or remove it"
+        )
+    if map_end < size_bytes:
         raise MapfileError(
             f"{map_path} is for another size: it covers {map_end} bytes, {image_path} has {size_bytes}; name the map "
             "that belongs to this image"

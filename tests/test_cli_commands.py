@@ -87,6 +87,53 @@ def test_an_image_without_its_map_is_never_overwritten(small_image, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["out.img"]
 
 
+@pytest.mark.parametrize("map_text", ["", "# nothing but a comment\n"])
+def test_an_image_whose_map_tells_nothing_is_never_overwritten(map_text, small_image, tmp_path):
+    (tmp_path / "out.img").write_bytes(b"somebody's own")
+    (tmp_path / "out.img.map").write_text(map_text)
+    refused = carver("image", small_image, tmp_path / "out.img")
+    assert refused.code == 4
+    assert "is empty" in refused.complaint and "not overwritten" in refused.complaint
+    assert (tmp_path / "out.img").read_bytes() == b"somebody's own"
+
+
+def test_a_map_that_tells_nothing_is_refused_for_carving(small_image, tmp_path):
+    (tmp_path / "empty.map").write_text("# nothing but a comment\n")
+    refused = carver("carve", small_image, tmp_path / "empty.map", "--out", tmp_path / "CASE")
+    assert refused.code == 3
+    assert "is empty" in refused.complaint and "name the right map" in refused.complaint
+
+
+def test_another_drive_of_the_same_size_is_not_mixed_into_an_image(small_image, tmp_path):
+    other = tmp_path / "other.img"
+    other.write_bytes(bytes(reversed(small_image.read_bytes())))
+    image = tmp_path / "out.img"
+    good("image", "-s", "64Ki", small_image, image)
+    refused = carver("image", other, image)
+    assert refused.code == 3
+    assert "another drive" in refused.complaint
+    good("image", small_image, image)
+    assert image.read_bytes() == small_image.read_bytes()
+
+
+@pytest.mark.parametrize("harm", ["removed", "overwritten"])
+def test_a_recovered_file_that_is_gone_is_written_again_by_the_same_command(harm, small_image, tmp_path):
+    command = ("rescue", small_image, tmp_path / "CASE")
+    good(*command)
+    report = (tmp_path / "CASE" / "report.json").read_text()
+    path = tmp_path / "CASE" / json.loads(report)["files"][0]["path"]
+    content = path.read_bytes()
+    if harm == "removed":
+        path.unlink()
+    else:
+        path.write_bytes(b"junk")
+    good(*command)
+    files = json.loads((tmp_path / "CASE" / "report.json").read_text())["files"]
+    listed = {tmp_path / "CASE" / file["path"] for file in files}
+    assert content in [file.read_bytes() for file in listed]
+    assert set((tmp_path / "CASE" / "files").iterdir()) <= listed
+
+
 def test_retry_passes_and_ranges_are_ddrescues(demo_drive, tmp_path):
     head = ("image", "--json", "--test-mode", demo_drive / "damage.map", demo_drive / "drive.img")
     part = json.loads(good(*head, "-i", "1Mi", "-s", "2Mi", tmp_path / "part.img").out)

@@ -177,6 +177,8 @@ def test_a_destination_on_the_source_is_refused_whatever_is_allowed(file_system,
             for command in (
                 ["rescue", device, root / "deep" / "CASE"],
                 ["image", device, root / "out.img"],
+                ["image", device, tmp_path / "out.img", root / "out.map"],
+                ["rescue", file_system, root / "deep" / "CASE"],
                 ["carve", device, "--out", root / "deep" / "CASE"],
                 ["scan", device, "--case", root / "CASE"],
             ):
@@ -185,6 +187,18 @@ def test_a_destination_on_the_source_is_refused_whatever_is_allowed(file_system,
                 assert "lies on the source" in refused.complaint and "another drive" in refused.complaint
         assert sorted(path.name for path in root.iterdir()) == ["deep", "lost+found"]
         assert list((root / "deep").iterdir()) == []
+
+
+@pytest.mark.parametrize("setting", ["TMPDIR", "NUMBA_CACHE_DIR"])
+@pytest.mark.parametrize("command", ["rescue", "carve", "scan", "image"])
+def test_our_own_cache_and_temporary_files_never_reach_the_source(command, setting, file_system, tmp_path):
+    rest = {"rescue": ["CASE"], "carve": ["--out", "CASE"], "scan": [], "image": ["out.img"]}[command]
+    with loop_device(file_system) as device, mounted(device, tmp_path / "mnt", "rw") as root:
+        arguments = [command, "--allow-mounted-source", device, *rest]
+        refused = carver(*arguments, cwd=tmp_path, env={setting: str(root)})
+        assert refused.code == 4, refused.err
+        assert f"set {setting}=" in refused.complaint
+        assert [path.name for path in root.iterdir()] == ["lost+found"]
 
 
 @pytest.mark.parametrize("mode", ["rw", "ro"])

@@ -74,7 +74,7 @@ def _command(
 def _rescue(command: argparse.ArgumentParser) -> None:
     command.add_argument("source", type=Path, metavar="SOURCE", help="a block device, or a raw image file")
     command.add_argument("case", type=Path, metavar="CASE", help="the folder that gets everything; not on the source")
-    command.add_argument("extra", nargs="*", type=Path, metavar="", help=argparse.SUPPRESS)
+    command.add_argument("extra", nargs="*", type=Path, default=[], metavar="", help=argparse.SUPPRESS)
     _imaging_options(command)
     _carving_options(command)
     _case_options(command)

@@ -29,6 +29,7 @@ METADATA_OPTIONS = ("evidence", "examiner", "organisation", "notes")
 
 def run(options: Namespace, stop: Callable[[], bool]) -> int:
     """Carve, or list what would be carved."""
+    check_path(options.image)
     choices(options)  # a wrong choice is told before anything is read or made
     image = open_checked(options, folder=options.out)
     with Case.create(
@@ -49,7 +50,6 @@ def open_checked(options: Namespace, folder: Path | None) -> MappedImage:
         InputError: the image is none, or cannot be read.
         OutputError: the folder cannot take the files.
     """
-    check_path(options.image)
     image = open_image(options.image, options.map)
     notices = preflight.examine(
         options.image,

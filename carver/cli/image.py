@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
+import sys
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from carver import preflight
 from carver.cli import screen
 from carver.cli.opening import check_path
 from carver.output import make_folder
+from imaging.binding import comment_of, refuse_another
 from imaging.damaged import DamagedSource
-from imaging.device import describe
+from imaging.device import describe, identity
 from imaging.errors import Interrupted, UsageError
 from imaging.mapfile import Mapfile
 from imaging.reads import open_device, open_source
@@ -36,9 +39,11 @@ def run(options: Namespace, stop: Callable[[], bool]) -> int:
     """Image a drive, or go on with it."""
     map_path = options.map or options.image.with_name(options.image.name + ".map")
     source = open_drive(options, stop)
-    check(options, source, image=options.image, folder=None)
+    check(options, source, image=options.image, map_path=map_path, folder=None)
+    bound = identity(source, describe(options.source))
+    refuse_another(map_path, bound)
     make_folder(options.image.absolute().parent)
-    summary = image_drive(source, options.image, map_path, options, stop)
+    summary = image_drive(source, options.image, map_path, bound, options, stop)
     screen.say(f"Next: `carver carve {options.image} --out DIR` brings back the model files in it.")
     if options.json:
         screen.put_json(summary_json(summary, options.image, map_path))
@@ -58,7 +63,7 @@ def open_drive(options: Namespace, stop: Callable[[], bool]) -> Source:
     return source if options.test_mode is None else DamagedSource(source, Mapfile.load(options.test_mode))
 
 
-def check(options: Namespace, source: Source, *, image: Path, folder: Path | None) -> None:
+def check(options: Namespace, source: Source, *, image: Path, map_path: Path, folder: Path | None) -> None:
     """Run the preflight checks for imaging.
 
     Raises:
@@ -70,6 +75,7 @@ def check(options: Namespace, source: Source, *, image: Path, folder: Path | Non
         source=source,
         info=describe(options.source),
         image=image,
+        map_path=map_path,
         folder=folder,
         allow_mounted=options.allow_mounted_source,
     )
@@ -78,9 +84,14 @@ def check(options: Namespace, source: Source, *, image: Path, folder: Path | Non
 
 
 def image_drive(
-    source: Source, image_path: Path, map_path: Path, options: Namespace, stop: Callable[[], bool]
+    source: Source,
+    image_path: Path,
+    map_path: Path,
+    bound: Mapping[str, object],
+    options: Namespace,
+    stop: Callable[[], bool],
 ) -> RescueSummary:
-    """Run the rescue, show it, and tell how it ended.
+    """Run the rescue, show it, and tell how it ended; `bound` is the drive's identity, kept with the map.
 
     Raises:
         Interrupted: stopped by the user; image and map are saved.
@@ -94,6 +105,7 @@ def image_drive(
             on_progress=lambda progress: _show(bars, progress),
             stop=stop,
             on_gone=_wait_for_return(source, options),
+            comments=(f"Command line: {shlex.join(['carver', *sys.argv[1:]])}", comment_of(bound)),
         )
     _tell(summary, image_path)
     if not summary.finished:

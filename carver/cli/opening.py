@@ -5,16 +5,19 @@ from __future__ import annotations
 import stat
 from pathlib import Path
 
+from carver import preflight
 from imaging.encodings import Caution, recognise_path
 from imaging.errors import InputError
 
 
 def check_path(path: Path) -> None:
-    """Refuse what would answer an open with the wrong words, or never.
+    """Refuse what would answer an open with the wrong words, or never, and a source that we ourselves would write to.
 
     Raises:
         InputError: a bundle folder, the first of several pieces, a pipe.
+        OutputError: the temporary folder or the cache of compiled code lies on the source.
     """
+    preflight.refuse(preflight.own_paths_notices(path))
     recognition = recognise_path(path)
     if recognition is not None and recognition.verdict is Caution.REFUSE:
         raise InputError(f"{recognition.message}; {recognition.advice}")

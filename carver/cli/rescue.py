@@ -10,6 +10,7 @@ from collections.abc import Callable
 from carver.case import Case
 from carver.cli import carve
 from carver.cli.image import check, image_drive, open_drive
+from carver.cli.opening import check_path
 from carver.recover import image_paths
 from imaging.device import describe, identity
 from imaging.direct import is_device
@@ -21,6 +22,7 @@ def run(options: Namespace, stop: Callable[[], bool]) -> int:
     """Image the source unless it is an image already, then carve."""
     if options.extra:
         raise UsageError(_habit(options))
+    check_path(options.source)
     carve.choices(options)  # a wrong choice is told now, not when the drive has been read
     if is_device(options.source) or options.test_mode is not None:
         return _from_drive(options, stop)
@@ -32,10 +34,11 @@ def _from_drive(options: Namespace, stop: Callable[[], bool]) -> int:
     image_path, map_path = image_paths(options.case)
     source = open_drive(options, stop)
     info = describe(options.source)
-    check(options, source, image=image_path, folder=options.case)
-    with Case.create(options.case, locator=str(options.source), identity=identity(source, info)) as case:
+    check(options, source, image=image_path, map_path=map_path, folder=options.case)
+    bound = identity(source, info)
+    with Case.create(options.case, locator=str(options.source), identity=bound) as case:
         carve.keep_head(case, options)
-        image_drive(source, image_path, map_path, options, stop)
+        image_drive(source, image_path, map_path, bound, options, stop)
         recovery = carve.carve_into(case, open_image(image_path, map_path), options, stop)
     return carve.finish(recovery, options.case, options)
 

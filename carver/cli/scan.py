@@ -11,6 +11,7 @@ from carver.candidates import Candidate, candidates
 from carver.case import Case
 from carver.cli import screen
 from carver.cli.carve import choices, open_checked
+from carver.cli.opening import check_path
 from carver.scan import Hits, scan
 from carver.stages import Choices, Hooks
 from carver.stages.judging import supposed_files
@@ -23,6 +24,7 @@ from imaging.image import MappedImage
 
 def run(options: Namespace, stop: Callable[[], bool]) -> int:
     """Tell the candidates, a line each."""
+    check_path(options.image)
     chosen = choices(options)
     image = open_checked(options, folder=options.case)
     total = 0

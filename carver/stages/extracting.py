@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, count
@@ -25,6 +26,8 @@ from imaging.image import MappedImage
 from signatures.format import Format
 from signatures.tensors import Tensor
 from signatures.verdict import DataEvidence, Finding, Grade, LayoutBasis, Verdict
+
+log = logging.getLogger(__name__)
 
 SUPERSEDED = "superseded"
 SYNC_EVERY_FILES = 256
@@ -49,7 +52,11 @@ def extract_files(
     """
     choices_key = {"min_size_bytes": choices.min_size_bytes, "with_md5": choices.with_md5}
     key = {"judge": digest(verdicts.key), "tool": __version__, **choices_key}
-    files = StageLog(case.folder / "files.jsonl", key)
+    path = case.folder / "files.jsonl"
+    missing = _missing(case.folder, path)
+    if missing is not None:
+        log.warning("%s is not as it was written: the files are written again where they are missing", missing)
+    files = StageLog(path, key, anew=missing is not None)
     if files.finished:
         return files
     for leftover in case.folder.glob(f"file-*{PARTIAL_SUFFIX}"):
@@ -144,6 +151,17 @@ class _Batch:
         for name in _names(stem, one.suffix, one.plan.owned.claim.start_bytes):
             if _relative(room / name, self._folder) not in self._taken:
                 yield room / name
+
+
+def _missing(folder: Path, path: Path) -> str | None:
+    """Return a file of the log that is no longer there at its length; the case's report must not list it."""
+    if not path.is_file():
+        return None
+    for _, entry in read_log(path):
+        file = folder / entry["path"]
+        if not file.is_file() or file.stat().st_size != entry["verdict"]["size_bytes"]:
+            return str(entry["path"])
+    return None
 
 
 def _set_aside(folder: Path, standing: Container[str]) -> None:

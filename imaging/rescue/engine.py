@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -60,6 +60,7 @@ def rescue(
     stop: Callable[[], bool] = lambda: False,
     clock: Callable[[], float] = time.monotonic,
     subscribers: tuple[Subscriber, ...] = (),
+    comments: Sequence[str] = (),
     on_gone: OnGone | None = None,
 ) -> RescueSummary:
     """Read a failing source into an image, the good parts first, from where its map says.
@@ -72,6 +73,7 @@ def rescue(
         on_progress: is told where the rescue is, a few times a second and at the start of each pass.
         stop: is asked before each read, and several times a second while one hangs; True saves everything and returns.
         clock: seconds, monotonic.
+        comments: lines for the head of the map.
         subscribers: get every piece after the image's writer and before the map.
         on_gone: what to do when the drive has vanished (see `comeback.WaitForReturn`); None: the rescue ends.
 
@@ -92,7 +94,7 @@ def rescue(
     domain = _domain(source, options)
     check_destination(image_path, map_path, Path(source.locator))
     with (
-        MapStore.open(map_path, source.size_bytes) as store,
+        MapStore.open(map_path, source.size_bytes, comments=comments) as store,
         _open_writer(image_path, source, store.mapfile, options) as writer,
         lock_exclusively(image_path),
     ):

@@ -14,6 +14,7 @@ from typing import IO, Self
 from imaging.errors import DestinationFullError, InputError, OutputError
 from imaging.extent import Extent
 from imaging.mapfile import BlockStatus
+from imaging.mapstore import MapStore
 from imaging.ownership import give_to_caller
 from imaging.pump import Piece
 
@@ -28,6 +29,7 @@ def check_destination(image_path: Path, map_path: Path, source_path: Path) -> No
 
     Raises:
         OutputError: it is there without its map, or is no regular file, or would be its own map or source.
+        MapfileError: the map breaks its grammar.
     """
     if image_path.absolute() == map_path.absolute():
         raise OutputError(f"{image_path} cannot be the image and its map at once; name another map")
@@ -41,9 +43,10 @@ def check_destination(image_path: Path, map_path: Path, source_path: Path) -> No
         raise OutputError(f"{image_path} is the source itself; name a new image file")
     if not stat.S_ISREG(status.st_mode):
         raise OutputError(f"{image_path} is not a regular file; name a new image file")
-    if status.st_size and not (map_path.is_file() and map_path.stat().st_size):
+    if status.st_size and not (map_path.is_file() and MapStore.read_snapshot(map_path).size_bytes):
+        what = "is empty" if map_path.is_file() else "does not"
         raise OutputError(
-            f"{image_path} exists, but its map {map_path} does not, so nobody knows what of it was read; it is not "
+            f"{image_path} exists, but its map {map_path} {what}, so nobody knows what of it was read; it is not "
             "overwritten: name its map, or another image"
         )
 
