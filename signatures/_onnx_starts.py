@@ -23,9 +23,8 @@ PRODUCERS: Final = (
     "customvision", "pmml2onnx", "backend-test", "MATLAB Deep Learning Toolbox Converter for ONNX Model Format",
     "MVTec Software", "Tencent YouTu", "TensorRT", "Kneron", "spox", "model",
 )  # fmt: skip
-FIRST_OPERATORS: Final = (  # what graphs of any size begin with: constants, shapes, casts, the first layer
-    "Constant", "ConstantOfShape", "Identity", "Cast", "Shape", "Conv", "MatMul", "Gemm", "Gather", "Transpose",
-    "Reshape", "Unsqueeze", "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear",
+FIRST_OPERATORS: Final = (  # what graphs often begin with; each one more makes the scan's prefilter coarser
+    "Constant", "ConstantOfShape", "Conv", "Identity", "Shape", "Cast", "Gather", "Gemm", "MatMul", "Transpose",
 )  # fmt: skip
 AFTER_IR_VERSION: Final = b"\x12\x1a\x22\x28\x32\x3a\x42"  # tags of the fields 2 to 8
 TEXT_TAGS: Final = b"\x12\x1a\x22\x32"  # producer, its version, domain, doc string
