@@ -260,6 +260,8 @@ def test_maps_made_of_a_list_or_bitmap_are_those_of_ddrescuelog(
     to_bytes: int | None,
     chosen: list[str] | None,
 ) -> None:
+    if bits is not None:  # of a run of bits over a domain's hole ddrescuelog drops also the blocks that lie inside
+        domain = Mapfile([(span(0, domain.end_bytes), BlockStatus.FINISHED)])
     put(tmp_path, domain=domain)
     form = "list" if bits is None else "bitmap-be" if big_endian else "bitmap"
     moved = [] if to_bytes is None else ["-o", str(to_bytes * block_bytes)]
@@ -357,6 +359,20 @@ def test_options_are_read_as_getopt_reads_them(ddrescuelog: None, tmp_path: Path
     answer = ours(tmp_path, *arguments)
     assert answer.out
     assert answer.out == theirs(tmp_path, *arguments).out
+
+
+def test_shift_cuts_at_the_end_of_the_domain_inside_the_map(ddrescuelog: None, tmp_path: Path) -> None:
+    (tmp_path / "first").write_text("0 ?\n0 86 ?\n")
+    (tmp_path / "domain").write_text("0 ?\n0 10 +\n10 80 -\n90 10 +\n")
+    arguments = ["--shift", "-o", "13", "-m", "domain", "first"]
+    assert ours(tmp_path, *arguments).map_body == theirs(tmp_path, *arguments).map_body
+
+
+def test_blocks_of_a_bitmap_are_those_of_the_same_list_also_where_the_domain_has_holes(tmp_path: Path) -> None:
+    (tmp_path / "domain").write_text("0 ?\n0 301 -\n301 200 +\n")
+    made = ours(tmp_path, "-c", "-Fbitmap", "-b100", "-m", "domain", "-", stdin=b"\x18").map_body
+    assert made == ours(tmp_path, "-c", "-b100", "-m", "domain", "-", stdin=b"3 4").map_body
+    assert b"0x00000190  0x00000064  +" in made
 
 
 def test_types_that_begin_with_a_dash_need_not_be_attached(tmp_path: Path) -> None:

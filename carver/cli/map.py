@@ -166,8 +166,9 @@ def _shift(options: Namespace, stop: Stop) -> int:
     by_bytes = _move(options)
     if options.input_position and options.output_position != 0:
         raise UsageError("--shift moves by -o minus -i, one of which must be 0 (-o is -i where it is not given)")
-    mapfile, domain = map_files.load(options.maps[0]), _domain(options)
-    if not domain & _extent(mapfile):
+    mapfile = map_files.load(options.maps[0])
+    domain = _domain(options) & _extent(mapfile)
+    if not domain:
         screen.say("nothing to do, the domain is empty")
         return 0
     return map_files.put_map(maptool.shifted(mapfile, by_bytes, end_bytes=int(domain.ends[-1])), options)
