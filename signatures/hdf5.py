@@ -24,12 +24,18 @@ from signatures._hdf5.superblock import (
     user_block_sizes,
 )
 from signatures._hdf5.walk import FoundObject, walk
+from signatures._onnx_model import MAX_IR_VERSION
+from signatures._onnx_starts import AFTER_IR_VERSION
+from signatures._zip import CENTRAL, DESCRIPTOR, END, LOCAL, ZIP64_END
 from signatures.format import Format, Pattern
 from signatures.tensors import Tensor
 from signatures.verdict import DataEvidence, Finding, Grade, Verdict, rejected
 
 MAX_USER_BLOCK_BYTES = 1 << 26
 EDGE_BYTES = 512  # a file's end is followed by zeros up to a sector's edge
+OTHER_HEADS = (
+    SIGNATURE, LOCAL, DESCRIPTOR, CENTRAL, ZIP64_END, END, b"GGUF", b"\x93NUMPY", b"\x80\x02\x8a\x0a\x6c\xfc\x9c",
+)  # fmt: skip
 
 
 def starts(source: Source, hit_bytes: int, pattern: Pattern) -> Iterator[int]:
@@ -181,10 +187,21 @@ def _size_bytes(space: Space, superblock: Superblock) -> int:
 
 
 def _look_behind(space: Space, size_bytes: int) -> None:
-    """Report bytes between the file's end and the next sector's edge: more than the file is there."""
+    """Report bytes between the file's end and the next sector's edge, unless they are evidently another file's."""
     slack = space.window.read_at(size_bytes, -size_bytes % EDGE_BYTES)
-    if slack.strip(b"\0"):
-        space.remark("bytes-after-end", size_bytes, "there are bytes between the file's end and the next sector's edge")
+    if slack.strip(b"\0") and not _begins_another(slack):
+        detail = (
+            "non-zero bytes follow the end-of-file address up to the next sector edge: "
+            "a tail some writers add, slack, or another file"
+        )
+        space.remark("bytes-after-end", size_bytes, detail)
+
+
+def _begins_another(slack: bytes) -> bool:
+    """Tell whether what follows directly is another file's head, or the records of a zip that this file lies in."""
+    if slack.startswith(OTHER_HEADS) or slack[8:10] == b'{"':  # safetensors: its length comes first
+        return True
+    return len(slack) > 2 and slack[0] == 0x08 and 0 < slack[1] <= MAX_IR_VERSION and slack[2] in AFTER_IR_VERSION
 
 
 def _grade(space: Space, size_bytes: int, tensors: list[Tensor]) -> Grade:

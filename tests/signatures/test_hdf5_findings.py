@@ -198,6 +198,33 @@ def test_bytes_behind_the_end_are_told_and_do_not_lower_the_grade():
     verdict = judge(V0 + b"\n\n" + bytes(600))
     assert (verdict.grade, verdict.size_bytes) == (Grade.CONSISTENT, len(V0))
     assert codes(verdict) == {"bytes-after-end"}
+    assert "a tail some writers add, slack, or another file" in verdict.findings[0].detail
+
+
+@pytest.mark.parametrize(
+    "follower",
+    [
+        V0,
+        b"PK\x01\x02" + bytes(50),
+        b"PK\x07\x08" + bytes(20),
+        b"PK\x03\x04" + bytes(40),
+        b"GGUF\x03",
+        b"\x93NUMPY\x01",
+        struct.pack("<Q", 60) + b'{"w":{',
+        b"\x08\x08\x12\x04spox",
+        b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46",
+        bytes(511),
+        b"",
+    ],
+)
+def test_another_file_or_the_records_of_a_zip_right_behind_the_end_are_no_tail(follower):
+    verdict = judge(V0 + follower)
+    assert (verdict.size_bytes, codes(verdict)) == (len(V0), set())
+
+
+@pytest.mark.parametrize("follower", [b"\x08", b"\x08\x08", b"\x08\x40\x12", b"PK", b"{" * 9])
+def test_bytes_that_only_resemble_another_head_are_told(follower):
+    assert codes(judge(V0 + follower)) == {"bytes-after-end"}
 
 
 def reseal(content):
