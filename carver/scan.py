@@ -19,8 +19,8 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from carver.automaton import PATTERN_BITS, PROBE_STEP_BYTES, RESUME_FIELDS, Automaton, Numbers, build
-from carver.chunks import Chunk, blocks, cut, new_buffer, read_into
+from carver.automaton import PATTERN_BITS, PROBE_STEP_BYTES, RESUME_FIELDS, Automaton, Bytes, Numbers, build
+from carver.chunks import Chunk, blocks, cut, load, new_buffer
 from imaging.extent import Extent, ExtentSet, span
 from imaging.source import RawImage
 from signatures.format import Format
@@ -144,10 +144,10 @@ def _scan_part(image: RawImage, scanner: _Scanner, chunk: Chunk) -> tuple[ChunkH
             end_bytes = piece.offset_bytes
             break
         needed = span(piece.offset_bytes, min(piece.end_bytes + reach_bytes, image.size_bytes))
-        missing = read_into(scanner.buffer, image, needed)
+        data, missing = load(scanner.buffer, image, needed)
         if missing:
             faults |= missing
-        keys = scanner.keys(needed.size_bytes, piece)
+        keys = scanner.keys(data, piece)
         if len(keys):
             found.append(keys)
     part = span(chunk.extent.offset_bytes, end_bytes)
@@ -202,11 +202,10 @@ class _Scanner:
         )
         self._probe_tables = (automaton.probe_numbers, automaton.probe_masks, automaton.probe_order)
 
-    def keys(self, size_bytes: int, piece: Extent) -> Numbers:
-        """Return the hits that start in `piece`, of which `size_bytes` are in the buffer: `start << 16 | pattern`."""
+    def keys(self, data: Bytes, piece: Extent) -> Numbers:
+        """Return the hits that start in `piece`, whose bytes `data` begins with: `start << 16 | pattern`."""
         from carver.kernels import scan_patterns, scan_probes
 
-        data = self.buffer[:size_bytes]
         first = -piece.offset_bytes % PROBE_STEP_BYTES
         told: list[Numbers] = []
         self._resume[:] = 0

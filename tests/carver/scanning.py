@@ -7,9 +7,12 @@ import random
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+import pytest
+
+from carver import chunks
 from carver.automaton import Automaton, PatternTable
 from imaging.errors import ReadFault
-from imaging.extent import ExtentSet
+from imaging.extent import Extent, ExtentSet
 from imaging.source import RawImage
 from signatures.format import Format, Pattern, SectorProbe, Starts
 from signatures.verdict import rejected
@@ -118,7 +121,7 @@ def write(path: Path, data: bytes) -> Path:
 
 
 class FaultyImage(RawImage):
-    """An image whose `bad` says what cannot be read; put its `read_at_place` in the place of `chunks._read_at`."""
+    """An image whose `bad` says what cannot be read; `use` makes it so for mapping and reading alike."""
 
     bad: Callable[[int, int], bool] = staticmethod(lambda offset_bytes, size_bytes: False)
 
@@ -126,6 +129,16 @@ class FaultyImage(RawImage):
         if self.bad(offset_bytes, size_bytes):
             raise ReadFault("bad sector", offset_bytes=offset_bytes, size_bytes=size_bytes, errno=5)
         return super().read_at(offset_bytes, size_bytes)
+
+    @classmethod
+    def use(cls, monkeypatch: pytest.MonkeyPatch) -> None:
+        mapped = chunks._mapped
+
+        def refuses(image: FaultyImage, needed: Extent) -> object:
+            return None if image.bad(needed.offset_bytes, needed.size_bytes) else mapped(image, needed)
+
+        monkeypatch.setattr(chunks, "_read_at", cls.read_at_place)
+        monkeypatch.setattr(chunks, "_mapped", refuses)
 
     def read_at_place(self, place: memoryview, offset_bytes: int) -> int:
         if self.bad(offset_bytes, len(place)):

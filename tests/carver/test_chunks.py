@@ -1,12 +1,13 @@
 """Chunks: the grid, what is left out, and bytes that come in one way or another."""
 
 import os
+import sys
 
 import numpy as np
 import pytest
 
 from carver import chunks
-from carver.chunks import PAGE_BYTES, cut, new_buffer, read_into
+from carver.chunks import PAGE_BYTES, cut, load, new_buffer, read_into
 from imaging.extent import Extent, ExtentSet, span
 from imaging.source import RawImage
 from tests.carver.scanning import FaultyImage, planted, write
@@ -101,6 +102,38 @@ def test_the_bytes_at_any_place_come_into_the_buffer(tmp_path):
             assert loaded(image, span(start, end)) == (data[start:end], ExtentSet())
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="files are mapped on Linux only")
+def test_a_file_is_mapped_and_what_lies_behind_its_end_is_not_touched(tmp_path):
+    data = planted(5 * PAGE_BYTES + 77, ())
+    buffer = new_buffer(len(data))
+    buffer[:] = 0xEE
+    with RawImage(write(tmp_path / "i", data)) as image:
+        for start, end in [(0, 1), (1, 5000), (PAGE_BYTES - 1, len(data))]:
+            bytes_there, unread = load(buffer, image, span(start, end))
+            assert (bytes_there.tobytes(), unread) == (data[start:end], ExtentSet())
+        assert (buffer == 0xEE).all()  # not read: mapped
+        os.truncate(tmp_path / "i", PAGE_BYTES)
+        bytes_there, unread = load(buffer, image, span(0, len(data)))
+        assert bytes_there.tobytes() == data[:PAGE_BYTES] + bytes(len(data) - PAGE_BYTES)
+        assert unread == ExtentSet([span(PAGE_BYTES, len(data))])
+
+
+@pytest.mark.parametrize("step", ["mmap", "_populate"])
+def test_what_cannot_be_mapped_or_populated_is_read(tmp_path, monkeypatch, step):
+    data = planted(5 * PAGE_BYTES + 77, ())
+
+    def refuses(*arguments, **options):
+        raise OSError(19, "cannot be mapped")
+
+    if step == "mmap":
+        monkeypatch.setattr(chunks.mmap, "mmap", refuses)
+    else:
+        monkeypatch.setattr(chunks, "_populate", lambda address, size_bytes: False)
+    with RawImage(write(tmp_path / "i", data)) as image:
+        bytes_there, unread = load(new_buffer(len(data)), image, span(3, len(data)))
+    assert (bytes_there.tobytes(), unread) == (data[3:], ExtentSet())
+
+
 @pytest.mark.parametrize("size", [1, 100, PAGE_BYTES, 3 * PAGE_BYTES + 7])
 def test_a_buffer_begins_with_a_page(size):
     buffer = new_buffer(size)
@@ -143,7 +176,7 @@ def test_a_file_cut_short_while_it_is_read_does_not_kill(tmp_path, monkeypatch):
 
 
 def test_a_bad_sector_costs_its_page_and_not_its_neighbours(tmp_path, monkeypatch):
-    monkeypatch.setattr(chunks, "_read_at", FaultyImage.read_at_place)
+    FaultyImage.use(monkeypatch)
     data = planted(3 << 20, ())
     with FaultyImage(write(tmp_path / "i", data)) as image:
         bad_bytes = (1 << 20) + 5 * PAGE_BYTES + 700

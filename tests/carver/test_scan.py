@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from carver import chunks
 from carver import scan as scan_room
 from carver.automaton import build
 from carver.chunks import PAGE_BYTES
@@ -131,7 +130,7 @@ def test_an_image_cut_short_while_scanning_gives_the_rest_as_unread(tmp_path):
 
 @pytest.mark.parametrize("threads", [1, 3])
 def test_what_cannot_be_read_is_unread_and_the_scan_goes_on(tmp_path, monkeypatch, threads):
-    monkeypatch.setattr(chunks, "_read_at", FaultyImage.read_at_place)
+    FaultyImage.use(monkeypatch)
     data = an_image()
     bad_bytes = 7 * PAGE_BYTES + 5
     with FaultyImage(write(tmp_path / "i", data)) as image:

@@ -28,7 +28,7 @@ from imaging.image import MappedImage, open_image
 from imaging.source import RawImage
 from signatures.format import Format
 from signatures.tensors import Tensor
-from signatures.verdict import DataEvidence, Grade, Verdict
+from signatures.verdict import DataEvidence, Finding, Grade, Verdict
 
 FORMATS = signatures.formats()
 CHOICES = Choices(formats=("hdf5", "keras", "npz", "pytorch_zip", "safetensors"), with_md5=True)
@@ -307,6 +307,14 @@ def test_from_a_foreign_file_on_the_tensors_are_damaged(at: int, code: str, lowe
     assert [(f.code, f.offset_bytes) for f in final.findings] == [(code, at)]
     assert "onnx" in final.findings[0].detail
     assert [t.name for t in final.tensors if t.grade == Grade.DAMAGED] == lowered
+
+
+@pytest.mark.parametrize(("parent", "left"), [(None, ["bytes-after-end", "unclosed"]), (0, ["unclosed"])])
+def test_of_a_file_inside_another_nothing_is_told_of_the_bytes_behind_it(parent: int | None, left: list[str]) -> None:
+    told = tuple(Finding(code=code, offset_bytes=100, detail="") for code in ("bytes-after-end", "unclosed"))
+    verdict = Verdict(grade=Grade.CONSISTENT, size_bytes=100, findings=told)
+    final = final_verdict(verdict, Owned(claim=a_claim(0, 100), parent=parent))
+    assert ([finding.code for finding in final.findings], final.grade) == (left, Grade.CONSISTENT)
 
 
 def test_a_verdict_nobody_contests_stays() -> None:
