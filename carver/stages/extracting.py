@@ -30,6 +30,7 @@ from signatures.verdict import DataEvidence, Finding, Grade, LayoutBasis, Verdic
 log = logging.getLogger(__name__)
 
 SUPERSEDED = "superseded"
+BEHIND_CODES = frozenset(("bytes-after-end",))  # findings about what follows a file
 SYNC_EVERY_FILES = 256
 SYNC_EVERY_BYTES = 1 << 30
 SYNC_EVERY_SECONDS = 1.0
@@ -223,7 +224,13 @@ def _carved(one: _Waiting, path: str, parent: str | None) -> CarvedFile:
 
 
 def final_verdict(verdict: Verdict, owned: Owned) -> Verdict:
-    """Return a verdict as it stands after claims: what lies behind a foreign file's head is not its own."""
+    """Return a verdict as it stands after claims: what lies behind a foreign file's head is not its own.
+
+    Of a file inside another one nothing is told about the bytes behind it: they are its owner's.
+    """
+    if owned.parent is not None and any(finding.code in BEHIND_CODES for finding in verdict.findings):
+        inside = tuple(finding for finding in verdict.findings if finding.code not in BEHIND_CODES)
+        verdict = dataclasses.replace(verdict, findings=inside)
     if owned.contested_at_bytes is None:
         return verdict
     at_bytes = owned.contested_at_bytes - owned.claim.start_bytes
