@@ -111,7 +111,7 @@ def mapped_xor(image: RawImage, threads: int) -> None:
 
 
 def read_xor(image: RawImage, threads: int) -> None:
-    """Read the words of each chunk as the scan reads them, piece by piece into one buffer."""
+    """Read the words of each chunk as the scan reads what it cannot map, piece by piece into one buffer."""
 
     def one(extent: Extent) -> None:
         buffer = new_buffer(PIECE_BYTES)
