@@ -12,6 +12,7 @@ from fixtures.formats.keras import build as build_keras
 from fixtures.formats.npz import samples as npz_samples
 from fixtures.formats.pytorch_zip import build as build_torch
 from fixtures.formats.zip_archive import pack, safetensors_like, samples
+from signatures import zip_archive
 from signatures.verdict import Grade
 from signatures.zip_archive import FORMAT
 from tests.signatures.test_zip import zipped
@@ -58,6 +59,68 @@ def test_a_zip_without_stored_weights_is_refused_and_no_start():
     content = pack({"a.txt": (b"words" * 50, DEFLATED), "w.h5": (b"\x89HDF\r\n\x1a\n" + bytes(500), DEFLATED)})
     assert codes(judge(FORMAT, content)) == {"no-stored-weights"}
     assert starts_in(FORMAT, content) == set()
+
+
+def nested(levels, innermost, *, comment=b"", method=STORED):
+    content = innermost
+    for level in range(levels):
+        members = {"readme.txt": (b"hello", DEFLATED), f"inner{level}.zip": (content, method)}
+        content = pack(members, comment=comment)
+    return content
+
+
+@pytest.mark.parametrize("levels", [1, 2])
+@pytest.mark.parametrize("comment", [b"", b"some words" * 6000])
+def test_a_zip_that_stores_a_zip_with_weights_is_taken_as_a_whole(levels, comment):
+    content = nested(levels, pack({"w.safetensors": (safetensors_like(1), STORED)}), comment=comment)
+    verdict = judge(FORMAT, content)
+    assert (verdict.grade, verdict.size_bytes) == (Grade.INTACT, len(content))
+    assert 0 in starts_in(FORMAT, content)
+    inner = content.index(b"PK\x03\x04", 1 + content.index(b"inner"))
+    assert inner not in verdict.explained
+
+
+def test_zips_inside_zips_are_followed_two_levels_deep_only():
+    content = nested(3, pack({"w.safetensors": (safetensors_like(1), STORED)}))
+    assert codes(judge(FORMAT, content)) == {"no-stored-weights"}
+
+
+def test_a_zip_that_stores_a_keras_file_or_arrays_is_taken():
+    for content in (build_keras(1), next(npz_samples(1)).content):
+        assert judge(FORMAT, nested(1, content)).grade == Grade.INTACT
+
+
+@pytest.mark.parametrize(
+    "inner",
+    [
+        pack({"a.txt": (b"words" * 50, DEFLATED)}),
+        pack({}) + bytes(99),
+        b"PK\x03\x04" + bytes(200),
+        b"PK\x03\x04" + bytes(200) + b"PK\x05\x06" + bytes(18),
+        pack({"w.safetensors": (safetensors_like(1), STORED)})[:-30],
+    ],
+    ids=["no weights", "empty", "no end", "no directory", "cut"],
+)
+def test_a_zip_inside_without_weights_or_directory_is_no_reason_to_take_the_outer_one(inner):
+    content = nested(1, inner)
+    assert codes(judge(FORMAT, content)) == {"no-stored-weights"}
+    assert 0 not in starts_in(FORMAT, content)
+
+
+def test_a_deflated_zip_inside_is_not_looked_into():
+    content = nested(1, pack({"w.safetensors": (safetensors_like(1), STORED)}), method=DEFLATED)
+    assert codes(judge(FORMAT, content)) == {"no-stored-weights"}
+
+
+def test_many_zips_inside_and_long_directories_are_opened_up_to_a_bound(monkeypatch):
+    plain, weights = pack({"a.txt": (b"words" * 50, DEFLATED)}), pack({"w.safetensors": (safetensors_like(1), STORED)})
+    content = pack({f"{n}.zip": (plain, STORED) for n in range(4)} | {"w.zip": (weights, STORED)})
+    assert judge(FORMAT, content).grade == Grade.INTACT
+    with monkeypatch.context() as patch:
+        patch.setattr(zip_archive, "MAX_INNER_ZIPS", 4)
+        assert codes(judge(FORMAT, content)) == {"no-stored-weights"}
+    monkeypatch.setattr(zip_archive, "MAX_INNER_DIRECTORY_BYTES", 50)
+    assert codes(judge(FORMAT, content)) == {"no-stored-weights"}
 
 
 def test_formats_of_their_own_are_left_to_themselves():
