@@ -249,6 +249,16 @@ def test_a_child_whose_parent_is_left_out_stands_alone(tmp_path: Path) -> None:
     assert parent.end_bytes > child.end_bytes
 
 
+def test_of_zips_in_zips_the_outer_one_owns_the_inner_one_and_that_its_weights(
+    tmp_path: Path, in_process: None
+) -> None:
+    build_plain(tmp_path / "disk.img", [("outer", "zip_archive", sample("zip_archive", "zip-in-a-zip"))], seed=5)
+    choices = Choices(formats=("pytorch_zip", "zip_archive"))
+    outer, inner, weights = files_of(carve(tmp_path / "case", tmp_path / "disk.img", choices=choices))
+    assert [f["format"] for f in (outer, inner, weights)] == ["zip_archive", "zip_archive", "pytorch_zip"]
+    assert [f["parent"] for f in (outer, inner, weights)] == [None, outer["path"], inner["path"]]
+
+
 def test_an_image_that_cannot_be_read_somewhere_does_not_end_the_run(
     disk: Path, tmp_path: Path, in_process: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
