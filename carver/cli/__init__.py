@@ -46,9 +46,11 @@ def _wait_for_room() -> bool:
     """Pause for the user to make room; False where nobody sits at a terminal, or the user has enough."""
     if not (sys.stdin and sys.stdin.isatty() and sys.stderr and sys.stderr.isatty()):
         return False
-    complain("paused. Make room and press Enter to go on, or Ctrl-C to end (all is saved)")
     try:
-        with signals.ending_at_once():
+        with signals.ending_at_once():  # before it is said: a Ctrl-C in between would be swallowed by the wait
+            if signals.stopping():
+                return False
+            complain("paused. Make room and press Enter to go on, or Ctrl-C to end (all is saved)")
             return bool(sys.stdin.readline()) and not signals.stopping()
     except KeyboardInterrupt:
         return False
