@@ -21,7 +21,6 @@ from imaging.ownership import give_to_caller
 BINDING = "case.json"
 METADATA = "case.toml"
 LOCK = ".lock"
-OWN = (LOCK, METADATA, BINDING + PARTIAL_SUFFIX)  # what may stand in a folder before its binding does
 OWN_BEFORE_BINDING = (LOCK, METADATA, BINDING + PARTIAL_SUFFIX, "lost+found")
 
 

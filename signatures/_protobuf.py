@@ -20,7 +20,6 @@ MAX_VARINT_BYTES = 10  # 64 bits in groups of seven
 MAX_FIELDS = 10_000_000  # a graph of 100,000 nodes has some 3 million
 PAGE_BYTES = 1 << 16
 RUN_CHUNK_BYTES = 1 << 18
-FIXED_FIELD_BYTES = {FIXED32: 5, FIXED64: 9}  # with a tag of one byte
 MAX_FIELD_NUMBER = (1 << 29) - 1
 
 Field: TypeAlias = tuple[int, int, int, int, int]
