@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from imaging.errors import UsageError
+from imaging.extent import ExtentSet
 
 COPYING_PASSES = 5
 DEFAULT_CLUSTER_BYTES = 64 * 1024
@@ -35,6 +36,11 @@ class RescueOptions:
         synchronous: every write is on the disk before the next read (-y).
         recheck_errors: after so many errors in a row a drive must read again what it has read before, then after twice
             as many, and so on; 0: never.
+        domain: only this is rescued, as far as it is in the range (-m: the finished blocks of a mapfile); None: all.
+        output_offset_bytes: where the image has the range's first byte (-o); None: where the drive has it.
+        sparse: zeros that were read are left as holes in the image (-S).
+        preallocate: the image's room is taken before anything is read (-p).
+        compare_before_write: what the image has already is not written again (-W).
     """
 
     cluster_bytes: int = DEFAULT_CLUSTER_BYTES
@@ -53,6 +59,11 @@ class RescueOptions:
     size_bytes: int | None = None
     synchronous: bool = False
     recheck_errors: int = 64
+    domain: ExtentSet | None = None
+    output_offset_bytes: int | None = None
+    sparse: bool = False
+    preallocate: bool = False
+    compare_before_write: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
