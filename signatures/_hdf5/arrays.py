@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from signatures._hdf5.records import rows
 from signatures._hdf5.space import CHECKSUM_BYTES, Damage, Fields, Space
@@ -15,6 +16,7 @@ MAX_PAGES = 1 << 24
 _MASK_BYTES = 4
 
 Entry = tuple[int, tuple[int, ...]]
+Bits = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,14 +65,14 @@ def read_fixed_array(space: Space, address: int, *, filtered: bool) -> Iterator[
     fields.expect(pages <= MAX_PAGES, "chunk-index", "more pages than any index has")
     prefix_bytes += -(-pages // 8)
     content = space.read_sealed(block, prefix_bytes + CHECKSUM_BYTES, b"FADB\0", "a fixed array's block")
-    used = content[6 + space.address_bytes :]
+    used = np.unpackbits(np.frombuffer(content, dtype=np.uint8, offset=6 + space.address_bytes), count=pages)
     yield from _read_pages(space, block + prefix_bytes + CHECKSUM_BYTES, used, count, page, elements)
 
 
-def _read_pages(space: Space, address: int, used: bytes, count: int, page: int, elements: _Elements) -> Iterator[Entry]:
-    """Yield the elements of the pages whose bit in `used` is set, most significant bit first."""
+def _read_pages(space: Space, address: int, used: Bits, count: int, page: int, elements: _Elements) -> Iterator[Entry]:
+    """Yield the elements of the pages whose entry in `used` is 1."""
     full_bytes = page * elements.size_bytes + CHECKSUM_BYTES
-    for number in np.flatnonzero(np.unpackbits(np.frombuffer(used, dtype=np.uint8), count=-(-count // page))).tolist():
+    for number in np.flatnonzero(used).tolist():
         first = number * page
         inside = min(page, count - first)
         size_bytes = inside * elements.size_bytes + CHECKSUM_BYTES
@@ -184,19 +186,21 @@ def _read_super_block(
     prefix_bytes = 6 + space.address_bytes + shape.offset_bytes
     size_bytes = prefix_bytes + count * (bitmap_bytes + space.address_bytes) + CHECKSUM_BYTES
     content = space.read_sealed(address, size_bytes, b"EASB\0", "an extensible array's super block")
-    bitmaps = content[prefix_bytes : prefix_bytes + count * bitmap_bytes]
+    # the library counts pages through all blocks: a block's bits begin anywhere in a byte
+    bitmap = np.frombuffer(content, dtype=np.uint8, count=count * bitmap_bytes, offset=prefix_bytes)
+    bits = np.unpackbits(bitmap, count=count * pages) if pages else bitmap
     pointers = rows(content[prefix_bytes + count * bitmap_bytes :], (space.address_bytes,))
     undefined = (1 << 8 * space.address_bytes) - 1
     for number, (pointer,) in enumerate(pointers):
         if pointer == undefined:
             continue
-        used = bitmaps[number * bitmap_bytes : (number + 1) * bitmap_bytes] if pages else None
+        used = bits[number * pages : (number + 1) * pages] if pages else None
         start = first + number * block_elements
         yield from _guarded(space, _read_data_block(space, pointer, shape, start, block_elements, used))
 
 
 def _read_data_block(
-    space: Space, address: int, shape: _Extensible, first: int, count: int, used: bytes | None
+    space: Space, address: int, shape: _Extensible, first: int, count: int, used: Bits | None
 ) -> Iterator[Entry]:
     prefix_bytes = 6 + space.address_bytes + shape.offset_bytes
     elements = shape.elements
