@@ -105,6 +105,9 @@ class PatientDrive(Drive, Protocol):
     def take_late(self) -> list[tuple[int, bytes]]:
         """Return (offset, bytes) of what came after its deadline, once."""
 
+    def reopen(self) -> None:
+        """Open the drive anew for the next read."""
+
 
 class ChildDevice(AlignedDevice):
     """A block device, read by child processes.
@@ -197,6 +200,16 @@ class ChildDevice(AlignedDevice):
             self._hear(0)
         late, self._late = self._late, []
         return late
+
+    def reopen(self) -> None:
+        """Have the next read done by a new child, which opens the device anew."""
+        if self._current is not None and not self._current.idle:
+            self._hear(STEP_SECONDS)  # what was to be read ahead is called off, after an error
+        if self._current is not None and self._current.idle:
+            self._poll.unregister(self._current.fileno())
+            self._children.remove(self._current)
+            self._current.end(patient=True)
+            self._leave()
 
     def close(self) -> None:
         """End the children; one that hangs is left behind."""

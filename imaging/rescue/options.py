@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from imaging.errors import UsageError
 from imaging.extent import ExtentSet
+from imaging.rescue.limits import Limits
 
 COPYING_PASSES = 5
 DEFAULT_CLUSTER_BYTES = 64 * 1024
@@ -36,6 +37,7 @@ class RescueOptions:
         synchronous: every write is on the disk before the next read (-y).
         recheck_errors: after so many errors in a row a drive must read again what it has read before, then after twice
             as many, and so on; 0: never.
+        limits: what ends or slows it.
         domain: only this is rescued, as far as it is in the range (-m: the finished blocks of a mapfile); None: all.
         output_offset_bytes: where the image has the range's first byte (-o); None: where the drive has it.
         sparse: zeros that were read are left as holes in the image (-S).
@@ -59,6 +61,7 @@ class RescueOptions:
     size_bytes: int | None = None
     synchronous: bool = False
     recheck_errors: int = 64
+    limits: Limits = field(default_factory=Limits)
     domain: ExtentSet | None = None
     output_offset_bytes: int | None = None
     sparse: bool = False

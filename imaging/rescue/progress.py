@@ -78,6 +78,7 @@ class RescueSummary:
         seconds: how long it took.
         last_error_bytes: where the latest failed read began; None when none did.
         source_end_bytes: where the source ended before the size that it had claimed; None when it did not.
+        limit: which limit ended the run (see `limits`), in words; None when none did.
         hung: what was asked for by reads that passed their deadline, in order; it may have been read since.
         returned_as: the names under which the drive came back after it had vanished, in order.
         blank_after_errors_bytes: bytes that read as one repeated sector right after errors (see `zero_alarm`).
@@ -92,6 +93,7 @@ class RescueSummary:
     seconds: float
     last_error_bytes: int | None
     source_end_bytes: int | None
+    limit: str | None = None
     hung: tuple[Extent, ...] = ()
     returned_as: tuple[str, ...] = ()
     blank_after_errors_bytes: int = 0
@@ -99,7 +101,7 @@ class RescueSummary:
 
     @property
     def stopped(self) -> bool:
-        """Whether it was stopped on request; the same call goes on."""
+        """Whether it was stopped, on request or by a limit; the same call goes on."""
         return not self.finished
 
 
@@ -160,3 +162,21 @@ class Stopwatch:
             return False
         self._report_seconds = self.now_seconds
         return True
+
+
+def progress_of(mapfile: Mapfile, stopwatch: Stopwatch, *, reads: int, read_errors: int, hangs: int) -> Progress:
+    """Return where a run is, by its map and its stopwatch."""
+    return Progress(
+        phase=Phase(mapfile.current_status),
+        pass_number=mapfile.current_pass,
+        position_bytes=mapfile.position_bytes,
+        totals=totals_of(mapfile),
+        reads=reads,
+        read_errors=read_errors,
+        rate_bytes=stopwatch.rate_bytes,
+        average_rate_bytes=stopwatch.rescued_bytes / stopwatch.seconds if stopwatch.seconds > 0 else 0.0,
+        seconds=stopwatch.seconds,
+        since_success_seconds=stopwatch.since_success_seconds,
+        last_error_bytes=stopwatch.last_error_bytes,
+        hangs=hangs,
+    )
