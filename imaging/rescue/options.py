@@ -106,6 +106,7 @@ def settle_geometry(options: RescueOptions, *, drive_bytes: int, sector_bytes: i
 
 
 def _check(options: RescueOptions, sector_bytes: int) -> None:
+    options.limits.check()
     for name, value in (("cluster", options.cluster_bytes), ("sector", options.sector_bytes)):
         if value is not None and (value <= 0 or value % sector_bytes):
             raise UsageError(f"a {name} of {value} bytes is not a multiple of the drive's sector, {sector_bytes} bytes")
