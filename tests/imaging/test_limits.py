@@ -17,6 +17,7 @@ from imaging.rescue.limits import Limits
 from imaging.rescue.options import RescueOptions
 from imaging.rescue.progress import RescueSummary
 from imaging.source import RawImage
+from tests.imaging.hanging import HangingDrive
 
 KIB, MIB = 1 << 10, 1 << 20
 SIZE = 4 * MIB
@@ -172,6 +173,26 @@ def test_a_pause_ends_when_the_user_wants_an_end(bench: Bench) -> None:
     assert bench.time.slept_seconds < 1.0
     assert summary.read_errors == 1
     assert Mapfile.load(bench.map_path).count_bytes(BlockStatus.FINISHED) == summary.totals.rescued_bytes > 0
+
+
+def test_the_drive_is_opened_anew_after_each_error_of_the_copying_phase(tmp_path: Path) -> None:
+    drive = HangingDrive(tmp_path, MIB, fail=[[200 * KIB, 1024], [700 * KIB, 512]])
+    opened = []
+    with drive.open(read_timeout_seconds=60.0) as device:
+        reopen = device.reopen
+
+        def counted() -> None:
+            opened.append(device.path)
+            reopen()
+
+        device.reopen = counted  # type: ignore[method-assign]
+        options = RescueOptions(limits=Limits(reopen_on_error=True), no_trim=True)
+        summary = rescue(device, tmp_path / "image", tmp_path / "map", options)
+    assert len(opened) == summary.read_errors == 2
+    mapfile = Mapfile.load(tmp_path / "map")
+    image = (tmp_path / "image").read_bytes()
+    for extent in mapfile.extents(BlockStatus.FINISHED):
+        assert image[extent.offset_bytes : extent.end_bytes] == drive.contents[extent.offset_bytes : extent.end_bytes]
 
 
 @pytest.mark.parametrize(

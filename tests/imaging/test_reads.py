@@ -58,6 +58,26 @@ def test_an_error_is_a_fault_with_its_number_and_what_came_before(tmp_path: Path
         assert device.read_at(0, 512) == drive.contents[:512]
 
 
+def test_reopening_has_the_next_read_done_by_another_process(tmp_path: Path) -> None:
+    drive = HangingDrive(tmp_path, SIZE, fail=[[MIB, 512]])
+    with drive.open(read_timeout_seconds=AMPLE) as device:
+        device.expect(span(MIB, MIB + 512))
+        assert device.read_at(0, 512) == drive.contents[:512]
+        with pytest.raises(ReadFault):
+            device.read_at(MIB, 512)
+        before = _children_of_this_process()
+        device.reopen()
+        assert device.read_at(512, 512) == drive.contents[512:1024]
+        after = _children_of_this_process()
+    assert len(before) == len(after) == 1
+    assert before != after
+
+
+def _children_of_this_process() -> set[int]:
+    listed = subprocess.run(["pgrep", "-P", str(os.getpid()), "-f", "hanging_child"], capture_output=True, text=True)
+    return set(map(int, listed.stdout.split()))
+
+
 def test_a_read_past_its_deadline_is_a_timeout_and_the_drive_is_read_elsewhere(tmp_path: Path) -> None:
     drive = HangingDrive(tmp_path, SIZE, hang=[[8192, 512]])
     with drive.open() as device:
