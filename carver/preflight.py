@@ -1,7 +1,8 @@
 """Preflight: what to tell, and what to refuse, before the first hour is spent on a source.
 
 `examine` looks and returns notices, worst first; `refuse` turns the refusals among them into the error that ends the
-command. Nothing here writes, and only a few hundred small reads are made.
+command. Nothing here writes, and only a few hundred small reads are made; none where an image was begun already, since
+a drive that dies must not pay for them at each start.
 """
 
 from __future__ import annotations
@@ -101,7 +102,8 @@ def examine(
     if source is not None:
         notices += _limit_notices(image, folder, source.size_bytes, roots)
         notices += _room_notices(image, folder, source.size_bytes, files_bytes)
-        if not any(notice.level is Caution.REFUSE for notice in notices):  # a busy or failing drive is not read in vain
+        # a busy drive is not read in vain, and one that an earlier run looked at before it began to image is spared
+        if not any(notice.level is Caution.REFUSE for notice in notices) and not _is_begun(image, map_path):
             notices += _content_notices(source, info)
     notices += _hardware_notices(info)
     order = list(Caution)
@@ -336,6 +338,18 @@ def _of_recognition(recognition: Recognition) -> Notice:
     return Notice(
         code=recognition.code, level=recognition.verdict, message=recognition.message, advice=recognition.advice
     )
+
+
+def _is_begun(image: Path | None, map_path: Path | None) -> bool:
+    """Tell whether an earlier run began this image, which it only did after it had looked at the source."""
+    return image is not None and map_path is not None and all(_bytes_of(path) for path in (image, map_path))
+
+
+def _bytes_of(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
 
 
 def _held_bytes(image: Path | None) -> int:

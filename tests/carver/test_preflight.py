@@ -126,6 +126,18 @@ def test_float_weights_all_over_do_not_look_encrypted(image, quiet):
     assert _examine(image, quiet, source=Simulated(weights)) == ()
 
 
+def test_a_drive_that_is_being_imaged_already_is_not_looked_at_again(image, quiet, tmp_path):
+    target, map_path = tmp_path / "image.raw", tmp_path / "image.raw.map"
+    target.write_bytes(TEXT)
+    map_path.write_text("0 ? 1\n0 4096 ?\n")
+    source = Simulated(TEXT)
+    assert _examine(image, quiet, source=source, image=target, map_path=map_path) == ()
+    assert source.reads == 0, "each read wears a failing drive"
+    map_path.unlink()
+    _examine(image, quiet, source=source, image=target, map_path=map_path)
+    assert source.reads > 0
+
+
 def test_samples_leave_out_what_was_never_read_and_stop_at_a_drive_that_fails_everywhere():
     whole = ExtentSet([Extent(offset_bytes=0, size_bytes=len(TEXT))])
     unread = Simulated(TEXT, unread=whole)
