@@ -20,12 +20,14 @@ from imaging.errors import (
 from imaging.extent import Extent, ExtentSet, span
 from imaging.mapfile import BlockStatus, Mapfile
 from imaging.mapstore import MapStore, lock_exclusively
+from imaging.placement import Placement
 from imaging.pump import Piece, Pump, Reading, Subscriber
 from imaging.reads import Drive, Waiting
 from imaging.rescue.comeback import OnGone
 from imaging.rescue.contact import Contact, Word
+from imaging.rescue.destination import check_destination, device_comments
 from imaging.rescue.governor import Governor
-from imaging.rescue.options import Geometry, RescueOptions, settle_geometry
+from imaging.rescue.options import Geometry, RescueOptions, settle_geometry, settle_placement
 from imaging.rescue.plan import (
     Mark,
     Phase,
@@ -40,7 +42,7 @@ from imaging.rescue.plan import (
 from imaging.rescue.progress import Progress, RescueSummary, Stopwatch, progress_of, totals_of
 from imaging.rescue.put_off import PutOff
 from imaging.rescue.storm import Storm
-from imaging.rescue.writer import ImageWriter, Reserve, check_destination
+from imaging.rescue.writer import ImageWriter, Reserve
 from imaging.source import Source
 from imaging.zero_alarm import ZeroAlarm
 
@@ -76,7 +78,7 @@ def rescue(
 
     Args:
         source: what to read; a `Drive` is also asked for its physical sector and whether it is still there.
-        image_path: the image; made as long as the source, unread bytes read as zeros.
+        image_path: the image; a file is made as long as the source, unread bytes read as zeros; a device needs `force`.
         map_path: its mapfile.
         options: how to go about it.
         on_progress: is told where the rescue is, a few times a second and at the start of each pass.
@@ -102,12 +104,16 @@ def rescue(
         options, drive_bytes=source.size_bytes, sector_bytes=source.sector_bytes, physical_bytes=physical_bytes
     )
     domain = _domain(source, options)
-    check_destination(image_path, map_path, Path(source.locator))
+    placement = settle_placement(options, domain, drive_bytes=source.size_bytes)
+    check_destination(image_path, map_path, Path(source.locator), placement=placement, force=options.force)
+    comments = (*comments, *placement.comments(), *device_comments(image_path))
     with (
         MapStore.open(map_path, source.size_bytes, comments=comments) as store,
-        _open_writer(image_path, source, store.mapfile, options) as writer,
+        _open_writer(image_path, placement, store.mapfile, options) as writer,
         lock_exclusively(image_path),
     ):
+        if options.preallocate:
+            writer.take_room(domain)
         alarm = ZeroAlarm()
         pump = Pump(source, (writer, alarm, *subscribers, lambda piece: store.record(piece.extent, piece.status)))
         around = Surroundings(
@@ -129,13 +135,20 @@ def _domain(source: Source, options: RescueOptions) -> ExtentSet:
     if start_bytes >= source.size_bytes:
         raise UsageError(f"the range to rescue starts at {start_bytes}, but the source ends at {source.size_bytes}")
     size_bytes = source.size_bytes if options.size_bytes is None else options.size_bytes
-    return ExtentSet([span(start_bytes, min(start_bytes + size_bytes, source.size_bytes))])
+    asked = span(start_bytes, min(start_bytes + size_bytes, source.size_bytes))
+    return ExtentSet([asked]) if options.domain is None else options.domain.within(asked)
 
 
-def _open_writer(image_path: Path, source: Source, mapfile: Mapfile, options: RescueOptions) -> ImageWriter:
-    finished = mapfile.extents(BlockStatus.FINISHED)
-    finished_bytes = int(finished.ends[-1]) if finished else 0
-    return ImageWriter(image_path, source.size_bytes, finished_bytes=finished_bytes, synchronous=options.synchronous)
+def _open_writer(image_path: Path, placement: Placement, mapfile: Mapfile, options: RescueOptions) -> ImageWriter:
+    return ImageWriter(
+        image_path,
+        placement.image_bytes,
+        finished=mapfile.extents(BlockStatus.FINISHED),
+        shift_bytes=placement.shift_bytes,
+        synchronous=options.synchronous,
+        sparse=options.sparse,
+        compare_before_write=options.compare_before_write,
+    )
 
 
 class _Run:

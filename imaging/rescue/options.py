@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 from imaging.errors import UsageError
 from imaging.extent import ExtentSet
+from imaging.mapfile import MAX_OFFSET_BYTES
+from imaging.placement import Placement
 from imaging.rescue.limits import Limits
 
 COPYING_PASSES = 5
@@ -43,6 +45,7 @@ class RescueOptions:
         sparse: zeros that were read are left as holes in the image (-S).
         preallocate: the image's room is taken before anything is read (-p).
         compare_before_write: what the image has already is not written again (-W).
+        force: the image may be a block device, and what is on it be overwritten (-f).
     """
 
     cluster_bytes: int = DEFAULT_CLUSTER_BYTES
@@ -67,6 +70,7 @@ class RescueOptions:
     sparse: bool = False
     preallocate: bool = False
     compare_before_write: bool = False
+    force: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +109,33 @@ def settle_geometry(options: RescueOptions, *, drive_bytes: int, sector_bytes: i
     )
 
 
+def settle_placement(options: RescueOptions, domain: ExtentSet, *, drive_bytes: int) -> Placement:
+    """Return where in the image the drive's bytes lie.
+
+    An image that has them where the drive has them is as long as the drive; another one ends with the range.
+
+    Args:
+        options: what the user asked for.
+        domain: what is rescued.
+        drive_bytes: the drive's size.
+
+    Raises:
+        UsageError: the image would end beyond the offsets that a file can have.
+    """
+    shift_bytes = 0
+    if options.output_offset_bytes is not None:
+        shift_bytes = options.output_offset_bytes - options.input_offset_bytes
+    asked_bytes = drive_bytes if options.size_bytes is None else options.input_offset_bytes + options.size_bytes
+    end_bytes = min(asked_bytes, drive_bytes) + shift_bytes
+    if end_bytes > MAX_OFFSET_BYTES:
+        raise UsageError(f"the image would end beyond {MAX_OFFSET_BYTES:#x}; give a smaller output position")
+    return Placement(
+        shift_bytes=shift_bytes,
+        image_bytes=end_bytes if shift_bytes else drive_bytes,
+        needed_bytes=int(domain.ends[-1]) + shift_bytes if domain else 0,
+    )
+
+
 def _check(options: RescueOptions, sector_bytes: int) -> None:
     options.limits.check()
     for name, value in (("cluster", options.cluster_bytes), ("sector", options.sector_bytes)):
@@ -120,6 +151,8 @@ def _check(options: RescueOptions, sector_bytes: int) -> None:
         raise UsageError("the number of errors before a known good sector is read again is 0 (never) or more")
     if options.input_offset_bytes < 0 or (options.size_bytes or 0) < 0:
         raise UsageError("the range to rescue cannot have a negative position or size")
+    if (options.output_offset_bytes or 0) < 0:
+        raise UsageError("the position in the image cannot be negative")
 
 
 def _round_up(value: int, multiple: int) -> int:
