@@ -6,11 +6,12 @@ import argparse
 import os
 import shlex
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
 from carver import __version__
-from carver.cli import map_arguments
+from carver.cli import imaging_arguments, map_arguments
 from carver.cli.complaints import harmless
 from carver.cli.sizes import byte_range, size
 from imaging.errors import UsageError
@@ -21,6 +22,12 @@ EXIT_CODES = """exit codes:
   10 with --strict (or a score's bar): unread sectors or damaged files remain, or a score falls short
   141 whoever read the output has closed it (`| head`)"""
 
+AS_GETOPT_READS: dict[str, Callable[[Sequence[str]], list[str]]] = {
+    "map": map_arguments.as_getopt_reads,
+    "image": imaging_arguments.as_getopt_reads,
+    "rescue": imaging_arguments.as_getopt_reads,
+}
+
 
 class _Parser(argparse.ArgumentParser):
     """A parser that answers a wrong command with one line, not with a page of everything that can be typed."""
@@ -29,10 +36,18 @@ class _Parser(argparse.ArgumentParser):
         self.exit(UsageError.exit_code, f"carver: {harmless(message)} (`{self.prog} --help` shows what can be typed)\n")
 
 
+class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Help with an option and its meaning on one line, where they fit."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=34)
+
+
 def parse(words: list[str] | None = None) -> argparse.Namespace:
     """Return what was typed (by default: this program's arguments), and the line itself as `command_line`."""
     words = sys.argv[1:] if words is None else words
-    options = parser().parse_args(map_arguments.as_getopt_reads(words) if words[:1] == ["map"] else words)
+    as_getopt_reads = AS_GETOPT_READS.get(words[0], list) if words else list
+    options = parser().parse_args(as_getopt_reads(words))
     options.command_line = shlex.join(["carver", *words])
     return options
 
@@ -62,9 +77,7 @@ def parser() -> argparse.ArgumentParser:
 def _command(
     commands: argparse._SubParsersAction[_Parser], name: str, text: str, exit_codes: str = EXIT_CODES
 ) -> argparse.ArgumentParser:
-    command = commands.add_parser(
-        name, help=text, description=text, epilog=exit_codes, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    command = commands.add_parser(name, help=text, description=text, epilog=exit_codes, formatter_class=_HelpFormatter)
     command.add_argument("--json", action="store_true", help="results for machines on stdout")
     command.add_argument("-q", "--quiet", action="store_true", help="no progress bars")
     command.add_argument("-v", "--verbose", action="store_true", help="say what is done, with offsets")
@@ -75,7 +88,8 @@ def _rescue(command: argparse.ArgumentParser) -> None:
     command.add_argument("source", type=Path, metavar="SOURCE", help="a block device, or a raw image file")
     command.add_argument("case", type=Path, metavar="CASE", help="the folder that gets everything; not on the source")
     command.add_argument("extra", nargs="*", type=Path, default=[], metavar="", help=argparse.SUPPRESS)
-    _imaging_options(command)
+    command.usage = "carver rescue [OPTIONS] SOURCE CASE"
+    imaging_arguments.add(command, whole_road=True)
     _carving_options(command)
     _case_options(command)
 
@@ -84,7 +98,8 @@ def _image(command: argparse.ArgumentParser) -> None:
     command.add_argument("source", type=Path, metavar="SOURCE", help="a block device (or a file)")
     command.add_argument("image", type=Path, metavar="IMAGE", help="the raw image to write")
     command.add_argument("map", type=Path, nargs="?", metavar="MAPFILE", help="default: IMAGE.map")
-    _imaging_options(command)
+    command.usage = "carver image [OPTIONS] SOURCE IMAGE [MAPFILE]"
+    imaging_arguments.add(command, whole_road=False)
 
 
 def _scan(command: argparse.ArgumentParser) -> None:
@@ -117,37 +132,7 @@ def _score(command: argparse.ArgumentParser) -> None:
 def _image_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("image", type=Path, metavar="IMAGE", help="a raw image (or a healthy device)")
     command.add_argument("map", type=Path, nargs="?", metavar="MAPFILE", help="default: the one beside the image")
-    _mounted_option(command)
-
-
-def _mounted_option(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--allow-mounted-source", action="store_true", help="read a source that is in use all the same"
-    )
-
-
-def _imaging_options(command: argparse.ArgumentParser) -> None:
-    group = command.add_argument_group("imaging (letters and meanings are GNU ddrescue's)")
-    group.add_argument("-d", "--idirect", action="store_true", help="accepted: devices are always read directly")
-    group.add_argument("-r", "--retry-passes", type=int, default=0, metavar="N", help="read bad sectors again N times")
-    group.add_argument("-n", "--no-scrape", action="store_true", help="leave out the scraping phase")
-    group.add_argument("-N", "--no-trim", action="store_true", help="leave out the trimming phase")
-    group.add_argument("-R", "--reverse", action="store_true", help="every pass in the other direction")
-    group.add_argument("-u", "--unidirectional", action="store_true", help="all passes in the same direction")
-    group.add_argument("-A", "--try-again", action="store_true", help="non-trimmed and non-scraped count as non-tried")
-    group.add_argument("-M", "--retrim", action="store_true", help="failed blocks count as non-trimmed")
-    group.add_argument("-i", "--input-position", type=size, default=0, metavar="BYTES", help="where the range starts")
-    group.add_argument("-s", "--size", type=size, metavar="BYTES", help="how long it is at most")
-    group.add_argument("-y", "--synchronous", action="store_true", help="every write reaches the disk at once")
-    group.add_argument(
-        "--read-timeout", type=float, default=60.0, metavar="SECONDS", help="a read may take so long (60)"
-    )
-    group.add_argument("--recheck-errors", type=int, default=64, metavar="N", help="after N errors in a row look again")
-    group.add_argument(
-        "--wait-for-return", type=float, metavar="SECONDS", help="wait so long for a drive that vanishes"
-    )
-    group.add_argument("-H", "--test-mode", type=Path, metavar="MAPFILE", help="no drive: SOURCE fails as MAPFILE says")
-    _mounted_option(group)  # type: ignore[arg-type]
+    imaging_arguments.mounted(command)
 
 
 def _carving_options(command: argparse.ArgumentParser) -> None:

@@ -10,18 +10,16 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from carver import preflight
-from carver.cli import screen
+from carver.cli import imaging_options, screen
 from carver.cli.opening import check_path
 from carver.output import make_folder
 from imaging.binding import comment_of, refuse_another
 from imaging.damaged import DamagedSource
 from imaging.device import describe, identity
-from imaging.errors import Interrupted, UsageError
-from imaging.mapfile import Mapfile
+from imaging.errors import Interrupted
 from imaging.reads import open_device, open_source
 from imaging.rescue.comeback import WaitForReturn
 from imaging.rescue.engine import rescue
-from imaging.rescue.options import RescueOptions
 from imaging.rescue.progress import Progress, RescueSummary
 from imaging.source import Source
 
@@ -54,13 +52,16 @@ def open_drive(options: Namespace, stop: Callable[[], bool]) -> Source:
     """Open what is to be imaged: a device directly, or a file that stands for a failing drive (--test-mode).
 
     Raises:
-        UsageError: a deadline that cannot be.
+        UsageError: options that do not go together.
     """
     check_path(options.source)
-    if options.read_timeout <= 0 or options.recheck_errors < 0 or (options.wait_for_return or 0) < 0:
-        raise UsageError("--read-timeout takes seconds above 0, --recheck-errors and --wait-for-return from 0")
+    imaging_options.check(options)
     source = open_source(options.source, read_timeout_seconds=options.read_timeout, watcher=lambda waiting: not stop())
-    return source if options.test_mode is None else DamagedSource(source, Mapfile.load(options.test_mode))
+    return (
+        source
+        if options.test_mode is None
+        else DamagedSource(source, imaging_options.load_map(options, options.test_mode))
+    )
 
 
 def check(options: Namespace, source: Source, *, image: Path, map_path: Path, folder: Path | None) -> None:
@@ -101,7 +102,7 @@ def image_drive(
             source,
             image_path,
             map_path,
-            rescue_options(options),
+            imaging_options.rescue_options(options),
             on_progress=lambda progress: _show(bars, progress),
             stop=stop,
             on_gone=_wait_for_return(source, options),
@@ -111,23 +112,6 @@ def image_drive(
     if not summary.finished:
         raise Interrupted(f"stopped; {image_path} and its map are saved, and the same command goes on from here")
     return summary
-
-
-def rescue_options(options: Namespace) -> RescueOptions:
-    """Return what the options ask of the rescue."""
-    return RescueOptions(
-        retry_passes=options.retry_passes,
-        no_scrape=options.no_scrape,
-        no_trim=options.no_trim,
-        reverse=options.reverse,
-        unidirectional=options.unidirectional,
-        try_again=options.try_again,
-        retrim=options.retrim,
-        input_offset_bytes=options.input_position,
-        size_bytes=options.size,
-        synchronous=options.synchronous,
-        recheck_errors=options.recheck_errors,
-    )
 
 
 def _wait_for_return(source: Source, options: Namespace) -> WaitForReturn | None:

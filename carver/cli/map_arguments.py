@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from carver.cli.sizes import SECTOR_BYTES, size
+from carver.cli.sizes import SECTOR_BYTES, SizeInSectors, size
 
 EXIT_CODES = """exit codes:
   0 finished; -p, -P: the same; -D: done; -d: deleted
@@ -15,7 +15,6 @@ EXIT_CODES = """exit codes:
   130 interrupted   141 whoever read the output has closed it (`| head`)"""
 
 FORMATS = ("list", "bitmap", "bitmap-be", "bitmap-le")
-MAX_POSITION_BYTES = 2**63 - 1
 MAX_BLOCK_BYTES = 2**31 - 1  # ddrescuelog's limit
 
 _DEFAULTS = {  # of options whose argument is optional, which getopt takes only when it is attached
@@ -54,9 +53,22 @@ def add(command: argparse.ArgumentParser) -> None:
     group = command.add_argument_group("where, and how")
     group.add_argument("-m", "--domain-mapfile", type=Path, metavar="FILE", help="only where FILE is finished")
     group.add_argument("-L", "--loose-domain", action="store_true", help="the FILE of -m or -P may have gaps")
-    group.add_argument("-i", "--input-position", action=_Position, default=0, help="where the domain begins [0]")
-    group.add_argument("-s", "--size", action=_Position, help="how long it is at most")
-    group.add_argument("-o", "--output-position", action=_Position, help="for -c, -l, --shift: where -i goes [-i]")
+    group.add_argument(
+        "-i",
+        "--input-position",
+        action=SizeInSectors,
+        sector="block_size",
+        default=0,
+        help="where the domain begins [0]",
+    )
+    group.add_argument("-s", "--size", action=SizeInSectors, sector="block_size", help="how long it is at most")
+    group.add_argument(
+        "-o",
+        "--output-position",
+        action=SizeInSectors,
+        sector="block_size",
+        help="for -c, -l, --shift: where -i goes [-i]",
+    )
     group.add_argument(
         "-b", "--block-size", type=_block_size, default=SECTOR_BYTES, metavar="BYTES", help="for -c and -l [512]"
     )
@@ -82,28 +94,6 @@ def _operations(group: argparse._ArgumentGroup) -> None:
     one.add_argument("-P", "--compare-as-domain", type=Path, metavar="FILE", help="are the finished ones the same?")
     one.add_argument("-D", "--done-status", action="store_true", default=None, help="is everything finished?")
     one.add_argument("-d", "--delete-if-done", action="store_true", default=None, help="delete MAPFILE if it is done")
-
-
-class _Position(argparse.Action):
-    """A number of bytes whose `s` counts sectors of the `-b` typed before it, as ddrescuelog reads it."""
-
-    def __init__(self, option_strings: Sequence[str], dest: str, **others: object) -> None:
-        super().__init__(option_strings, dest, metavar="BYTES", **others)  # type: ignore[arg-type]
-
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: object,
-        option_string: str | None = None,
-    ) -> None:
-        try:
-            position_bytes = size(str(values), sector_bytes=namespace.block_size)
-        except (argparse.ArgumentTypeError, ValueError) as fault:  # int() refuses thousands of digits
-            raise argparse.ArgumentError(self, str(fault)) from fault
-        if position_bytes > MAX_POSITION_BYTES:
-            raise argparse.ArgumentError(self, f"{values} is over 2^63-1")
-        setattr(namespace, self.dest, position_bytes)
 
 
 def _block_size(text: str) -> int:
