@@ -14,6 +14,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import h5py
@@ -47,6 +48,11 @@ def write_torch(path: Path, tensors: dict[str, np.ndarray]) -> None:
     torch.save({name: torch.from_numpy(tensor) for name, tensor in tensors.items()}, path)
 
 
+def write_npz(path: Path, tensors: dict[str, np.ndarray]) -> None:
+    with path.open("wb") as file:  # a file, since np.savez puts a suffix to a name
+        np.savez(file, allow_pickle=False, **tensors)
+
+
 def write_hdf5(path: Path, tensors: dict[str, np.ndarray], **storage: object) -> None:
     with h5py.File(path, "w") as file:
         for name, tensor in tensors.items():
@@ -66,7 +72,7 @@ WRITERS: dict[str, tuple[str, Callable[[Path, dict[str, np.ndarray]], None]]] = 
     "safetensors": ("safetensors", lambda path, tensors: save_file(tensors, path)),
     "PyTorch zip (CRC-32)": ("pytorch_zip", write_torch),
     "ONNX": ("onnx", write_onnx),
-    "NumPy .npz (CRC-32)": ("npz", lambda path, tensors: np.savez(path.open("wb"), **tensors)),
+    "NumPy .npz (CRC-32)": ("npz", write_npz),
     "HDF5, contiguous": ("hdf5", write_hdf5),
     "HDF5, Fletcher-32": ("hdf5", lambda path, tensors: write_hdf5(path, tensors, chunks=(256, 1024), fletcher32=True)),
     "HDF5, deflate": (
@@ -114,8 +120,8 @@ def main() -> None:
             source = RawImage(path)
             ratios, rates = [], []
             for _ in range(options.rounds + 1):  # the first round warms what is compiled
-                hash_seconds, _ = seconds_of(lambda: hashed(source))
-                judge_seconds, verdict = seconds_of(lambda: judged(source, format_name))
+                hash_seconds, _ = seconds_of(partial(hashed, source))
+                judge_seconds, verdict = seconds_of(partial(judged, source, format_name))
                 ratios.append(judge_seconds / hash_seconds)
                 rates.append(source.size_bytes / judge_seconds / 1e9)
             assert isinstance(verdict, Verdict)
