@@ -10,15 +10,21 @@ from imaging.errors import InputError, MapfileError
 from imaging.extent import ExtentSet, span
 from imaging.mapfile import BlockStatus, Mapfile
 from imaging.mapstore import MapStore, journal_path
+from imaging.maptool import shifted
+from imaging.placement import recorded_shift
 from imaging.source import RawImage
 
 MAP_SUFFIXES = (".map", ".mapfile", ".log")
 GUESS_BYTES = 4096
+MOVED = "If ddrescue wrote it with -o, first move the map: `carver map --shift`"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MappedImage:
-    """An opened image and its map (None: unread sectors unknown)."""
+    """An opened image and its map (None: unread sectors unknown); positions are those of the image.
+
+    They differ from the drive's where the image was made with another output position, which the map's head tells.
+    """
 
     source: RawImage
     mapfile: Mapfile | None
@@ -72,7 +78,9 @@ def open_image(image_path: Path, map_path: Path | None = None) -> MappedImage:
 
 def _load_map(map_path: Path) -> Mapfile:
     """Return a map; with its journal, where a rescue of ours was killed before it wrote the whole map."""
-    return MapStore.read_snapshot(map_path) if journal_path(map_path).is_file() else Mapfile.load(map_path)
+    mapfile = MapStore.read_snapshot(map_path) if journal_path(map_path).is_file() else Mapfile.load(map_path)
+    shift_bytes = recorded_shift(map_path)
+    return shifted(mapfile, shift_bytes) if shift_bytes else mapfile
 
 
 def _image_bytes(image_path: Path) -> int:
@@ -94,7 +102,7 @@ def _check_fit(image_path: Path, size_bytes: int, map_path: Path | None, mapfile
     if finished_end > size_bytes:
         raise InputError(
             f"{image_path} was cut short: its map {map_path} has data up to {finished_end:#x}, the image ends at "
-            f"{size_bytes:#x}; copy the image again, or name the map that belongs to it"
+            f"{size_bytes:#x}; copy the image again, or name the map that belongs to it. {MOVED}"
         )
     map_end = mapfile.start_bytes + mapfile.size_bytes
     if map_end == 0:
@@ -104,7 +112,7 @@ def _check_fit(image_path: Path, size_bytes: int, map_path: Path | None, mapfile
     if map_end < size_bytes:
         raise MapfileError(
             f"{map_path} is for another size: it covers {map_end} bytes, {image_path} has {size_bytes}; name the map "
-            "that belongs to this image"
+            f"that belongs to this image. {MOVED}"
         )
 
 
