@@ -179,7 +179,7 @@ class _Run:
             now_seconds=self._stopwatch.now_seconds,
             clock=around.clock,
             sleep=around.sleep,
-            stop=around.stop,
+            meanwhile=self._pause,
         )
         self._storm = Storm(options.recheck_errors)
         self._put_off = PutOff()
@@ -215,7 +215,7 @@ class _Run:
         self._around.on_progress(self._progress())
         return RescueSummary(
             finished=finished,
-            limit=self._governor.reached,
+            limit=None if finished else self._governor.reached,
             totals=totals_of(self._store.mapfile),
             rescued_bytes=self._stopwatch.rescued_bytes,
             reads=self._pump.reads,
@@ -357,14 +357,19 @@ class _Run:
                 self._storm.calm()
                 self._plan_is_void = True
 
-    def _watch(self, waiting: Waiting) -> bool:
-        """While a read hangs: save, show, and ask whether to go on."""
+    def _pause(self) -> bool:
+        """While nothing is read: save what is due, and ask whether to go on."""
         self._stopwatch.tick(0)
         if self._store.due(self._stopwatch.now_seconds):
             self._store.commit(self._writer.sync)
+        return not self._around.stop()
+
+    def _watch(self, waiting: Waiting) -> bool:
+        """While a read hangs: save, show, and ask whether to go on."""
+        going_on = self._pause()
         if self._stopwatch.report_is_due():
             self._around.on_progress(replace(self._progress(), waiting_seconds=waiting.seconds, hung=waiting.hung))
-        return not self._around.stop() and not self._governor.look(self._stopwatch.now_seconds)
+        return going_on and not self._governor.look(self._stopwatch.now_seconds)
 
     def _tell_gone(self, seconds: float) -> None:
         self._stopwatch.tick(0)

@@ -10,7 +10,7 @@ from imaging.rescue.limits import Limits
 from imaging.rescue.plan import Phase, Read
 
 WINDOW_SECONDS = 1.0  # over which the rate of errors is taken, as GNU ddrescue does
-STEP_SECONDS = 0.1  # how often a pause looks whether the user wants an end
+STEP_SECONDS = 0.1  # of a pause
 
 
 class Governor:
@@ -28,12 +28,21 @@ class Governor:
         now_seconds: float,
         clock: Callable[[], float],
         sleep: Callable[[float], None],
-        stop: Callable[[], bool],
+        meanwhile: Callable[[], bool],
     ) -> None:
-        """Begin a run at `now_seconds` of `clock`; `sleep` lets time pass, `stop` tells that the user wants an end."""
+        """Begin a run.
+
+        Args:
+            limits: its limits.
+            mapfile: its map, whose bad areas are counted.
+            now_seconds: the time on `clock`.
+            clock: seconds, monotonic.
+            sleep: lets seconds pass on that clock.
+            meanwhile: is called several times a second during a pause; False: the user wants an end.
+        """
         self._limits = limits
         self._mapfile = mapfile
-        self._clock, self._sleep, self._stop = clock, sleep, stop
+        self._clock, self._sleep, self._meanwhile = clock, sleep, meanwhile
         self._areas_before = mapfile.count_blocks(BlockStatus.BAD_SECTOR) if limits.count_new_areas else 0
         self._success_seconds = self._window_seconds = self._next_seconds = now_seconds
         self._window_bytes = 0
@@ -108,6 +117,6 @@ class Governor:
             return
         end_seconds = self._clock() + seconds
         while (left_seconds := end_seconds - self._clock()) > 0:
-            if self._stop():
+            if not self._meanwhile():
                 raise Interrupted("stopped during a pause")
             self._sleep(min(left_seconds, STEP_SECONDS))

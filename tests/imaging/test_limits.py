@@ -12,6 +12,7 @@ from imaging.damaged import DamagedSource
 from imaging.errors import UsageError
 from imaging.extent import Extent
 from imaging.mapfile import BlockStatus, Mapfile
+from imaging.mapstore import MapStore
 from imaging.rescue.engine import rescue
 from imaging.rescue.limits import Limits
 from imaging.rescue.options import RescueOptions
@@ -193,6 +194,18 @@ def test_the_drive_is_opened_anew_after_each_error_of_the_copying_phase(tmp_path
     image = (tmp_path / "image").read_bytes()
     for extent in mapfile.extents(BlockStatus.FINISHED):
         assert image[extent.offset_bytes : extent.end_bytes] == drive.contents[extent.offset_bytes : extent.end_bytes]
+
+
+def test_what_was_read_before_a_long_pause_is_saved_during_it(bench: Bench) -> None:
+    saved: list[int] = []
+
+    def look() -> None:
+        saved.append(MapStore.read_snapshot(bench.map_path).count_bytes(BlockStatus.FINISHED))
+
+    bench.time.after_sleep = look
+    bench.rescue(Limits(pause_on_error_seconds=60.0, max_read_errors=1))
+    assert saved[0] == 0  # the journal is written every two seconds
+    assert saved[-1] >= 64 * KIB
 
 
 @pytest.mark.parametrize(
