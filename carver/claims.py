@@ -11,6 +11,8 @@ Candidates are judged each for itself, so several may claim the same bytes. The 
 4. Files that overlap in part are settled like 3, in favour of the one that is proven, else of the one that starts
    later: its head would not be there if the earlier file's bytes still were.
 
+Small files that tell of models (`Format.side`) own nothing and are settled after the others, by `settle_beside`.
+
 What an INTACT file contains is proven with it. Cost: O(n log n) for n claims, however many overlap (times the 512
 places of a sector, were a disk laid out to make it so).
 """
@@ -229,3 +231,44 @@ class _Settling:
             place = claim.start_bytes % SECTOR_BYTES
             self._off_grid.push(index, claim.end_bytes)
             self._off_grid_by_place.setdefault(place, _Innermost()).push(index, claim.end_bytes)
+
+
+def settle_beside(side: Iterable[Claim], standing: Sequence[Owned]) -> tuple[list[Owned], dict[int, Claim]]:
+    """Return the small files that stand beside the models, and where they stand inside one.
+
+    What lies in a proven file or a container is a part of it, and so is what does not begin on a sector edge of the
+    image in any other good file. On an edge inside unproven bytes it stands: the file around it may be overwritten
+    there, which its tensors must tell.
+
+    Args:
+        side: claims of formats that are side files, in any order.
+        standing: what `settle` returned for the others.
+
+    Returns:
+        The side files that stand, by first byte; and by index of a standing file around some the first of them.
+    """
+    found: list[Owned] = []
+    inside: dict[int, Claim] = {}
+    swallowed_until = unproven_from = 0
+    unproven: list[tuple[int, int]] = []  # (index, end) of the good files that may reach the next claim
+    for claim in _best_by_start(side):
+        while unproven_from < len(standing) and standing[unproven_from].claim.start_bytes <= claim.start_bytes:
+            owner = standing[unproven_from].claim
+            if owner.grade is Grade.INTACT or (owner.container and owner.grade in _KNOWN_END):
+                swallowed_until = max(swallowed_until, owner.end_bytes)
+            elif owner.grade.good:
+                unproven.append((unproven_from, _own_end(standing[unproven_from])))
+            unproven_from += 1
+        unproven = [(index, end) for index, end in unproven if end > claim.start_bytes]
+        if claim.start_bytes < swallowed_until or (unproven and claim.start_bytes % SECTOR_BYTES):
+            continue
+        for index, _ in unproven:
+            inside.setdefault(index, claim)
+        found.append(Owned(claim=claim))
+        swallowed_until = claim.end_bytes  # an object inside an object is no file
+    return found, inside
+
+
+def _own_end(owned: Owned) -> int:
+    contested = owned.contested_at_bytes
+    return owned.claim.end_bytes if contested is None else min(contested, owned.claim.end_bytes)

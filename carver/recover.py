@@ -13,6 +13,7 @@ from pathlib import Path
 
 from carver import __version__, metadata
 from carver.case import METADATA, Case
+from carver.identify.missing import missing_files
 from carver.recovery import CaseMetadata, Recovery, SourceRecord
 from carver.report import write_reports
 from carver.stagelog import StageLog, read_log
@@ -103,6 +104,9 @@ def load_recovery(case: Case) -> Recovery:
     path = case.folder / "files.jsonl"
     if carved is None or not path.is_file():
         raise InputError(f"nothing was carved in {case.folder} yet; run `carver rescue` or `carver carve` on it first")
+    files = tuple(carved_from_json(entry) for _, entry in read_log(path))
+    models = tuple(file for file in files if not file.side)
+    side_files = tuple(file for file in files if file.side)
     source = case.binding["source"]
     unread = carved["source"]["unread"]
     return Recovery(
@@ -115,8 +119,10 @@ def load_recovery(case: Case) -> Recovery:
             identity=source["identity"],
             unread=None if unread is None else tuple((o, s, status) for o, s, status in unread),
         ),
-        files=tuple(carved_from_json(entry) for _, entry in read_log(path)),
+        files=models,
         rejected=carved["rejected"],
+        side_files=side_files,
+        missing=missing_files(models, side_files),
     )
 
 

@@ -52,6 +52,7 @@ class CarvedFile:
         sha256: of the bytes as written.
         md5: likewise, only when asked for.
         facts: what the format knows; JSON-ready.
+        side: whether it is no model file but a small one that tells of them.
     """
 
     path: str
@@ -68,6 +69,26 @@ class CarvedFile:
     tensors: tuple[Tensor, ...] = ()
     facts: Mapping[str, object] = field(default_factory=dict)
     md5: str | None = None
+    side: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MissingFile:
+    """A file that a small one on the source names, and that was not found.
+
+    Attributes:
+        name: where it is told, else "".
+        size_bytes: likewise, else None.
+        sha256: likewise, else None.
+        learnt_from: paths of the small files.
+        same_size: paths of recovered files of that length and another hash: one of the two was changed.
+    """
+
+    name: str
+    size_bytes: int | None
+    sha256: str | None
+    learnt_from: tuple[str, ...]
+    same_size: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +102,8 @@ class Recovery:
         source: what was examined.
         files: in order of their first byte in the image, containers before what is in them.
         rejected: how many candidates were no such file, by reason code.
+        side_files: small files that tell of models, in order likewise.
+        missing: files that those name and that were not found.
     """
 
     tool: Mapping[str, object]
@@ -89,3 +112,5 @@ class Recovery:
     source: SourceRecord
     files: tuple[CarvedFile, ...]
     rejected: Mapping[str, int]
+    side_files: tuple[CarvedFile, ...] = ()
+    missing: tuple[MissingFile, ...] = ()

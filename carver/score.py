@@ -7,6 +7,8 @@ lie within) is a child, neither true nor false. DAMAGED, TRUNCATED and UNDECIDED
 count against precision. A true file whose own `grade` is not good cannot come back exactly: it counts for *located*
 only, and a good grade over its layout is false.
 
+Small files that tell of models (the report's `side_files`) count only where the truth has files of their format.
+
 A measure over nothing (no true file, no reported file) is not defined: it is printed as a dash and misses no bar.
 """
 
@@ -129,6 +131,8 @@ def score(report: Mapping[str, Any], truth: Mapping[str, Any]) -> Score:
         InputError: one of them breaks the schema.
     """
     true, found = _files(truth, "truth"), _files(report, "report")
+    named = {file.format for file in true}
+    found += [file for file in _side_files(report) if file.format in named]
     exact = _exact(true, found)
     starts = {file.layout[0][0] for file in found if file.layout}
     located = [file.layout[0][0] in starts if file.layout else hit for file, hit in zip(true, exact, strict=True)]
@@ -297,6 +301,14 @@ def _files(document: object, kind: str) -> list[_File]:
         raise InputError(f"this {kind} has schema_version {document.get('schema_version')!r}, not {SCHEMA_VERSION}")
     ungraded = Grade.CONSISTENT.value if kind == "truth" else None  # a true file is good unless it says otherwise
     return [_file(entry, f"{kind} files[{index}]", ungraded) for index, entry in enumerate(document["files"])]
+
+
+def _side_files(report: Mapping[str, Any]) -> list[_File]:
+    """Return a report's small files; reports of earlier versions have none."""
+    listed = report.get("side_files", [])
+    if not isinstance(listed, list):
+        raise InputError('this report has "side_files" that are no list')
+    return [_file(entry, f"report side_files[{index}]", None) for index, entry in enumerate(listed)]
 
 
 def _file(entry: object, where: str, ungraded: str | None) -> _File:

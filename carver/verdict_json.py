@@ -69,6 +69,7 @@ def carved_to_json(file: CarvedFile) -> dict[str, object]:
         "layout": layout_pairs(file.layout),
         "parent": file.parent,
         "name_source": file.name_source,
+        "side": file.side,
         "verdict": verdict_to_json(verdict),
     }
 
@@ -91,4 +92,5 @@ def carved_from_json(entry: Mapping[str, Any]) -> CarvedFile:
         tensors=verdict.tensors,
         facts=verdict.facts,
         md5=entry["md5"],
+        side=entry["side"],
     )

@@ -59,6 +59,7 @@ class Format:
             pattern at the tail, a user block), or yields none to drop a hit by a cheap look at a few bytes around it.
         proves: one sentence: which contents a checksum of this format covers.
         container: whether whole files of other formats are stored inside by design (a zip).
+        side: whether it is a small file that tells of models (an index, a configuration) and is none itself.
     """
 
     name: str
@@ -70,3 +71,4 @@ class Format:
     probes: tuple[SectorProbe, ...] = ()
     starts: Starts | None = None
     container: bool = False
+    side: bool = False

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from imaging.extent import Layout, layout_bytes
@@ -35,3 +37,9 @@ class Tensor:
     def size_bytes(self) -> int:
         """How many bytes of the file it takes."""
         return layout_bytes(self.layout)
+
+
+def names_digest(names: Iterable[str]) -> str:
+    """Return the SHA-256 of a set of tensor names: how an index's shard and a file are known to hold the same ones."""
+    told = "\0".join(sorted(set(names)))
+    return hashlib.sha256(told.encode("utf-8", errors="surrogatepass")).hexdigest()

@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-TOP = {"schema_version", "tool", "run", "case", "source", "summary", "files", "rejected"}
+TOP = {"schema_version", "tool", "run", "case", "source", "summary", "files", "side_files", "missing", "rejected"}
 FILE = {
     "path", "format", "grade", "layout_basis", "data_evidence", "size_bytes", "sha256", "layout", "parent",
     "name_source", "findings", "tensors", "facts",
@@ -19,6 +19,7 @@ GRADES = {"INTACT", "CONSISTENT", "DAMAGED", "TRUNCATED", "UNDECIDED"}
 GOOD = {"INTACT", "CONSISTENT"}
 BASES = {"proven", "mapped", "contiguous", "probable"}
 EVIDENCE = {"hash", "checksum", "plausible", "none"}
+MISSING = {"name", "size_bytes", "sha256", "learnt_from", "same_size"}
 UNREAD_STATUS = set("?*/-")
 
 
@@ -28,12 +29,12 @@ def load_checked(case: Path) -> dict[str, Any]:
     assert text.isascii()
     report: dict[str, Any] = json.loads(text, parse_constant=lambda name: _fail(f"{name} is no JSON"))
     check(report)
-    for file in report["files"]:
+    for file in report["files"] + report["side_files"]:
         content = (case / file["path"]).read_bytes()
         assert len(content) == file["size_bytes"]
         assert hashlib.sha256(content).hexdigest() == file["sha256"]
     rooms = {path.relative_to(case).as_posix() for path in case.glob("*/**/*") if path.is_file()}
-    assert rooms == {file["path"] for file in report["files"]}
+    assert rooms == {file["path"] for file in report["files"] + report["side_files"]}
     return report
 
 
@@ -45,10 +46,16 @@ def check(report: dict[str, Any]) -> None:
     for key in ("started", "ended"):
         assert datetime.fromisoformat(report["run"][key]).utcoffset().total_seconds() == 0
     _check_source(report["source"])
-    paths = [file["path"] for file in report["files"]]
+    paths = [file["path"] for file in report["files"] + report["side_files"]]
     assert len(paths) == len(set(paths))
-    for file in report["files"]:
+    for file in report["files"] + report["side_files"]:
         _check_file(file, set(paths), report["source"]["size_bytes"])
+    for file in report["side_files"]:
+        assert file["parent"] is None and file["tensors"] == [] and file["grade"] in GOOD
+    for file in report["missing"]:
+        assert set(file) == MISSING
+        assert file["name"] or file["sha256"]
+        assert file["learnt_from"] and set(file["learnt_from"]) | set(file["same_size"]) <= set(paths)
     starts = [file["layout"][0][0] for file in report["files"] if file["layout"]]
     assert starts == sorted(starts)
     for code, count in report["rejected"].items():

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from carver.claims import Claim, Owned, settle
+from carver.claims import Claim, Owned, settle, settle_beside
 from carver.stagelog import StageLog
 from carver.stages import Choices
-from imaging.extent import Layout, layout_bytes, span
+from imaging.extent import Extent, Layout, layout_bytes, span
 from imaging.image import MappedImage
 from signatures.format import Format
 from signatures.verdict import Grade
@@ -34,13 +34,38 @@ class Planned:
 def plan_files(
     image: MappedImage, verdicts: StageLog, formats: Mapping[str, Format], choices: Choices
 ) -> list[Planned]:
-    """Settle who owns which bytes, and leave out what is smaller than the user wants."""
+    """Settle who owns which bytes, and leave out models smaller than the user wants."""
     size_bytes = image.source.size_bytes
-    owned = settle(_claims(verdicts, formats, size_bytes), lambda claim: _explained(verdicts, claim))
+    models: list[Claim] = []
+    side: list[Claim] = []
+    for claim in _claims(verdicts, formats, size_bytes):
+        (side if formats[claim.format].side else models).append(claim)
+    owned = settle(models, lambda claim: _explained(verdicts, claim))
+    beside, inside = settle_beside(side, owned)
+    for index, intruder in inside.items():
+        owned[index] = _invaded(verdicts, owned[index], intruder)
     planned = [Planned(owned=one, layout=_layout_of(index, owned, size_bytes)) for index, one in enumerate(owned)]
-    kept = [i for i, plan in enumerate(planned) if layout_bytes(plan.layout) >= choices.min_size_bytes]
-    moved = {old: new for new, old in enumerate(kept)}
-    return [_reparented(planned[i], moved) for i in kept]
+    kept = [(i, plan) for i, plan in enumerate(planned) if layout_bytes(plan.layout) >= choices.min_size_bytes]
+    kept += [(-1, Planned(owned=one, layout=(_extent(one.claim),))) for one in beside]  # small as they are
+    kept.sort(key=lambda pair: pair[1].owned.claim.start_bytes)
+    moved = {old: new for new, (old, _) in enumerate(kept)}
+    return [_reparented(plan, moved) for _, plan in kept]
+
+
+def _extent(claim: Claim) -> Extent:
+    return span(claim.start_bytes, claim.end_bytes)
+
+
+def _invaded(verdicts: StageLog, owned: Owned, intruder: Claim) -> Owned:
+    """Return a file as contested from where a small file lies in it, if that is in one of its tensors.
+
+    Elsewhere (a tokenizer in a header's metadata) it may be the file's own.
+    """
+    offset_bytes = intruder.start_bytes - owned.claim.start_bytes
+    for _, _, _, layout, _ in verdict_entry(verdicts, owned.claim)["tensors"]:
+        if any(start <= offset_bytes < start + size for start, size in layout):
+            return dataclasses.replace(owned, contested_at_bytes=intruder.start_bytes, contested_by=intruder.format)
+    return owned
 
 
 def _reparented(plan: Planned, moved: Mapping[int, int]) -> Planned:

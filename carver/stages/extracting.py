@@ -14,7 +14,8 @@ from carver import __version__
 from carver.case import Case
 from carver.claims import Owned
 from carver.extract import Written, name_all, write_partial
-from carver.identify import stem_of, suffix_of
+from carver.identify.hints import Hints, Told, gather, named_shard, proven
+from carver.identify.naming import safe_name, stem_of, suffix_of
 from carver.output import PARTIAL_SUFFIX, make_folder
 from carver.recovery import CarvedFile
 from carver.stagelog import StageLog, read_log
@@ -24,6 +25,7 @@ from carver.verdict_json import carved_from_json, carved_to_json, verdict_from_j
 from imaging.extent import ExtentSet, layout_bytes, span
 from imaging.image import MappedImage
 from signatures.format import Format
+from signatures.plausibility import Plausibility
 from signatures.tensors import Tensor
 from signatures.verdict import DataEvidence, Finding, Grade, LayoutBasis, Verdict
 
@@ -64,20 +66,24 @@ def extract_files(
         leftover.unlink()
     total_bytes = sum(layout_bytes(plan.layout) for plan in planned)
     batch = _Batch(case.folder, files)
+    hints = gather(_told(verdicts, planned, formats))
     try:
         for plan in planned[len(batch.paths) :]:
             verdict = final_verdict(verdict_from_json(verdict_entry(verdicts, plan.owned.claim)), plan.owned)
+            looked_at = _looked_at(verdict, plan, planned)
+            seen = Plausibility(looked_at, start_bytes=plan.owned.claim.start_bytes)
             written = write_partial(
                 image.source,
                 plan.layout,
                 case.folder / f"file-{len(batch.waiting)}{PARTIAL_SUFFIX}",
                 with_md5=choices.with_md5,
                 on_bytes=_progress(hooks, batch.done_bytes, total_bytes),
+                on_piece=seen.take if seen.wanted else _pass_by,
                 stop=hooks.stop,
             )
-            verdict = _with_unreadable(verdict, written.unreadable)
-            suffix = suffix_of(verdict.facts, formats[plan.owned.claim.format].suffix)
-            batch.add(_Waiting(plan=plan, verdict=verdict, written=written, suffix=suffix))
+            verdict = _with_unreadable(_with_evidence(verdict, seen), written.unreadable)
+            verdict = proven(verdict, written.sha256, written.size_bytes, hints)
+            batch.add(_waiting(plan, verdict, written, formats[plan.owned.claim.format], hints))
             if batch.due():
                 batch.flush()
     finally:
@@ -94,7 +100,31 @@ class _Waiting:
     plan: Planned
     verdict: Verdict
     written: Written
+    stem: str
     suffix: str
+    name_source: str
+    side: bool
+
+
+def _waiting(plan: Planned, verdict: Verdict, written: Written, form: Format, hints: Hints) -> _Waiting:
+    """Choose the name: an index's for a file of just these tensors, else what the contents give."""
+    stem, source = stem_of(verdict.facts, form.name, plan.owned.claim.start_bytes)
+    suffix = suffix_of(verdict.facts, form.suffix)
+    shard = named_shard(verdict.tensors, hints) if verdict.tensors else None
+    if shard is not None and safe_name(shard[0]):
+        stem, source = safe_name(shard[0]), "index file"
+        suffix = suffix_of({"suffix": shard[1]}, suffix)
+    return _Waiting(
+        plan=plan, verdict=verdict, written=written, stem=stem, suffix=suffix, name_source=source, side=form.side
+    )
+
+
+def _told(verdicts: StageLog, planned: Sequence[Planned], formats: Mapping[str, Format]) -> Iterator[Told]:
+    """Yield what the small files among the planned ones tell."""
+    for claim in (plan.owned.claim for plan in planned):
+        if formats[claim.format].side:
+            facts = verdict_entry(verdicts, claim)["facts"]
+            yield Told(format=claim.format, start_bytes=claim.start_bytes, facts=facts)
 
 
 class _Batch:
@@ -148,8 +178,7 @@ class _Batch:
         grade = one.verdict.grade
         room = self._folder / ("files" if grade.good else grade.value.lower())
         make_folder(room)
-        stem, _ = _stem(one)
-        for name in _names(stem, one.suffix, one.plan.owned.claim.start_bytes):
+        for name in _names(one.stem, one.suffix, one.plan.owned.claim.start_bytes):
             if _relative(room / name, self._folder) not in self._taken:
                 yield room / name
 
@@ -198,11 +227,6 @@ def _names(stem: str, suffix: str, start_bytes: int) -> Iterator[str]:
         yield f"{stem}@{start_bytes:#x}-{number}{suffix}"
 
 
-def _stem(one: _Waiting) -> tuple[str, str]:
-    claim = one.plan.owned.claim
-    return stem_of(one.verdict.facts, claim.format, claim.start_bytes)
-
-
 def _carved(one: _Waiting, path: str, parent: str | None) -> CarvedFile:
     verdict, written = one.verdict, one.written
     return CarvedFile(
@@ -216,10 +240,11 @@ def _carved(one: _Waiting, path: str, parent: str | None) -> CarvedFile:
         md5=written.md5,
         layout=one.plan.layout,
         parent=parent,
-        name_source=_stem(one)[1],
+        name_source=one.name_source,
         findings=verdict.findings,
         tensors=verdict.tensors,
         facts=verdict.facts,
+        side=one.side,
     )
 
 
@@ -245,6 +270,38 @@ def final_verdict(verdict: Verdict, owned: Owned) -> Verdict:
         tensors=_lowered(verdict.tensors, ExtentSet((span(at_bytes, owned.claim.size_bytes),))),
         findings=(*verdict.findings, finding),
         data_evidence=DataEvidence.NONE,
+    )
+
+
+def _looked_at(verdict: Verdict, plan: Planned, planned: Sequence[Planned]) -> tuple[Tensor, ...]:
+    """Return the tensors whose bytes no checksum vouches for, of this file or of what it lies in."""
+    parent = plan.owned.parent
+    while parent is not None:
+        if planned[parent].owned.claim.grade is Grade.INTACT:
+            return ()
+        parent = planned[parent].owned.parent
+    return () if verdict.grade in (Grade.INTACT, Grade.UNDECIDED) else verdict.tensors
+
+
+def _pass_by(offset_bytes: int, piece: bytes) -> None:
+    """Look at nothing."""
+
+
+def _with_evidence(verdict: Verdict, seen: Plausibility) -> Verdict:
+    """Return a verdict as it stands once its bytes were looked at; what looks as it should never raises a grade."""
+    if not seen.wanted:
+        return verdict
+    evidence = seen.conclude()
+    data_evidence = verdict.data_evidence
+    if evidence.plausible and verdict.grade is Grade.CONSISTENT:
+        data_evidence = DataEvidence.PLAUSIBLE
+    return dataclasses.replace(
+        verdict,
+        grade=Grade.DAMAGED if evidence.lost and verdict.grade.good else verdict.grade,
+        tensors=_lowered(verdict.tensors, evidence.lost),
+        findings=(*verdict.findings, *evidence.findings),
+        facts={**verdict.facts, "plausibility": evidence.facts},
+        data_evidence=data_evidence,
     )
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from carver.claims import Claim, Owned, settle
+from carver.claims import Claim, Owned, settle, settle_beside
 from signatures.verdict import Grade
 
 INTACT, CONSISTENT, DAMAGED, TRUNCATED, UNDECIDED = (
@@ -319,3 +319,33 @@ def test_work_grows_with_the_claims_not_with_their_square(grade: Grade) -> None:
     finally:
         sys.setprofile(None)
     assert calls < 100 * count
+
+
+def beside(side: list[tuple[int, int]], *others: Claim) -> tuple[list[int], dict[int, int]]:
+    """Starts of the side files that stand, and by index of what stands around one its start."""
+    claims = [a_claim("model_json", CONSISTENT, start, end) for start, end in side]
+    found, inside = settle_beside(claims, settle(others))
+    return [one.claim.start_bytes for one in found], {index: claim.start_bytes for index, claim in inside.items()}
+
+
+@pytest.mark.parametrize(
+    ("side", "others", "found", "inside"),
+    [
+        ([(512, 600), (5120, 5200)], [a_claim("gguf", INTACT, 1024, 5120)], [512, 5120], {}),
+        ([(1536, 1600)], [a_claim("gguf", INTACT, 1024, 5120)], [], {}),
+        ([(1536, 1600)], [a_claim("keras", DAMAGED, 1024, 5120)], [], {}),
+        ([(1536, 1600), (2048, 2100)], [a_claim("gguf", CONSISTENT, 1024, 5120)], [1536, 2048], {0: 1536}),
+        ([(1540, 1600)], [a_claim("gguf", CONSISTENT, 1024, 5120)], [], {}),
+        ([(1540, 1600)], [a_claim("gguf", TRUNCATED, 1024, 5120)], [1540], {}),
+        ([(512, 2000), (1024, 1100), (2048, 2050)], [], [512, 2048], {}),
+        (
+            [(2048, 2100), (4608, 4700)],
+            [a_claim("gguf", CONSISTENT, 1024, 5120), a_claim("hdf5", CONSISTENT, 4096, 6144)],
+            [2048, 4608],
+            {0: 2048, 1: 4608},
+        ),
+    ],
+    ids=["outside", "proven", "container", "on-grid", "off-grid", "cut", "nested", "behind-a-contest"],
+)
+def test_small_files_stand_beside_models_and_not_in_what_owns_them(side, others, found, inside):
+    assert beside(side, *others) == (found, inside)

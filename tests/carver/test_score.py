@@ -205,3 +205,15 @@ def test_the_score_as_json_has_the_shares_and_null_for_nothing():
     assert made["formats"][-1]["format"] == "all" and made["formats"][-1]["precision"] == 0
     assert (made["missed"], made["false"]) == (["t"], ["x"])
     assert as_json(score(document(), document()))["formats"][0]["recall"] is None
+
+
+def test_small_side_files_count_only_where_the_truth_names_their_format():
+    report = document(found("x", A)) | {"side_files": [found("p", B, start=900, fmt="git_lfs_pointer")]}
+    assert score(report, document(entry("t", A))).rows[-1].claimed == 1
+    row = score(report, document(entry("t", A), entry("u", B, start=900, fmt="git_lfs_pointer"))).rows[-1]
+    assert (row.exact, row.claimed, row.right) == (2, 2, 2)
+
+
+def test_side_files_that_are_no_list_are_refused():
+    with pytest.raises(InputError, match="no list"):
+        score(document() | {"side_files": {}}, document())

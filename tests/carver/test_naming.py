@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from carver.identify import MAX_NAME_BYTES, RESERVED, safe_name, stem_of, suffix_of
+from carver.identify.naming import MAX_NAME_BYTES, RESERVED, safe_name, stem_of, suffix_of
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Identify: the name that a recovered file gets, from what is inside it, made safe for any file system."""
+"""Naming: the name that a recovered file gets, from what is inside it, made safe for any file system."""
 
 from __future__ import annotations
 

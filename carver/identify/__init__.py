@@ -1,0 +1,1 @@
+"""Identify: what the recovered files are. Names, families, shards of one model, and what small files tell of others."""
