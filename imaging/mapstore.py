@@ -45,6 +45,7 @@ MIN_JOURNAL_BYTES = 1 << 20  # a journal longer than this and than its map is fo
 FINGERPRINT_CHARACTERS = 16
 SNAPSHOT_TRIES = 8
 HEADING = "Mapfile. Created by carver"
+REMARK = "Remark: "
 
 
 class MapStore:
@@ -52,12 +53,15 @@ class MapStore:
 
     Attributes:
         mapfile: the map; change its blocks only through `record` (its position, status and pass directly).
+        remarks: lines that the head of every map written holds from now on, and that the next run finds here; GNU
+            ddrescue and other tools leave them out.
     """
 
     def __init__(self, path: Path, *, disk: Disk, lock: ExclusiveLock | None, comments: Sequence[str] = ()) -> None:
         """Use `MapStore.open`."""
         self.path = path
         self.mapfile = Mapfile()
+        self.remarks: tuple[str, ...] = ()
         self._disk = disk
         self._lock = lock
         self._comments = (HEADING, *comments)
@@ -195,6 +199,7 @@ class MapStore:
 
     def _begin(self, size_bytes: int) -> None:
         loaded, _ = _load(self.path, self._disk)
+        self.remarks = read_remarks(self.path, disk=self._disk)
         self.mapfile = loaded if loaded else Mapfile.covering(size_bytes)
         _check_size(self.path, self.mapfile, size_bytes)
         with failures_named(self.path):
@@ -204,7 +209,8 @@ class MapStore:
 
     def _write_map(self) -> None:
         """Replace the map on the disk; only then cut the journal, which the new fingerprint has already made void."""
-        comments = (*self._comments, f"Generation: {secrets.token_hex(8)}")
+        remarks = (REMARK + remark for remark in self.remarks)
+        comments = (*self._comments, *remarks, f"Generation: {secrets.token_hex(8)}")
         text = self.mapfile.to_text(comments).encode(errors="surrogateescape")
         temporary = self.path.with_name(self.path.name + ".new")
         self._map_is_doubtful = True  # which of the two the disk has, until its folder is synced
@@ -255,6 +261,20 @@ class MapStore:
 def journal_path(path: Path) -> Path:
     """Return where the journal of a map lies."""
     return path.with_name(path.name + ".journal")
+
+
+def read_remarks(path: Path, *, disk: Disk | None = None) -> tuple[str, ...]:
+    """Return the remarks in the head of a map; none where there is no map.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    try:
+        text = (disk or LocalDisk()).read(path) or b""
+    except OSError as fault:
+        raise InputError(f"cannot read the mapfile {path}: {fault.strerror}") from fault
+    lines = (line.decode("latin-1").lstrip("# ") for line in text.split(b"\n") if line.startswith(b"#"))
+    return tuple(line.removeprefix(REMARK) for line in lines if line.startswith(REMARK))
 
 
 def _position_of(mapfile: Mapfile) -> tuple[int, str, int]:

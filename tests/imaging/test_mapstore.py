@@ -26,7 +26,14 @@ from imaging.disk import LocalDisk
 from imaging.errors import DestinationFullError, InputError, MapfileError, OutputError
 from imaging.extent import ExtentSet, span
 from imaging.mapfile import BlockStatus, Mapfile
-from imaging.mapstore import COMMIT_SECONDS, FINGERPRINT_CHARACTERS, MapStore, journal_path, lock_exclusively
+from imaging.mapstore import (
+    COMMIT_SECONDS,
+    FINGERPRINT_CHARACTERS,
+    MapStore,
+    journal_path,
+    lock_exclusively,
+    read_remarks,
+)
 
 SIZE_BYTES = 4096
 SECTOR_BYTES = 64
@@ -337,6 +344,21 @@ def test_journal_line_that_does_not_fit_its_map_is_a_mapfile_error(tmp_path: Pat
     journal_path(path).write_text(f"{body} {zlib.crc32(body.encode()):08x}\n")
     with pytest.raises(MapfileError, match="line 1 of the journal does not fit its map"):
         MapStore.read_snapshot(path)
+
+
+def test_remarks_are_in_every_map_written_and_are_found_by_the_next_run(tmp_path: Path) -> None:
+    path = tmp_path / "drive.map"
+    assert read_remarks(path) == ()
+    with MapStore.open(path, SIZE_BYTES, comments=["Command line: carver image"]) as store:
+        assert store.remarks == ()
+        store.remarks = ("left for last 0x0+0x200", "another")
+        store.checkpoint(nothing_to_sync)
+    with MapStore.open(path, SIZE_BYTES) as store:
+        assert store.remarks == read_remarks(path) == ("left for last 0x0+0x200", "another")
+        store.remarks = ()
+        store.checkpoint(nothing_to_sync)
+    assert read_remarks(path) == ()
+    assert Mapfile.load(path).size_bytes == SIZE_BYTES
 
 
 def test_map_of_another_size_is_refused_with_advice(tmp_path: Path) -> None:
