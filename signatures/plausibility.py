@@ -1,0 +1,341 @@
+"""Plausibility: do a tensor's bytes look like weights of its type? Evidence, never proof.
+
+Bytes are taken as they come by, in file order, in one pass: whoever reads a file for another reason (to hash it) hands
+them on. Trained weights have few exponents, so the byte that holds it is concentrated; encrypted, compressed or random
+bytes are uniform there. Zeros are natural where design puts them (biases, unused rows, masks): whole tensors, whole
+rows. A run that begins and ends on a sector's edge in the middle of rows was put there by a drive, not by training.
+
+What changes a grade is only what design hardly explains: see `_Conclusion`. Big-endian numbers, packed quantised ones
+in the clothes of floats, sparse matrices and integer tables look odd and are healthy.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from imaging.extent import Extent, ExtentSet, span
+from imaging.window import Window
+from signatures._plausible_places import Place, places_of
+from signatures._plausible_signatures import find_signatures
+from signatures.tensors import Tensor
+from signatures.verdict import Finding
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+BLOCK_BYTES = 4096
+SECTOR_BYTES = 512
+RUN_BYTES = 4096  # shorter runs of one byte are nobody's business
+TAIL_BYTES = 1 << 16
+WHOLE_BYTES = 1 << 16  # uniform tensors smaller than this are not told
+MAX_SPANS = 1 << 16
+MAX_RUNS = 1 << 14
+MAX_RUNS_A_CALL = 4096
+MAX_FINDINGS = 16
+JOIN_BYTES = 4 * BLOCK_BYTES  # between two stretches of one kind: edges of tensors, which no whole block covers
+CERTAIN_VALUES = 1 << 18
+CERTAIN_CHI2 = 420.0  # of 255 degrees of freedom; what a quantiser packs is far off with so many values
+PLAUSIBLE_SHARE = 0.9
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """What the bytes of a file's tensors say.
+
+    Attributes:
+        findings: what is odd, with the tensor and the range; the first of each kind.
+        lost: ranges of the file that are near certainly not what was written there.
+        plausible: whether most bytes are floats, and these look like weights throughout.
+        facts: JSON-ready counts.
+    """
+
+    findings: tuple[Finding, ...] = ()
+    lost: ExtentSet = field(default_factory=ExtentSet)
+    plausible: bool = False
+    facts: dict[str, object] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Span:
+    """Bytes of one kind, in the file's own offsets."""
+
+    start: int
+    end: int
+    kind: int
+
+
+class Plausibility:
+    """Takes a file's bytes in order; `conclude` says what they look like.
+
+    Args:
+        tensors: of the file.
+        start_bytes: where the file begins in the image, whose sectors count.
+    """
+
+    def __init__(self, tensors: Sequence[Tensor], *, start_bytes: int = 0) -> None:
+        self._places = places_of(tensors)
+        self._begins = [place.begin for place in self._places]
+        self._shift = start_bytes % BLOCK_BYTES
+        self._spans: list[_Span] = []
+        self._runs: list[_Span] = []
+        self._nans: dict[int, int] = {}
+        self._signatures: list[tuple[int, str]] = []
+        self._full = False
+        self._last = (-1, -1)  # end and byte of what may be a run that goes on
+        self._tallies = np.zeros((2, 256), dtype=np.int64)
+        self._found = np.zeros((MAX_RUNS_A_CALL, 3), dtype=np.int64)
+
+    @property
+    def wanted(self) -> bool:
+        """Whether any tensor is of a kind that can be judged."""
+        return bool(self._places)
+
+    def take(self, offset_bytes: int, piece: bytes) -> None:
+        """Look at the file's bytes from `offset_bytes` on; pieces come in ascending order."""
+        data = np.frombuffer(piece, dtype=np.uint8)
+        end_bytes = offset_bytes + len(piece)
+        index = max(0, bisect_right(self._begins, offset_bytes) - 1)
+        while index < len(self._places) and self._places[index].begin < end_bytes:
+            place = self._places[index]
+            low, high = max(place.begin, offset_bytes), min(place.end, end_bytes)
+            if high > low:
+                inside = data[low - offset_bytes : high - offset_bytes]
+                self._take_runs(low, inside)
+                self._signatures += find_signatures(inside, low, -(low + self._shift) % SECTOR_BYTES)
+                if place.lane_bytes:
+                    self._take_blocks(index, place, low, inside)
+            index += 1
+
+    def _take_runs(self, low: int, data: npt.NDArray[np.uint8]) -> None:
+        from signatures.kernels import find_runs
+
+        end, byte = self._last
+        count = find_runs(data, byte if end == low else -1, self._found)
+        self._last = (-1, -1)
+        for first, stop, value in self._found[:count].tolist():
+            if self._runs and self._runs[-1].end == low + first and self._runs[-1].kind == value:
+                self._runs[-1].end = low + stop
+            else:
+                self._drop_short_run()
+                self._runs.append(_Span(start=low + first, end=low + stop, kind=value))
+            if stop == len(data):
+                self._last = (low + stop, value)
+        self._full = self._full or len(self._runs) > MAX_RUNS or count == MAX_RUNS_A_CALL
+        if self._full:
+            self._runs.clear()
+
+    def _drop_short_run(self) -> None:
+        if self._runs and self._runs[-1].end - self._runs[-1].start < SECTOR_BYTES:
+            self._runs.pop()
+
+    def _take_blocks(self, index: int, place: Place, low: int, data: npt.NDArray[np.uint8]) -> None:
+        from signatures.kernels import survey_blocks
+
+        skip = -(low + self._shift) % BLOCK_BYTES
+        blocks = (len(data) - skip) // BLOCK_BYTES
+        if blocks <= 0 or len(self._spans) > MAX_SPANS:
+            return
+        classes = np.empty(blocks, dtype=np.uint8)
+        whole = data[skip : skip + blocks * BLOCK_BYTES]
+        phase = (place.begin - low - skip) % place.lane_bytes
+        nans = survey_blocks(whole, phase, place.lane_bytes, place.exponent_low, classes, self._tallies)
+        if nans:
+            self._nans[index] = self._nans.get(index, 0) + nans
+        edges = np.flatnonzero(np.diff(classes)) + 1
+        for first, stop in zip([0, *edges.tolist()], [*edges.tolist(), blocks], strict=True):
+            self._add_span(low + skip + first * BLOCK_BYTES, low + skip + stop * BLOCK_BYTES, int(classes[first]))
+
+    def _add_span(self, start: int, end: int, kind: int) -> None:
+        last = self._spans[-1] if self._spans else None
+        if last is not None and last.kind == kind and start - last.end <= JOIN_BYTES:
+            last.end = end
+        else:
+            self._spans.append(_Span(start=start, end=end, kind=kind))
+
+    def conclude(self) -> Evidence:
+        """Return what was seen, once all bytes were taken."""
+        self._drop_short_run()
+        return _Conclusion(
+            places=self._places,
+            begins=self._begins,
+            shift=self._shift,
+            spans=self._spans,
+            runs=self._runs,
+            certain=_certainly_random(self._tallies[1]),
+        ).evidence(self._nans, self._signatures)
+
+
+def examine(window: Window, tensors: Sequence[Tensor], *, start_bytes: int = 0) -> Evidence:
+    """Return what the bytes of a whole file look like.
+
+    Raises:
+        BudgetExceeded, ReadFault: from the window.
+    """
+    seen = Plausibility(tensors, start_bytes=start_bytes)
+    at_bytes = 0
+    for piece in window.chunks(0, window.size_bytes if seen.wanted else 0):
+        seen.take(at_bytes, piece)
+        at_bytes += len(piece)
+    return seen.conclude()
+
+
+def _certainly_random(counts: npt.NDArray[np.int64]) -> bool:
+    """Whether the exponents of all uniform blocks together are uniform, too: no quantiser packs so evenly."""
+    number = int(counts.sum())
+    if number < CERTAIN_VALUES:
+        return False
+    return float((counts.astype(np.float64) ** 2).sum()) * 256 / number - number < CERTAIN_CHI2
+
+
+@dataclass(slots=True, kw_only=True)
+class _Conclusion:
+    """What counts as lost, and what is only told.
+
+    Lost are: uniform or text blocks that begin or end inside a tensor whose neighbouring blocks look like weights; all
+    uniform blocks, where there are so many that they are random beyond doubt; zeros (or another byte) of 4 KiB and
+    more whose both ends lie inside tensors, on sector edges, off the rows; and such zeros of 64 KiB and more from a
+    4 KiB edge to the end of the file. A tensor with many other runs is sparse by design and is left alone.
+    """
+
+    places: list[Place]
+    begins: list[int]
+    shift: int
+    spans: list[_Span]
+    runs: list[_Span]
+    certain: bool
+    findings: dict[str, list[Finding]] = field(default_factory=dict)
+    lost: list[Extent] = field(default_factory=list)
+
+    def evidence(self, nans: dict[int, int], signatures: Iterable[tuple[int, str]]) -> Evidence:
+        from signatures.kernels import CLEAR, CLEAR_SWAPPED, TEXT, UNIFORM
+
+        sizes: dict[int, int] = {}
+        for number, one in enumerate(self.spans):
+            sizes[one.kind] = sizes.get(one.kind, 0) + one.end - one.start
+            if one.kind == TEXT:
+                self._tell(one, "tensor-text", "reads as text", lost=self._torn_blocks(number))
+            elif one.kind == UNIFORM:
+                self._tell_uniform(number, one)
+        for run in self.runs:
+            self._judge_run(run)
+        for at, name in signatures:
+            detail = f"{self._name(at)}: {name} begins at a sector's edge inside it"
+            self._note("tensor-foreign-signature", at, detail)
+        for index, count in nans.items():
+            place = self.places[index]
+            self._note("tensor-nan", place.begin, f"{place.name}: {count} values are not a number")
+        surveyed = sum(sizes.values())
+        clear = sizes.get(CLEAR, 0) + sizes.get(CLEAR_SWAPPED, 0)
+        self._tell_share(sizes.get(UNIFORM, 0), surveyed)
+        told = [finding for several in self.findings.values() for finding in several]
+        return Evidence(
+            findings=tuple(told),
+            lost=ExtentSet(self.lost),
+            plausible=not told and surveyed > 0 and clear >= PLAUSIBLE_SHARE * surveyed,
+            facts={"surveyed_bytes": surveyed, "weight_like_bytes": clear, "uniform_bytes": sizes.get(UNIFORM, 0)},
+        )
+
+    def _note(self, code: str, at: int, detail: str) -> None:
+        several = self.findings.setdefault(code, [])
+        if len(several) < MAX_FINDINGS:
+            several.append(Finding(code=code, offset_bytes=at, detail=detail))
+
+    def _name(self, at: int) -> str:
+        return self.places[max(0, bisect_right(self.begins, at) - 1)].name
+
+    def _names(self, one: _Span) -> str:
+        first, last = self._name(one.start), self._name(one.end - 1)
+        return first if first == last else f"{first} to {last}"
+
+    def _tell(self, one: _Span, code: str, what: str, *, lost: bool) -> None:
+        self._note(code, one.start, f"{self._names(one)}: {one.start:#x}+{one.end - one.start:#x} {what}")
+        if lost:
+            self.lost.append(span(one.start, one.end))
+
+    def _tell_uniform(self, number: int, one: _Span) -> None:
+        torn = self._torn_blocks(number)
+        if torn or self.certain or one.end - one.start >= WHOLE_BYTES:
+            what = "is as random as encrypted or compressed bytes" + (", next to weights that are not" if torn else "")
+            self._tell(one, "tensor-uniform-block", what, lost=torn or self.certain)
+
+    def _torn_blocks(self, number: int) -> bool:
+        """Whether a stretch of blocks begins or ends inside a tensor, next to blocks that look like its weights."""
+        return self._torn_block(number, -1) or self._torn_block(number, 1)
+
+    def _torn_block(self, number: int, step: int) -> bool:
+        from signatures.kernels import CLEAR, CLEAR_SWAPPED, UNCLEAR
+
+        here = self.spans[number]
+        edge = here.start if step < 0 else here.end
+        place = self._inside(edge)
+        for _ in range(2):
+            number += step
+            if place is None or not 0 <= number < len(self.spans):
+                return False
+            beside = self.spans[number]
+            near, far = (beside.end, beside.start) if step < 0 else (beside.start, beside.end)
+            if near != edge or not place.begin <= edge + step * BLOCK_BYTES <= place.end:
+                return False
+            if beside.kind in (CLEAR, CLEAR_SWAPPED):
+                return True
+            if beside.kind != UNCLEAR or abs(far - near) > BLOCK_BYTES:
+                return False
+            edge = far  # a block that is half the one and half the other
+        return False
+
+    def _inside(self, at: int) -> Place | None:
+        """Return the place that `at` lies inside of, not at its edge."""
+        index = bisect_right(self.begins, at) - 1
+        place = self.places[index] if index >= 0 else None
+        return place if place is not None and place.begin < at < place.end else None
+
+    def _judge_run(self, run: _Span) -> None:
+        size_bytes = run.end - run.start
+        if size_bytes < RUN_BYTES:
+            return
+        torn_start, torn_end = self._torn(run.start, first=True), self._torn(run.end, first=False)
+        if not (torn_start or torn_end) or self._sparse(run):
+            return
+        to_end = run.end == self.places[-1].end and size_bytes >= TAIL_BYTES
+        on_page = -(run.start + self.shift) % BLOCK_BYTES < SECTOR_BYTES // 32
+        lost = (torn_start and torn_end) or (torn_start and to_end and on_page) or run.kind != 0
+        what = f"is nothing but {run.kind:#04x}, from or to a sector's edge in the middle of its rows"
+        self._tell(run, "tensor-zero-run" if run.kind == 0 else "tensor-byte-run", what, lost=lost)
+
+    def _torn(self, at: int, *, first: bool) -> bool:
+        """Whether a run begins (or ends) inside a tensor at a sector's edge, and not where a row does."""
+        place = self._inside(at)
+        if place is None:
+            return False
+        item = place.item_bytes
+        slack = -(at + self.shift) % SECTOR_BYTES if first else (at + self.shift) % SECTOR_BYTES
+        if slack >= item:  # the number at the edge may itself begin or end in such bytes
+            return False
+        offset = at - place.begin
+        snapped = -(-offset // item) * item if first else offset // item * item
+        return not any(snapped % row == 0 for row in place.row_bytes)
+
+    def _sparse(self, run: _Span) -> bool:
+        """Whether the tensor at either end of a run has such runs off the sectors, too."""
+        ends = [place for place in (self._inside(run.start), self._inside(run.end)) if place is not None]
+        for other in self.runs:
+            held = any(place.begin <= other.start and other.end <= place.end for place in ends)
+            if other is not run and held and (other.start + self.shift) % SECTOR_BYTES >= 16:
+                return True
+        return False
+
+    def _tell_share(self, uniform: int, surveyed: int) -> None:
+        stretches = len(self.findings.get("tensor-uniform-block", ()))
+        if not stretches:
+            return
+        share = f"{uniform / surveyed:.0%}" if surveyed else "an unknown share"
+        detail = (
+            f"{share} of its floats are random bytes where weights never are: encrypted in place, overwritten, or "
+            "packed; what was there is not in this file any more, look for an older copy"
+        )
+        self._note("random-weights", self.findings["tensor-uniform-block"][0].offset_bytes or 0, detail)
