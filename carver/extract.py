@@ -51,6 +51,7 @@ def write_partial(
     *,
     with_md5: bool = False,
     on_bytes: Callable[[int], None] = lambda done_bytes: None,
+    on_piece: Callable[[int, bytes], None] = lambda offset_bytes, piece: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Written:
     """Write the bytes that `layout` names, in file order, to `partial`; `name_all` makes a file of it.
@@ -64,6 +65,7 @@ def write_partial(
         partial: what the file is called until it is whole; on the same file system as its name.
         with_md5: whether MD5 is computed too.
         on_bytes: called with the bytes of the file written so far.
+        on_piece: called with each piece of the file and its offset, in order.
         stop: asked every few MiB.
 
     Raises:
@@ -84,6 +86,7 @@ def write_partial(
                 piece, missing = _read(image, chunk)
                 for digest in hashes:
                     digest.update(piece)
+                on_piece(size_bytes, piece)
                 _put(image.fileno(), chunk.offset_bytes, descriptor, size_bytes, piece, in_kernel=not missing)
                 unreadable += [span(size_bytes + low, size_bytes + high) for low, high in missing]
                 size_bytes += len(piece)
