@@ -70,6 +70,12 @@ class StrictShortfall(CarverError):  # noqa: N818 - not a fault, a bar that was 
     exit_code = 10
 
 
+class LimitReached(CarverError):  # noqa: N818 - the user's wish, not a fault
+    """A limit that the user has set ended the imaging (-X, -e, -E, -T …); all is saved, the same command goes on."""
+
+    exit_code = 11
+
+
 class Interrupted(CarverError):  # noqa: N818 - the user's wish, not a fault
     """Stopped by a signal; state is saved and the same command goes on."""
 

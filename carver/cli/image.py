@@ -3,49 +3,43 @@
 from __future__ import annotations
 
 import dataclasses
-import shlex
-import sys
 from argparse import Namespace
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from carver import preflight
-from carver.cli import imaging_options, screen
+from carver.cli import imaging_options, imaging_words, screen
+from carver.cli.imaging_words import Road
+from carver.cli.live import Showing
 from carver.cli.opening import check_path
+from carver.cli.preview import Preview
+from carver.cli.run_logs import RunLogs
 from carver.output import make_folder
 from imaging.binding import comment_of, refuse_another
 from imaging.damaged import DamagedSource
 from imaging.device import describe, identity
-from imaging.errors import Interrupted
-from imaging.reads import open_device, open_source
+from imaging.errors import Interrupted, LimitReached
+from imaging.reads import Drive, open_device, open_source
 from imaging.rescue.comeback import WaitForReturn
 from imaging.rescue.engine import rescue
+from imaging.rescue.forecast import Forecaster
 from imaging.rescue.progress import Progress, RescueSummary
 from imaging.source import Source
-
-WAIT_TOLD_SECONDS = 2.0
-PHASES = {
-    "copying": "copying what reads well",
-    "trimming": "finding the edges of bad areas",
-    "scraping": "trying bad areas sector by sector",
-    "retrying": "trying bad sectors again",
-    "finished": "finished",
-}
 
 
 def run(options: Namespace, stop: Callable[[], bool]) -> int:
     """Image a drive, or go on with it."""
     map_path = options.map or options.image.with_name(options.image.name + ".map")
     source = open_drive(options, stop)
+    road = Road(image=options.image, map=map_path, options=imaging_options.rescue_options(options))
     check(options, source, image=options.image, map_path=map_path, folder=None)
     bound = identity(source, describe(options.source))
     refuse_another(map_path, bound)
     make_folder(options.image.absolute().parent)
-    summary = image_drive(source, options.image, map_path, bound, options, stop)
-    screen.say(f"Next: `carver carve {options.image} --out DIR` brings back the model files in it.")
+    summary = image_drive(source, road, bound, options, stop)
     if options.json:
-        screen.put_json(summary_json(summary, options.image, map_path))
-    return 0
+        screen.put_json(summary_json(summary, road))
+    return ended_as(summary)
 
 
 def open_drive(options: Namespace, stop: Callable[[], bool]) -> Source:
@@ -85,33 +79,56 @@ def check(options: Namespace, source: Source, *, image: Path, map_path: Path, fo
 
 
 def image_drive(
-    source: Source,
-    image_path: Path,
-    map_path: Path,
-    bound: Mapping[str, object],
-    options: Namespace,
-    stop: Callable[[], bool],
+    source: Source, road: Road, bound: Mapping[str, object], options: Namespace, stop: Callable[[], bool]
 ) -> RescueSummary:
     """Run the rescue, show it, and tell how it ended; `bound` is the drive's identity, kept with the map.
 
     Raises:
         Interrupted: stopped by the user; image and map are saved.
     """
-    with screen.Bars(quiet=options.quiet) as bars:
+    preview = Preview(options.data_preview)
+    forecaster = Forecaster(
+        sector_bytes=_sector_bytes(source, options), trims=not options.no_trim, scrapes=not options.no_scrape
+    )
+    with (
+        RunLogs(
+            events=options.log_events,
+            rates=options.log_rates,
+            reads=options.log_reads,
+            options=road.options,
+            source=options.source,
+        ) as logs,
+        Showing(road, forecaster, quiet=options.quiet, preview=preview.lines) as showing,
+    ):
+
+        def note(progress: Progress) -> None:
+            showing.show(progress)
+            logs.note(progress)
+
         summary = rescue(
             source,
-            image_path,
-            map_path,
-            imaging_options.rescue_options(options),
-            on_progress=lambda progress: _show(bars, progress),
+            road.image,
+            road.map,
+            road.options,
+            on_progress=note,
             stop=stop,
             on_gone=_wait_for_return(source, options),
-            comments=(f"Command line: {shlex.join(['carver', *sys.argv[1:]])}", comment_of(bound)),
+            subscribers=(preview,) if options.data_preview else (),
+            comments=(f"Command line: {options.command_line}", comment_of(bound)),
         )
-    _tell(summary, image_path)
-    if not summary.finished:
-        raise Interrupted(f"stopped; {image_path} and its map are saved, and the same command goes on from here")
+        logs.end(summary)
+    for sentence in imaging_words.ending(summary, road):
+        if not options.quiet or sentence.startswith("warning: "):
+            screen.say(sentence)
+    if not summary.finished and summary.limit is None:
+        raise Interrupted(f"stopped; {road.image} and its map are saved, and the same command goes on from here")
     return summary
+
+
+def _sector_bytes(source: Source, options: Namespace) -> int:
+    """Return what is read at a time where the drive is bad."""
+    physical_bytes = source.physical_sector_bytes if isinstance(source, Drive) else source.sector_bytes
+    return int(options.sector_size or max(physical_bytes, source.sector_bytes))
 
 
 def _wait_for_return(source: Source, options: Namespace) -> WaitForReturn | None:
@@ -125,54 +142,21 @@ def _wait_for_return(source: Source, options: Namespace) -> WaitForReturn | None
     )
 
 
-def _show(bars: screen.Bars, progress: Progress) -> None:
-    bars.show("reading the drive", progress.totals.rescued_bytes, progress.totals.size_bytes)
-    note = f"{PHASES[progress.phase.word]}, pass {progress.pass_number}"
-    if progress.gone:
-        note = f"the drive has vanished: waiting for it to come back, {progress.waiting_seconds:.0f} s"
-    elif progress.waiting_seconds >= WAIT_TOLD_SECONDS:
-        note = f"the drive has not answered for {progress.waiting_seconds:.0f} s (Ctrl-C is safe)"
-    elif progress.read_errors:
-        note += f", {progress.read_errors} read errors, {screen.human(progress.totals.bad_bytes)} bad"
-    bars.note(note)
+def ended_as(summary: RescueSummary) -> int:
+    """Return the exit code of a run that was not interrupted."""
+    return LimitReached.exit_code if summary.limit is not None else 0
 
 
-def _tell(summary: RescueSummary, image_path: Path) -> None:
-    totals = summary.totals
-    if summary.hung:
-        screen.say(f"The drive hung at {len(summary.hung)} places; they were left for last.")
-    if summary.returned_as:
-        screen.say(f"The drive vanished and came back as {', '.join(summary.returned_as)}.")
-    if summary.blank_alarm:
-        screen.say(
-            f"warning: {screen.human(summary.blank_after_errors_bytes)} after errors read as one repeated sector: a "
-            "USB bridge may have answered without data; try another cable or adapter, with a new image"
-        )
-    missing_bytes = totals.size_bytes - totals.rescued_bytes
-    if missing_bytes == 0:
-        screen.say(f"All {screen.human(totals.size_bytes)} were read into {image_path}.")
-        return
-    share = min(100 * totals.rescued_bytes / totals.size_bytes, 99.99)  # never call it whole when it is not
-    rescued, whole, missing, bad = map(
-        screen.human, (totals.rescued_bytes, totals.size_bytes, missing_bytes, totals.bad_bytes)
-    )
-    if not summary.finished:
-        screen.say(f"{rescued} of {whole} ({share:.2f} %) are read so far.")
-        return
-    failed = "all in sectors that failed" if missing_bytes == totals.bad_bytes else f"{bad} of them in failed sectors"
-    screen.say(f"{rescued} of {whole} ({share:.2f} %) were read into {image_path}. Not read: {missing}, {failed}.")
-
-
-def summary_json(summary: RescueSummary, image_path: Path, map_path: Path) -> dict[str, object]:
-    """Return what a script wants to know of a rescue."""
+def summary_json(summary: RescueSummary, road: Road) -> dict[str, object]:
+    """Return what a script wants to know of a rescue: all of the summary, the map's totals beside the rest."""
+    counted = dataclasses.asdict(summary)
+    totals = counted.pop("totals")
     return {
-        "image": str(image_path),
-        "map": str(map_path),
-        **dataclasses.asdict(summary.totals),
-        "reads": summary.reads,
-        "read_errors": summary.read_errors,
-        "finished": summary.finished,
+        "image": str(road.image),
+        "map": str(road.map),
+        **totals,
+        **counted,
+        "rescued_bytes": totals["rescued_bytes"],
+        "rescued_in_this_run_bytes": summary.rescued_bytes,
         "hung": [[extent.offset_bytes, extent.size_bytes] for extent in summary.hung],
-        "returned_as": list(summary.returned_as),
-        "blank_after_errors_bytes": summary.blank_after_errors_bytes,
     }

@@ -8,8 +8,9 @@ from argparse import Namespace
 from collections.abc import Callable
 
 from carver.case import Case
-from carver.cli import carve
-from carver.cli.image import check, image_drive, open_drive
+from carver.cli import carve, imaging_options
+from carver.cli.image import check, ended_as, image_drive, open_drive
+from carver.cli.imaging_words import Road
 from carver.cli.opening import check_path
 from carver.recover import image_paths
 from imaging.device import describe, identity
@@ -36,11 +37,12 @@ def _from_drive(options: Namespace, stop: Callable[[], bool]) -> int:
     info = describe(options.source)
     check(options, source, image=image_path, map_path=map_path, folder=options.case)
     bound = identity(source, info)
+    road = Road(image=image_path, map=map_path, options=imaging_options.rescue_options(options), carves=True)
     with Case.create(options.case, locator=str(options.source), identity=bound) as case:
         carve.keep_head(case, options)
-        image_drive(source, image_path, map_path, bound, options, stop)
+        summary = image_drive(source, road, bound, options, stop)
         recovery = carve.carve_into(case, open_image(image_path, map_path), options, stop)
-    return carve.finish(recovery, options.case, options)
+    return carve.finish(recovery, options.case, options) or ended_as(summary)
 
 
 def _habit(options: Namespace) -> str:

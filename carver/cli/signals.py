@@ -11,6 +11,9 @@ from types import FrameType
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
+CLEAR_BELOW = b"\r\x1b[J"
+clear_below = False  # while several lines are drawn in place: a message takes their place
+
 _stopping = threading.Event()
 _at_once = threading.Event()
 
@@ -44,4 +47,8 @@ def _stop(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
     _stopping.set()
     with suppress(OSError):  # not print(): the signal may have come in the middle of one
-        os.write(2, b"\ncarver: stopping: saving what is done (once more to stop at once)\n")
+        os.write(
+            2,
+            (CLEAR_BELOW if clear_below else b"\n")
+            + b"carver: stopping: saving what is done (once more to stop at once)\n",
+        )

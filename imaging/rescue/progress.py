@@ -46,6 +46,7 @@ class Progress:
         hung: a read has passed its deadline, and the drive answers nobody.
         gone: the drive has vanished, and is waited for.
         hangs: reads of this run that passed their deadline; what they asked for is left for last.
+        slow_reads: reads of this run that were slower than they should be, while that was looked at.
     """
 
     phase: Phase
@@ -63,6 +64,7 @@ class Progress:
     hung: bool = False
     gone: bool = False
     hangs: int = 0
+    slow_reads: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
