@@ -27,7 +27,7 @@ def refuse_another(map_path: Path, identity: Mapping[str, object]) -> None:
     Raises:
         InputError: it was, with the reason.
     """
-    bound = _bound(map_path)
+    bound = bound_identity(map_path)
     difference = same_identity(bound, identity) if bound is not None else None
     if difference:
         raise InputError(
@@ -36,7 +36,8 @@ def refuse_another(map_path: Path, identity: Mapping[str, object]) -> None:
         )
 
 
-def _bound(map_path: Path) -> dict[str, object] | None:
+def bound_identity(map_path: Path) -> dict[str, object] | None:
+    """Return the identity of the drive that a map was begun for; None where its head does not tell."""
     try:
         with map_path.open("rb") as file:
             head = file.read(HEAD_BYTES).decode("utf-8", errors="replace")

@@ -1,0 +1,127 @@
+"""Sweep: a walk over parts of an image that is no rescue (filling, generating); saved as it goes, and resumable."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from imaging.errors import CarverError
+from imaging.extent import Extent
+from imaging.mapfile import BlockStatus
+from imaging.mapstore import COMMIT_SECONDS, MapStore
+from imaging.rescue.progress import REPORT_SECONDS
+from imaging.rescue.writer import Reserve
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SweepProgress:
+    """Where a sweep is.
+
+    Attributes:
+        position_bytes: what is worked on, a position on the drive.
+        done_bytes: how much this run has done.
+        total_bytes: how much it had to do.
+        finished: it is through.
+        seconds: since it began.
+    """
+
+    position_bytes: int
+    done_bytes: int
+    total_bytes: int
+    finished: bool
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What a sweep is told by, and tells.
+
+    Attributes:
+        on_progress: is told where it is, a few times a second and at the end.
+        stop: is asked before each part; True saves and returns.
+        clock: seconds, monotonic.
+    """
+
+    on_progress: Callable[[SweepProgress], None]
+    stop: Callable[[], bool]
+    clock: Callable[[], float]
+
+
+def sweep(
+    store: MapStore,
+    parts: Iterable[Extent],
+    work: Callable[[Extent], None],
+    *,
+    current_status: str,
+    total_bytes: int,
+    sync: Callable[[], None],
+    around: Surroundings,
+) -> SweepProgress:
+    """Work through the parts in order; the map's status line always tells which one is next.
+
+    Args:
+        store: the map.
+        parts: what to work on, as positions on the drive.
+        work: is given each of them.
+        current_status: what the map says meanwhile, F or G; at the end it says finished.
+        total_bytes: how much the parts are together.
+        sync: returns when all that was written is on the image's disk.
+        around: see there.
+
+    Returns:
+        Where it ended; what `work` raises is raised, after the map was saved.
+    """
+    mapfile = store.mapfile
+    mapfile.current_status, mapfile.current_pass = current_status, 1
+    since = saved = told = around.clock()
+    done_bytes, finished = 0, True
+
+    def progress() -> SweepProgress:
+        return SweepProgress(
+            position_bytes=mapfile.position_bytes,
+            done_bytes=done_bytes,
+            total_bytes=total_bytes,
+            finished=finished and mapfile.current_status == BlockStatus.FINISHED,
+            seconds=around.clock() - since,
+        )
+
+    reserve = Reserve(Path(store.path).parent)
+    try:
+        for part in parts:
+            mapfile.position_bytes = part.offset_bytes
+            if around.stop():
+                finished = False
+                break
+            work(part)
+            done_bytes += part.size_bytes
+            now = around.clock()
+            if now - saved >= COMMIT_SECONDS:
+                store.commit(sync)
+                saved = around.clock()
+            if now - told >= REPORT_SECONDS:
+                around.on_progress(progress())
+                told = now
+        if finished:
+            sync()  # before the map says that it is done
+            mapfile.current_status = BlockStatus.FINISHED.value
+    except BaseException:
+        reserve.release()
+        _save_in_trouble(store, sync)
+        raise
+    reserve.release()
+    store.checkpoint(sync)
+    around.on_progress(progress())
+    return progress()
+
+
+def _save_in_trouble(store: MapStore, sync: Callable[[], None]) -> None:
+    """Save what can be; what ends the sweep is told, not that this failed too."""
+    try:
+        store.commit(sync)
+        store.checkpoint(sync)
+    except CarverError as fault:
+        log.error("where the work stood could not be saved: %s", fault)
