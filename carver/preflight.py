@@ -19,6 +19,7 @@ from imaging import block_stack, mac_disks
 from imaging.device import DeviceInfo, in_use
 from imaging.encodings import Caution, Recognition, recognise_path
 from imaging.errors import InputError, OutputError
+from imaging.impatient import Impatient
 from imaging.sampling import Sampling, sample
 from imaging.source import Source
 from imaging.volumes import recognise
@@ -104,7 +105,7 @@ def examine(
         notices += _room_notices(image, folder, source.size_bytes, files_bytes)
         # a busy drive is not read in vain, and one that an earlier run looked at before it began to image is spared
         if not any(notice.level is Caution.REFUSE for notice in notices) and not _is_begun(image, map_path):
-            notices += _content_notices(source, info)
+            notices += _content_notices(Impatient(source), info)
     notices += _hardware_notices(info)
     order = list(Caution)
     return tuple(sorted(notices, key=lambda notice: order.index(notice.level)))

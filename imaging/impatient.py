@@ -1,0 +1,97 @@
+"""Impatient: looks at a drive before it is imaged, at the cost of a few seconds where it hangs.
+
+A look wants blocks from all over the drive, imaging wants the good parts first. So a place that is known to hang is not
+looked at, and after one read that takes too long nothing is looked at any more: all the rest counts as unanswered.
+"""
+
+from __future__ import annotations
+
+from errno import ETIMEDOUT
+
+from imaging.errors import Interrupted, ReadTimeout
+from imaging.extent import ExtentSet
+from imaging.reads import PatientDrive, Waiting
+from imaging.source import Source
+
+FIRST_LOOK_SECONDS = 20.0  # a drive that sleeps may need ten to spin up
+LOOK_SECONDS = 5.0
+
+
+class Impatient:
+    """A source for looking at.
+
+    Args:
+        source: what is looked at; only one whose reads may hang is looked at otherwise than it is read.
+        spare: where it is known to hang.
+        seconds: how long a read may take.
+        first_seconds: how long the first one may take.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        *,
+        spare: ExtentSet | None = None,
+        seconds: float = LOOK_SECONDS,
+        first_seconds: float = FIRST_LOOK_SECONDS,
+    ) -> None:
+        self._source = source
+        self._patient = source if isinstance(source, PatientDrive) else None
+        self._spare = spare or ExtentSet()
+        self._seconds, self._later_seconds = first_seconds, seconds
+        self._hangs = False
+
+    @property
+    def locator(self) -> str:
+        """How the user named the source."""
+        return self._source.locator
+
+    @property
+    def size_bytes(self) -> int:
+        """Its length in bytes."""
+        return self._source.size_bytes
+
+    @property
+    def sector_bytes(self) -> int:
+        """Its logical sector in bytes."""
+        return self._source.sector_bytes
+
+    @property
+    def unread(self) -> ExtentSet | None:
+        """What was never read, and what is spared; None when nothing is known."""
+        if self._source.unread is None:
+            return self._spare or None
+        return self._source.unread | self._spare
+
+    def read_at(self, offset_bytes: int, size_bytes: int) -> bytes:
+        """Return the bytes there; fewer only at the end of the source.
+
+        Raises:
+            ReadFault: some of them cannot be read.
+            ReadTimeout: not so soon, or an earlier read was not answered so soon.
+            Interrupted: the user wants an end.
+        """
+        if self._patient is None:
+            return self._source.read_at(offset_bytes, size_bytes)
+        given = self._patient.watcher
+
+        def watch(waiting: Waiting) -> bool:
+            self._hangs = waiting.seconds >= self._seconds
+            return not self._hangs and given(waiting)
+
+        try:
+            if not self._hangs:
+                self._patient.watcher = watch
+                return self._patient.read_at(offset_bytes, size_bytes)
+        except Interrupted:
+            if not self._hangs:
+                raise
+        finally:
+            self._patient.watcher = given
+            self._seconds = self._later_seconds
+        raise ReadTimeout(
+            f"{self.locator}: no answer from {offset_bytes:#x} so soon, and a look is not worth the wait",
+            offset_bytes=offset_bytes,
+            size_bytes=size_bytes,
+            errno=ETIMEDOUT,
+        )
