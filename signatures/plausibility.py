@@ -32,7 +32,9 @@ BLOCK_BYTES = 4096
 SECTOR_BYTES = 512
 RUN_BYTES = 4096  # shorter runs of one byte are nobody's business
 TAIL_BYTES = 1 << 16
+PADDING_BYTES = 64  # between tensors
 WHOLE_BYTES = 1 << 16  # uniform tensors smaller than this are not told
+MAX_ITEM_BYTES = 16
 MAX_SPANS = 1 << 16
 MAX_RUNS = 1 << 14
 MAX_RUNS_A_CALL = 4096
@@ -105,7 +107,9 @@ class Plausibility:
             low, high = max(place.begin, offset_bytes), min(place.end, end_bytes)
             if high > low:
                 inside = data[low - offset_bytes : high - offset_bytes]
-                self._take_runs(low, inside)
+                before = max(offset_bytes, self._places[index - 1].end if index else 0)
+                padding = low - before if low - before <= PADDING_BYTES else 0  # a run goes on through it
+                self._take_runs(low - padding, data[low - padding - offset_bytes : high - offset_bytes])
                 self._signatures += find_signatures(inside, low, -(low + self._shift) % SECTOR_BYTES)
                 if place.lane_bytes:
                     self._take_blocks(index, place, low, inside)
@@ -302,7 +306,8 @@ class _Conclusion:
         if not (torn_start or torn_end) or self._sparse(run):
             return
         to_end = run.end == self.places[-1].end and size_bytes >= TAIL_BYTES
-        on_page = -(run.start + self.shift) % BLOCK_BYTES < SECTOR_BYTES // 32
+        # what was not written ends on a page of the file, what was lost on one of the drive
+        on_page = min(-(run.start + shift) % BLOCK_BYTES for shift in (0, self.shift)) < MAX_ITEM_BYTES
         lost = (torn_start and torn_end) or (torn_start and to_end and on_page) or run.kind != 0
         what = f"is nothing but {run.kind:#04x}, from or to a sector's edge in the middle of its rows"
         self._tell(run, "tensor-zero-run" if run.kind == 0 else "tensor-byte-run", what, lost=lost)
@@ -325,7 +330,7 @@ class _Conclusion:
         ends = [place for place in (self._inside(run.start), self._inside(run.end)) if place is not None]
         for other in self.runs:
             held = any(place.begin <= other.start and other.end <= place.end for place in ends)
-            if other is not run and held and (other.start + self.shift) % SECTOR_BYTES >= 16:
+            if other is not run and held and (other.start + self.shift) % SECTOR_BYTES >= MAX_ITEM_BYTES:
                 return True
         return False
 
