@@ -19,7 +19,6 @@ from signatures.format import Format, Pattern, SectorProbe
 
 PatternTable: TypeAlias = tuple[tuple[str, Pattern | SectorProbe], ...]
 Bytes: TypeAlias = npt.NDArray[np.uint8]
-Pairs: TypeAlias = npt.NDArray[np.uint16]
 Masks: TypeAlias = npt.NDArray[np.uint64]
 States: TypeAlias = npt.NDArray[np.int32]
 Numbers: TypeAlias = npt.NDArray[np.int64]
@@ -27,7 +26,7 @@ Numbers: TypeAlias = npt.NDArray[np.int64]
 PROBE_STEP_BYTES = 512  # the smallest sector in use: 4,096-byte sectors start at multiples of it too
 PATTERN_BITS = 16  # of a hit, for its pattern's number
 MAX_PATTERNS = 1 << PATTERN_BITS
-RESUME_FIELDS = 3  # a kernel's place: block (or sector), walked up to, state; -1 first when it is done
+RESUME_FIELDS = 4  # a kernel's place: block, walked up to, state, sector; -1 first when it is done
 MAX_PROBES = 63
 AFTER_THE_END = 256  # stands for a byte behind the end of the data
 

@@ -180,15 +180,14 @@ class _Scanner:
     """The kernels, with the tables and arrays that they take; one a thread, as arrays are written to."""
 
     def __init__(self, automaton: Automaton) -> None:
-        from carver.kernels import MASKED, PORTABLE, VARIANTS  # here: numba takes most of a second to import
+        from carver.kernels import PORTABLE, VARIANTS  # here: numba takes most of a second to import
 
         self.automaton = automaton
         prints = automaton.fingerprints
-        variant = VARIANTS[0]
         self.buffer = new_buffer(PIECE_BYTES + automaton.reach_bytes)
         self._found = np.empty(max(BUFFER_HITS, len(automaton.table)), dtype=np.int64)
         self._resume = np.zeros(RESUME_FIELDS, dtype=np.int64)
-        self._pattern_tables = (
+        self._tables = (
             automaton.next_states,
             automaton.depths,
             automaton.out_first,
@@ -198,24 +197,23 @@ class _Scanner:
             prints.pairs,
             prints.spans,
             prints.lead_bytes,
-            variant | MASKED if prints.masked and variant != PORTABLE else variant,
+            VARIANTS[0] if prints.plain else PORTABLE,
+            automaton.probe_numbers,
+            automaton.probe_masks,
+            automaton.probe_order,
         )
-        self._probe_tables = (automaton.probe_numbers, automaton.probe_masks, automaton.probe_order)
 
     def keys(self, data: Bytes, piece: Extent) -> Numbers:
         """Return the hits that start in `piece`, whose bytes `data` begins with: `start << 16 | pattern`."""
-        from carver.kernels import scan_patterns, scan_probes
+        from carver.kernels import scan_piece
 
         first = -piece.offset_bytes % PROBE_STEP_BYTES
         told: list[Numbers] = []
         self._resume[:] = 0
         while self._resume[0] >= 0:
-            count = scan_patterns(data, piece.size_bytes, *self._pattern_tables, self._found, self._resume)
-            told.append(self._found[:count].copy())
-        self._resume[:] = 0
-        sectors = (first, piece.size_bytes, PROBE_STEP_BYTES)
-        while self._resume[0] >= 0:
-            count = scan_probes(data, *sectors, *self._probe_tables, self._found, self._resume)
+            count = scan_piece(
+                data, piece.size_bytes, first, PROBE_STEP_BYTES, *self._tables, self._found, self._resume
+            )
             told.append(self._found[:count].copy())
         keys = np.concatenate(told)
         keys.sort()

@@ -28,6 +28,7 @@ MAX_FILE_BYTES = 1 << 42
 MAX_SEARCH_BYTES = 1 << 28  # for records after a broken one
 SEARCH_BYTES = 1 << 20
 MAX_FINDINGS = 100
+MAX_DTYPE = 31  # of a record that is looked for: twice as many as are known
 
 HEADER = Struct("count" / Int32ul, "version" / Int32ul, "zeros" / Bytes(56)).compile()
 RECORD = Struct(
@@ -218,7 +219,10 @@ FORMAT = Format(
     name="coreml_weights",
     suffix=".bin",
     title="Core ML weights (weight.bin of an ML program)",
-    patterns=(Pattern(bytes=SENTINEL, offset_bytes=HEADER_BYTES, name="record"),),
+    patterns=tuple(
+        Pattern(bytes=SENTINEL + Int32ul.build(dtype), offset_bytes=HEADER_BYTES, name=f"record {dtype}")
+        for dtype in range(1, MAX_DTYPE + 1)
+    ),
     validate=validate,
     starts=starts,
     proves="nothing: there are no checksums; every record must lie where it says",

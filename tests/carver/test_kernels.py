@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 
+import numba
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,16 +13,16 @@ from llvmlite import binding as llvm
 from llvmlite import ir
 
 from carver.automaton import RESUME_FIELDS, build
-from carver.fingerprints import HIGH_PLACES, choose
+from carver.fingerprints import choose
 from carver.kernels import (
     FAMILY,
-    MASKED,
     PORTABLE,
+    STRETCH_BYTES,
     VARIANTS,
     any_suspect,
-    next_block,
+    block_is_suspect,
     places_of_half,
-    scan_patterns,
+    scan_piece,
     scan_probes,
     suspect_bits,
 )
@@ -34,29 +35,26 @@ def split(keys):
     return [(key >> 16, key & 0xFFFF) for key in keys]
 
 
-def kernel_hits(automaton, data, limit, room=1 << 12, variant=VARIANTS[0]):
-    """All hits of the pattern kernel, in the order told, through an array of `room` hits."""
+def kernel_hits(automaton, data, limit, room=1 << 12, variant=VARIANTS[0], first=0):
+    """All hits of the kernel, through an array of `room` hits."""
     found, resume, keys = np.zeros(room, np.int64), np.zeros(RESUME_FIELDS, np.int64), []
     prints = automaton.fingerprints
     tables = (automaton.next_states, automaton.depths, automaton.out_first, automaton.out_numbers, automaton.lengths)
-    sieves = (prints.nibbles, prints.pairs, prints.spans, prints.lead_bytes, variant_of(prints, variant))
+    sieves = (prints.nibbles, prints.pairs, prints.spans, prints.lead_bytes, variant if prints.plain else PORTABLE)
+    probes = (automaton.probe_numbers, automaton.probe_masks, automaton.probe_order)
     array = np.frombuffer(data, np.uint8)
     while resume[0] >= 0:
-        count = scan_patterns(array, limit, *tables, *sieves, found, resume)
+        count = scan_piece(array, limit, first, 512, *tables, *sieves, *probes, found, resume)
         assert count <= room
         keys += found[:count].tolist()
     return split(keys)
 
 
-def variant_of(prints, variant):
-    return variant | MASKED if prints.masked and variant != PORTABLE else variant
-
-
 def probe_hits(automaton, data, first=0, room=1 << 12):
     found, resume, keys = np.zeros(room, np.int64), np.zeros(RESUME_FIELDS, np.int64), []
     tables = (automaton.probe_numbers, automaton.probe_masks, automaton.probe_order)
-    while resume[0] >= 0:
-        count = scan_probes(np.frombuffer(data, np.uint8), first, len(data), 512, *tables, found, resume)
+    while resume[3] < len(data):
+        count = scan_probes(np.frombuffer(data, np.uint8), first, len(data), 512, *tables, found, 0, resume)
         keys += found[:count].tolist()
     return split(keys)
 
@@ -111,51 +109,57 @@ def test_kernel_equals_plain_search_on_random_patterns_and_data(draw, variant):
     assert sorted(kernel_hits(automaton, data, len(data), room=16, variant=variant)) == oracle(data, automaton.table)
 
 
-@pytest.mark.parametrize("variant", [*VARIANTS, *(v | MASKED for v in VARIANTS if v != PORTABLE)])
+@numba.njit
+def half_of(data, position, nibbles, pair_marks, variant):
+    return places_of_half(data, position, nibbles, pair_marks, variant)
+
+
+@numba.njit
+def block_of(data, position, nibbles, pair_marks, variant):
+    return block_is_suspect(data, position, nibbles, pair_marks, variant)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("magics", [MAGICS, MANY, tuple(p.bytes for f in formats().values() for p in f.patterns)])
 def test_the_prefilter_passes_what_its_twin_passes_and_every_fingerprint(magics, variant):
     prints = choose(tuple(dict.fromkeys(magics)))
-    masked = bool(variant & MASKED) or prints.masked
     data = planted(4096 + 131, range(40, 4000, 97), magics)
     array = np.frombuffer(data, np.uint8)
-    if variant == PORTABLE:
-        expected = [pairs_pass(prints, data, at) for at in range(4096)]
-    else:
-        expected = [nibbles_pass(prints, data, at, masked) for at in range(4096)]
+    twin = pairs_pass if variant == PORTABLE else nibbles_pass
+    expected = [twin(prints, data, at) for at in range(4096)]
     told = []
     for half in range(0, 4096, 64):
-        bits = int(places_of_half(array, half, prints.nibbles, prints.pairs, variant_of(prints, variant)))
+        bits = int(half_of(array, half, prints.nibbles, prints.pairs, variant))
         told += [bool(bits >> i & 1) for i in range(64)]
     assert told == expected
-    block, blocks = 0, []
-    while (block := next_block(array, block, prints.nibbles, prints.pairs, variant_of(prints, variant))) < 4096:
-        blocks.append(block)
-        block += 128
-    assert blocks == [at for at in range(0, 4096, 128) if any(expected[at : at + 128])]
+    blocks = [at for at in range(0, 4096, 128) if block_of(array, at, prints.nibbles, prints.pairs, variant)]
+    needed = [at for at in range(0, 4096, 128) if any(expected[at : at + 128])]
+    assert set(needed) <= set(blocks)
+    assert variant == PORTABLE or blocks == needed
     windows = {m[p : p + 4] for m, p in zip(dict.fromkeys(magics), prints.places, strict=True)}
     assert all(passed for at, passed in enumerate(expected) if data[at : at + 4] in windows)
 
 
-def nibbles_pass(prints, data, at, masked):
+def nibbles_pass(prints, data, at):
     """Twin of the vector prefilter."""
-    if not masked and max(data[at + 1 : at + 4]) >= 0x80:
+    if max(data[at + 1 : at + 4]) >= 0x80:
         return False
-    buckets = 255
+    buckets = int(prints.nibbles[4][data[at] >> 4])
     for place in range(4):
         buckets &= int(prints.nibbles[place][data[at + place] & 15])
-    for row, place in enumerate(HIGH_PLACES if masked else HIGH_PLACES[:1]):
-        buckets &= int(prints.nibbles[4 + row][data[at + place] >> 4])
     return buckets != 0
 
 
 def pairs_pass(prints, data, at):
     """Twin of the portable prefilter."""
-    pair = at + 2 - at % 2
-    return bool(prints.pairs[data[pair] | data[pair + 1] << 8] & (1 if at % 2 == 0 else 2))
+
+    def mark(pair):
+        return int(prints.pairs[data[pair] | data[pair + 1] << 8])
+
+    return bool(mark(at + 1) & 2) if at % 2 else bool(mark(at) & 4 or mark(at + 2) & 1)
 
 
-@pytest.mark.parametrize(("lanes", "masked"), [(16, False), (16, True)])
-def test_the_prefilter_compiles_for_arm64(lanes, masked):
+def test_the_prefilter_compiles_for_arm64():
     llvm.initialize_all_targets()
     llvm.initialize_all_asmprinters()
     try:
@@ -163,21 +167,19 @@ def test_the_prefilter_compiles_for_arm64(lanes, masked):
     except RuntimeError:
         pytest.skip("this llvmlite knows no arm64")
     assembly = str(
-        target.create_target_machine(features="+neon").emit_assembly(
-            llvm.parse_assembly(str(prefilter_ir(lanes, masked)))
-        )
+        target.create_target_machine(features="+neon").emit_assembly(llvm.parse_assembly(str(prefilter_ir(lanes=16))))
     )
     assert "tbl" in assembly
     assert "\tbl\t" not in assembly  # all is instructions: nothing is called
 
 
-def prefilter_ir(lanes, masked):
+def prefilter_ir(lanes):
     module = ir.Module()
     pointer = ir.IntType(8).as_pointer()
     function = ir.Function(module, ir.FunctionType(ir.IntType(64), [pointer, pointer]), "prefilter")
     builder = ir.IRBuilder(function.append_basic_block())
-    some = any_suspect(builder, "aarch64", lanes, masked, *function.args)
-    bits = suspect_bits(builder, "aarch64", lanes, masked, *function.args)
+    some = any_suspect(builder, "aarch64", lanes, *function.args)
+    bits = suspect_bits(builder, "aarch64", lanes, *function.args)
     builder.ret(builder.select(some, bits, ir.IntType(64)(0)))
     return module
 
@@ -186,6 +188,20 @@ PROBES = (
     SectorProbe(allowed=(b"\x08", b"\x01\x02\x03", b"\x12\x1a"), name="onnx-like"),
     SectorProbe(allowed=(bytes(range(128)),) * 4, name="text-like"),
 )
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("room", [8, 100, 4096])
+def test_patterns_and_probes_are_told_stretch_by_stretch_as_by_plain_search(room, variant):
+    size = 2 * STRETCH_BYTES + 700
+    borders = (b * STRETCH_BYTES - d for b in (1, 2) for d in (33, 20, 3, 0, 600))
+    data = bytearray(planted(size, borders))
+    for at in range(0, size, 1024):
+        data[at : at + 3] = b"\x08\x03\x12"
+    automaton = build([a_format(magics=MAGICS, probes=PROBES)])
+    for end in (size, 2 * STRETCH_BYTES, 2 * STRETCH_BYTES + 3, STRETCH_BYTES - 1):
+        told = kernel_hits(automaton, bytes(data[:end]), end, room, variant)
+        assert sorted(told) == oracle(bytes(data[:end]), automaton.table)
 
 
 @pytest.mark.parametrize("room", [2, 3, 4096])
