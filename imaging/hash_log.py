@@ -212,9 +212,9 @@ class HashLog:
         self.hashes.take(stamped)
 
 
-def log_path(image_path: Path) -> Path:
-    """Return where the hashes of an image lie."""
-    return image_path.with_name(image_path.name + ".hashes")
+def log_path(image_path: Path, map_path: Path) -> Path:
+    """Return where the hashes of an image lie: beside its map, under the image's name."""
+    return map_path.with_name(image_path.name + ".hashes")
 
 
 def piece_bytes_for(image_bytes: int) -> int:

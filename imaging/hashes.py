@@ -1,6 +1,6 @@
 """Hashes: an image hashed while it is read, in pieces, so that hashing survives any order of reading and any end.
 
-    with Hasher(log_path(image), image_bytes=…, mapfile=map or None, algorithms=("sha256",)) as hasher:
+    with Hasher(log_path(image, map), image_bytes=…, mapfile=map or None, algorithms=("sha256",)) as hasher:
         rescue(…, subscribers=(hasher,))
         hashing = hasher.complete(image, mapfile, stop=…, on_progress=…)      once nothing more is read
 
@@ -19,6 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from imaging.direct import is_device
 from imaging.errors import CarverError
 from imaging.extent import Extent, ExtentSet, span
 from imaging.hash_lane import HashLane, Running
@@ -150,7 +151,7 @@ class Hasher:
             return self._hashing(finished=False)
         try:
             with RawImage(image_path) as image:
-                return self._complete(image, mapfile, whole_image, stop, on_progress)
+                return self._complete(image, self._end_of(image), mapfile, whole_image, stop, on_progress)
         except CarverError as fault:
             return self._hashing(finished=False, fault=str(fault))
 
@@ -234,6 +235,7 @@ class Hasher:
     def _complete(
         self,
         image: RawImage,
+        end_bytes: int,
         mapfile: Mapfile,
         whole_image: bool,
         stop: Callable[[], bool],
@@ -241,10 +243,10 @@ class Hasher:
     ) -> Hashing:
         known, finished = self.log.hashes, self._finished(mapfile)
         whole = (self._whole or Running(0, self._algorithms)) if whole_image and known.image is None else None
-        basis = "drive" if whole is not None and whole.end_bytes == image.size_bytes else "image"
+        basis = "drive" if whole is not None and whole.end_bytes == end_bytes else "image"
         read_bytes = 0
         differing: list[Extent] = []
-        for piece in cut(0, image.size_bytes, known.piece_bytes):
+        for piece in cut(0, end_bytes, known.piece_bytes):
             index = piece.offset_bytes // known.piece_bytes
             before = known.pieces.get(index)
             hashed_before = before is not None and before.extent == piece
@@ -259,12 +261,16 @@ class Hasher:
                     self.log.add_piece(hashed)
                 elif before.digests != hashed.digests:
                     differing.append(piece)
-            on_progress(piece.end_bytes, image.size_bytes)
+            on_progress(piece.end_bytes, end_bytes)
         if whole is not None:
-            extent = span(0, image.size_bytes)
+            extent = span(0, end_bytes)
             unread_bytes = extent.size_bytes - finished.within(extent).total_bytes
             self.log.add_image(Hashed(extent=extent, unread_bytes=unread_bytes, basis=basis, digests=whole.digests()))
         return self._hashing(finished=True, read_bytes=read_bytes, differing=differing)
+
+    def _end_of(self, image: RawImage) -> int:
+        """Return where the image ends: a file with its last byte, on a device where the drive's does."""
+        return min(image.size_bytes, self._image_bytes) if is_device(image.path) else image.size_bytes
 
     def _running(self, index: int, piece: Extent, whole: Running | None, *, hashed_before: bool) -> Running | None:
         """Return what hashes a piece that is read back; None where it needs no hashing."""

@@ -47,6 +47,7 @@ def run(
     timeout_seconds: float,
     stop: Callable[[], bool] = lambda: False,
     environment: Mapping[str, str] | None = None,
+    folder: str | None = "/",
 ) -> Ran:
     """Run a program in a session of its own until it ends, its time is over, or `stop` says so.
 
@@ -58,6 +59,7 @@ def run(
         timeout_seconds: how long it may take.
         stop: is asked many times a second.
         environment: variables beside our own.
+        folder: where it runs; None: where we do.
 
     Raises:
         OSError: it cannot be started.
@@ -69,7 +71,7 @@ def run(
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            cwd="/",
+            cwd=folder,
             env={**os.environ, **(environment or {})},
         )
         until = time.monotonic() + timeout_seconds

@@ -1,6 +1,6 @@
 """Read back: an image read again for its digests, and compared with those that it had.
 
-    verify(image, log_path(image), stop=…, on_progress=…) -> Verification
+    verify(image, log_path(image, map), stop=…, on_progress=…) -> Verification
 
 A verification reads from the disk that holds the image, not from memory, as far as the system lets us say so.
 """
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
+from imaging.direct import is_device
 from imaging.errors import InputError
 from imaging.extent import Extent, span
 from imaging.hash_lane import Running
@@ -72,14 +73,24 @@ def verify(
         hashes.distrust()
     with RawImage(image_path) as image:
         _forget_cached(image)
-        return _verify(image, hashes, stop, on_progress)
+        return _verify(image, _end_of(image, hashes), hashes, stop, on_progress)
 
 
-def _verify(image: RawImage, hashes: Hashes, stop: Callable[[], bool], on_progress: OnProgress) -> Verification:
+def _end_of(image: RawImage, hashes: Hashes) -> int:
+    """Return where the image ends: a file with its last byte, on a device where what was hashed ends."""
+    if not is_device(image.path):
+        return image.size_bytes
+    known = [*hashes.pieces.values(), *([hashes.image] if hashes.image else [])]
+    return max((held.extent.end_bytes for held in known), default=image.size_bytes)
+
+
+def _verify(
+    image: RawImage, end_bytes: int, hashes: Hashes, stop: Callable[[], bool], on_progress: OnProgress
+) -> Verification:
     whole = Running(0, hashes.algorithms)
     checked, unhashed_bytes, differing = 0, 0, []
-    gone = [held.extent for held in hashes.pieces.values() if held.extent.offset_bytes >= image.size_bytes]
-    for piece in cut(0, image.size_bytes, hashes.piece_bytes):
+    gone = [held.extent for held in hashes.pieces.values() if held.extent.offset_bytes >= end_bytes]
+    for piece in cut(0, end_bytes, hashes.piece_bytes):
         held = hashes.pieces.get(piece.offset_bytes // hashes.piece_bytes)
         running = None if held is None else Running(piece.offset_bytes, hashes.algorithms)
         read_back(image, piece, [each for each in (running, whole) if each is not None], stop)
@@ -91,15 +102,15 @@ def _verify(image: RawImage, hashes: Hashes, stop: Callable[[], bool], on_progre
             checked += 1
             if (held.extent, held.digests) != (piece, running.digests()):
                 differing.append(held.extent)
-        on_progress(piece.end_bytes, image.size_bytes)
-    finished = whole.end_bytes == image.size_bytes
+        on_progress(piece.end_bytes, end_bytes)
+    finished = whole.end_bytes == end_bytes
     return Verification(
         finished=finished,
         checked_pieces=checked,
         differing=(*differing, *gone) if finished else tuple(differing),
         unhashed_bytes=unhashed_bytes,
         digests=whole.digests() if finished else {},
-        image_agrees=_agrees(hashes.image, image.size_bytes, whole) if finished else None,
+        image_agrees=_agrees(hashes.image, end_bytes, whole) if finished else None,
     )
 
 
