@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import stat
 import sys
 from collections.abc import Iterator
@@ -13,7 +12,8 @@ from pathlib import Path
 from imaging import block_stack
 from imaging.block_stack import PROC, SYS
 from imaging.device import DeviceInfo, describe, uses_of_number
-from imaging.errors import OutputError
+from imaging.errors import InputError, OutputError
+from imaging.extent import ExtentSet
 from imaging.mapfile import BlockStatus
 from imaging.mapstore import MapStore
 from imaging.placement import OURS, Placement, head_of, refuse_other_shift
@@ -59,19 +59,20 @@ def check_destination(
     Raises:
         OutputError: it is there without its map, or would be its own map or source, or is a device that is too small,
             in use, on the source's disk, holds the source or the map, or was not asked for.
-        InputError: the map belongs to an image with other positions.
+        InputError: the map belongs to an image with other positions, or with more in it.
         MapfileError: the map breaks its grammar.
     """
     if image_path.absolute() == map_path.absolute():
         raise OutputError(f"{image_path} cannot be the image and its map at once; name another map")
     if map_path.exists() and not map_path.is_file():
         raise OutputError(f"{map_path} is not a regular file; name a file for the map")
-    finished_bytes = _finished_bytes(map_path)
-    if finished_bytes:
+    finished = _finished(map_path).shifted(placement.shift_bytes)
+    if finished:
         refuse_other_shift(map_path, placement.shift_bytes)
     try:
         status = image_path.stat()
     except FileNotFoundError:
+        check_finished(image_path, 0, finished)
         if _lies_in_memory(image_path):
             raise OutputError(f"there is no device {image_path}; `lsblk` lists the drives of this machine") from None
         return
@@ -82,7 +83,7 @@ def check_destination(
     if stat.S_ISBLK(status.st_mode):
         needed_bytes = placement.needed_bytes
         refuse_device(image_path, map_path, source_path, needed_bytes=needed_bytes, force=force, roots=roots)
-        _refuse_other_device(image_path, map_path, finished_bytes)
+        _refuse_other_device(image_path, map_path, finished.total_bytes)
     elif not stat.S_ISREG(status.st_mode):
         raise OutputError(f"{image_path} is not a regular file; name a new image file")
     elif status.st_size and not (map_path.is_file() and MapStore.read_snapshot(map_path).size_bytes):
@@ -90,6 +91,34 @@ def check_destination(
         raise OutputError(
             f"{image_path} exists, but its map {map_path} {what}, so nobody knows what of it was read; it is not "
             "overwritten: name its map, or another image"
+        )
+    else:
+        check_finished(image_path, status.st_size, finished)
+
+
+def check_finished(path: Path, present_bytes: int, finished: ExtentSet) -> None:
+    """Refuse an image that cannot have what its map promises.
+
+    Args:
+        path: the image.
+        present_bytes: how long it is.
+        finished: what the map promises, in the image's positions.
+
+    Raises:
+        InputError: it ends before the last of it, or the first would lie before its start.
+    """
+    if not finished:
+        return
+    first_bytes, end_bytes = int(finished.starts[0]), int(finished.ends[-1])
+    if first_bytes < 0:
+        raise InputError(
+            f"the map knows of data that would lie {-first_bytes} bytes before the start of {path}: it belongs to "
+            "another image, or to another difference between the output and the input position"
+        )
+    if present_bytes < end_bytes:
+        raise InputError(
+            f"{path} has {present_bytes} bytes, but its map knows of data up to {end_bytes}: it was cut short or "
+            "is missing, or the map is of another image; restore the image, or begin anew under other names"
         )
 
 
@@ -207,7 +236,7 @@ def _identity(info: DeviceInfo) -> dict[str, object]:
     return {"model": info.model, "serial": info.serial, "size_bytes": info.size_bytes}
 
 
-def _finished_bytes(map_path: Path) -> int:
-    if not map_path.is_file() or not os.path.getsize(map_path):  # noqa: PTH202
-        return 0
-    return MapStore.read_snapshot(map_path).count_bytes(BlockStatus.FINISHED)
+def _finished(map_path: Path) -> ExtentSet:
+    if not map_path.is_file():
+        return ExtentSet()
+    return MapStore.read_snapshot(map_path).extents(BlockStatus.FINISHED)

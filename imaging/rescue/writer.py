@@ -12,12 +12,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
-from imaging.errors import DestinationFullError, InputError, OutputError
+from imaging.errors import DestinationFullError, OutputError
 from imaging.extent import Extent, ExtentSet
 from imaging.mapfile import BlockStatus
 from imaging.ownership import give_to_caller
 from imaging.pump import Piece
-from imaging.rescue.destination import is_block_device
+from imaging.rescue.destination import check_finished, is_block_device
 from imaging.rescue.room import take_room
 
 log = logging.getLogger(__name__)
@@ -73,12 +73,12 @@ class ImageWriter:
         self._compares = compare_before_write
         spared = finished.shifted(shift_bytes) if finished else ExtentSet()
         if not path.exists():  # not even made: an empty image beside a map that promises data would be a trap
-            _check_finished(path, 0, spared)
+            check_finished(path, 0, spared)
         self._descriptor = _open(path)
         try:
             self._is_file = stat.S_ISREG(os.fstat(self._descriptor).st_mode)
             self._began_empty = (present_bytes := os.lseek(self._descriptor, 0, os.SEEK_END)) == 0
-            _check_finished(path, present_bytes, spared)
+            check_finished(path, present_bytes, spared)
             if sparse and not self._is_file:
                 raise OutputError(f"{path} is a device, and only a file can be sparse; leave --sparse out")
             if self._is_file and present_bytes < size_bytes:
@@ -244,23 +244,6 @@ def zero_runs(data: bytes, offset_bytes: int) -> Iterator[tuple[int, int, bool]]
         position, edge = end, edge + SPARSE_BLOCK_BYTES
     if position > start:
         yield start, position, was_zero
-
-
-def _check_finished(path: Path, present_bytes: int, finished: ExtentSet) -> None:
-    """Refuse an image that cannot have what its map promises; `finished` is in the image's positions."""
-    if not finished:
-        return
-    first_bytes, end_bytes = int(finished.starts[0]), int(finished.ends[-1])
-    if first_bytes < 0:
-        raise InputError(
-            f"the map knows of data that would lie {-first_bytes} bytes before the start of {path}: it belongs to "
-            "another image, or to another difference between the output and the input position"
-        )
-    if present_bytes < end_bytes:
-        raise InputError(
-            f"{path} has {present_bytes} bytes, but its map knows of data up to {end_bytes}: it was cut short or "
-            "is missing, or the map is of another image; restore the image, or begin anew under other names"
-        )
 
 
 def _open(path: Path) -> int:
