@@ -75,6 +75,7 @@ def examine(
     image: Path | None = None,
     map_path: Path | None = None,
     folder: Path | None = None,
+    image_bytes: int | None = None,
     files_bytes: int | None = None,
     allow_mounted: bool = False,
     roots: Roots | None = None,
@@ -85,9 +86,10 @@ def examine(
         path: the source as the user named it.
         source: its bytes; None to look only at what needs no reads.
         info: what `imaging.device.describe` knows of it.
-        image: the image file that would be written, for a device.
+        image: the image that would be written, for a device: a file, or a device (whose room the rescue looks at).
         map_path: its mapfile, where it does not lie beside it.
         folder: the folder that would get files (a case, or where the image goes).
+        image_bytes: how much of the source the image takes; None: all of it.
         files_bytes: how much the recovered files need, where that is known.
         allow_mounted: the user has said that a busy source is meant.
         roots: the kernel's trees.
@@ -101,8 +103,10 @@ def examine(
         *own_paths_notices(path, roots),
     ]
     if source is not None:
-        notices += _limit_notices(image, folder, source.size_bytes, roots)
-        notices += _room_notices(image, folder, source.size_bytes, files_bytes)
+        file = None if image is not None and image.is_block_device() else image
+        notices += _limit_notices(file, folder, source.size_bytes, roots)
+        taken_bytes = source.size_bytes if image_bytes is None else min(image_bytes, source.size_bytes)
+        notices += _room_notices(file, folder, taken_bytes, files_bytes)
         # a busy drive is not read in vain, and one that an earlier run looked at before it began to image is spared
         if not any(notice.level is Caution.REFUSE for notice in notices) and not _is_begun(image, map_path):
             notices += _content_notices(Impatient(source), info)

@@ -6,6 +6,7 @@ the map's recorder last, so that the map never knows of bytes that no writer has
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -45,6 +46,7 @@ class Reading:
 
 
 Subscriber: TypeAlias = Callable[[Piece], None]
+OnRead: TypeAlias = Callable[[Extent, int, float], None]  # what was asked for, bytes that came, seconds that it took
 
 
 class Pump:
@@ -55,8 +57,16 @@ class Pump:
         read_errors: how many of them failed.
     """
 
-    def __init__(self, source: Source, subscribers: Sequence[Subscriber]) -> None:
+    def __init__(
+        self,
+        source: Source,
+        subscribers: Sequence[Subscriber],
+        *,
+        on_read: OnRead | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._source = source
+        self._on_read, self._clock = on_read, clock
         self._subscribers = tuple(subscribers)
         self.reads = 0
         self.read_errors = 0
@@ -67,6 +77,14 @@ class Pump:
 
     def read(self, extent: Extent) -> Reading:
         """Read the extent; a fault is told, not raised, since on a failing drive it is the news of the day."""
+        if self._on_read is None:
+            return self._read(extent)
+        begin_seconds = self._clock()
+        reading = self._read(extent)
+        self._on_read(extent, len(reading.data), self._clock() - begin_seconds)
+        return reading
+
+    def _read(self, extent: Extent) -> Reading:
         self.reads += 1
         try:
             data = self._source.read_at(extent.offset_bytes, extent.size_bytes)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from argparse import Namespace
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from carver import preflight
-from carver.cli import imaging_options, imaging_words, screen
+from carver.cli import image_modes, imaging_options, imaging_words, screen
 from carver.cli.imaging_words import Road
 from carver.cli.live import Showing
 from carver.cli.opening import check_path
@@ -23,16 +24,21 @@ from imaging.reads import Drive, open_device, open_source
 from imaging.rescue.comeback import WaitForReturn
 from imaging.rescue.engine import rescue
 from imaging.rescue.forecast import Forecaster
+from imaging.rescue.options import RescueOptions
 from imaging.rescue.progress import Progress, RescueSummary
 from imaging.source import Source
 
 
 def run(options: Namespace, stop: Callable[[], bool]) -> int:
     """Image a drive, or go on with it."""
+    check_path(options.source)
+    imaging_options.check(options)
     map_path = options.map or options.image.with_name(options.image.name + ".map")
+    if options.fill_mode is not None or options.generate_mode:
+        return image_modes.run(options, map_path, stop)
     source = open_drive(options, stop)
     road = Road(image=options.image, map=map_path, options=imaging_options.rescue_options(options))
-    check(options, source, image=options.image, map_path=map_path, folder=None)
+    check(options, source, road, folder=None)
     bound = identity(source, describe(options.source))
     refuse_another(map_path, bound)
     make_folder(options.image.absolute().parent)
@@ -43,13 +49,7 @@ def run(options: Namespace, stop: Callable[[], bool]) -> int:
 
 
 def open_drive(options: Namespace, stop: Callable[[], bool]) -> Source:
-    """Open what is to be imaged: a device directly, or a file that stands for a failing drive (--test-mode).
-
-    Raises:
-        UsageError: options that do not go together.
-    """
-    check_path(options.source)
-    imaging_options.check(options)
+    """Open what is to be imaged: a device directly, or a file that stands for a failing drive (--test-mode)."""
     source = open_source(options.source, read_timeout_seconds=options.read_timeout, watcher=lambda waiting: not stop())
     return (
         source
@@ -58,8 +58,8 @@ def open_drive(options: Namespace, stop: Callable[[], bool]) -> Source:
     )
 
 
-def check(options: Namespace, source: Source, *, image: Path, map_path: Path, folder: Path | None) -> None:
-    """Run the preflight checks for imaging.
+def check(options: Namespace, source: Source, road: Road, *, folder: Path | None) -> None:
+    """Run the preflight checks for imaging, and ask where that is wished.
 
     Raises:
         InputError: the source is in use, or is not raw bytes.
@@ -69,13 +69,43 @@ def check(options: Namespace, source: Source, *, image: Path, map_path: Path, fo
         options.source,
         source=source,
         info=describe(options.source),
-        image=image,
-        map_path=map_path,
+        image=road.image,
+        map_path=road.map,
         folder=folder,
+        image_bytes=_asked_bytes(road.options, source.size_bytes),
         allow_mounted=options.allow_mounted_source,
     )
-    screen.tell_notices(notices)
+    screen.tell_notices(notices, quiet=options.quiet)
     preflight.refuse(notices)
+    if options.ask:
+        ask(options.source, source.size_bytes, road.image)
+
+
+def _asked_bytes(options: RescueOptions, drive_bytes: int) -> int:
+    """Return how much is read at most."""
+    size_bytes = drive_bytes - options.input_offset_bytes
+    if options.size_bytes is not None:
+        size_bytes = min(size_bytes, options.size_bytes)
+    return size_bytes if options.domain is None else min(size_bytes, options.domain.total_bytes)
+
+
+def ask(source: Path, size_bytes: int, image: Path) -> None:
+    """Show what would be read and written, and wait for a yes (--ask).
+
+    Raises:
+        Interrupted: the answer is another one.
+    """
+    screen.say(f"from: {source} {_title(source)}({screen.human(size_bytes)})")
+    screen.say(f"to:   {image} {_title(image)}")
+    screen.say("Start? (y/n)")
+    if not sys.stdin.readline().strip().lower().startswith("y"):
+        raise Interrupted("not started, as was answered")
+
+
+def _title(path: Path) -> str:
+    """Return model and serial of a device, with a space behind; nothing of a file."""
+    info = describe(path)
+    return f"[{info.model or '?'}::{info.serial or '?'}] " if info.kind == "device" else ""
 
 
 def image_drive(
@@ -113,6 +143,7 @@ def image_drive(
             on_progress=note,
             stop=stop,
             on_gone=_wait_for_return(source, options),
+            on_read=logs.on_read,
             subscribers=(preview,) if options.data_preview else (),
             comments=(f"Command line: {options.command_line}", comment_of(bound)),
         )

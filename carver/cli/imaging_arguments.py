@@ -46,7 +46,13 @@ def as_getopt_reads(words: Sequence[str]) -> list[str]:
 
 
 def add(command: argparse.ArgumentParser, *, whole_road: bool) -> None:
-    """Add what can be asked of imaging; `whole_road`: carving follows, in a case that names the image itself."""
+    """Add what can be asked of imaging.
+
+    Args:
+        command: the command.
+        whole_road: carving follows, in a case that names the image itself; what belongs to `carver image` alone is
+            taken all the same, so that it can be answered.
+    """
     _which_part(command.add_argument_group("which part of the drive (letters and meanings are GNU ddrescue's)"))
     _reading(command.add_argument_group("how it is read"))
     _phases(command.add_argument_group("which phases and passes"))
@@ -148,8 +154,18 @@ def _image(group: argparse._ArgumentGroup, *, whole_road: bool) -> None:
     group.add_argument("-p", "--preallocate", action="store_true", help="take all the room at the start")
     group.add_argument("-W", "--compare-before-write", action="store_true", help="what is there already is not written")
     group.add_argument("-y", "--synchronous", action="store_true", help="every write reaches the disk at once")
-    if not whole_road:
-        _position(group, "-o", "--output-position", text="where in the image it begins [as on the drive]")
+    hidden = argparse.SUPPRESS if whole_road else None
+    _position(group, "-o", "--output-position", text=hidden or "where in the image it begins [as on the drive]")
+    group.add_argument(
+        "-f", "--force", action="store_true", help=hidden or "IMAGE may be a device: all that is on it is overwritten"
+    )
+    group.add_argument(
+        "-F", "--fill-mode", metavar="TYPES", help=hidden or "fill IMAGE's blocks of these types (?*/-+l) with SOURCE"
+    )
+    group.add_argument(
+        "-G", "--generate-mode", action="store_true", help=hidden or "make MAPFILE of IMAGE: its zeros were not read"
+    )
+    group.add_argument("-w", "--ignore-write-errors", action="store_true", help=argparse.SUPPRESS)
 
 
 def _shown(group: argparse._ArgumentGroup) -> None:

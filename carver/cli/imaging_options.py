@@ -28,8 +28,34 @@ def check(options: Namespace) -> None:
         raise UsageError("-S leaves holes and -p takes all the room: leave one of them out")
     if options.loose_domain and options.domain_mapfile is None and options.test_mode is None:
         raise UsageError("-L is about the map of -m or -H: give one of these, or leave -L out")
+    if options.fill_mode is not None and options.generate_mode:
+        raise UsageError("-F changes an image and -G makes its map: one at a time")
+    if (options.fill_mode is not None or options.generate_mode) and options.test_mode is not None:
+        raise UsageError("-H is about reading a drive, which -F and -G do not: leave it out")
+    if options.ignore_write_errors:
+        raise UsageError("-w would hide that an image is not what its map says: mend the destination instead")
     if [options.domain_mapfile, options.test_mode].count(map_files.STANDARD) > 1:
         raise UsageError("standard input can be read only once: name a file")
+
+
+def check_whole_road(options: Namespace) -> None:
+    """Refuse what belongs to `carver image` alone.
+
+    Raises:
+        UsageError: such an option was given.
+    """
+    given = [
+        name
+        for name, is_given in (
+            ("-o", options.output_position is not None),
+            ("-f", options.force),
+            ("-F", options.fill_mode is not None),
+            ("-G", options.generate_mode),
+        )
+        if is_given
+    ]
+    if given:
+        raise UsageError(f"{given[0]} belongs to `carver image`: a case has its own image and map")
 
 
 def rescue_options(options: Namespace) -> RescueOptions:
@@ -59,10 +85,11 @@ def rescue_options(options: Namespace) -> RescueOptions:
         recheck_errors=options.recheck_errors,
         limits=_limits(options),
         domain=domain(options),
-        output_offset_bytes=getattr(options, "output_position", None),  # `carver rescue` has none
+        output_offset_bytes=options.output_position,
         sparse=options.sparse,
         preallocate=options.preallocate,
         compare_before_write=options.compare_before_write,
+        force=options.force,
     )
 
 

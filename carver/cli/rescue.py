@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from argparse import Namespace
 from collections.abc import Callable
@@ -24,8 +23,10 @@ def run(options: Namespace, stop: Callable[[], bool]) -> int:
     if options.extra:
         raise UsageError(_habit(options))
     check_path(options.source)
+    imaging_options.check_whole_road(options)
     carve.choices(options)  # a wrong choice is told now, not when the drive has been read
     if is_device(options.source) or options.test_mode is not None:
+        imaging_options.check(options)
         return _from_drive(options, stop)
     options.image, options.map, options.out, options.dry_run = options.source, None, options.case, False
     return carve.run(options, stop)
@@ -33,11 +34,10 @@ def run(options: Namespace, stop: Callable[[], bool]) -> int:
 
 def _from_drive(options: Namespace, stop: Callable[[], bool]) -> int:
     image_path, map_path = image_paths(options.case)
-    source = open_drive(options, stop)
-    info = describe(options.source)
-    check(options, source, image=image_path, map_path=map_path, folder=options.case)
-    bound = identity(source, info)
     road = Road(image=image_path, map=map_path, options=imaging_options.rescue_options(options), carves=True)
+    source = open_drive(options, stop)
+    check(options, source, road, folder=options.case)
+    bound = identity(source, describe(options.source))
     with Case.create(options.case, locator=str(options.source), identity=bound) as case:
         carve.keep_head(case, options)
         summary = image_drive(source, road, bound, options, stop)
@@ -46,7 +46,6 @@ def _from_drive(options: Namespace, stop: Callable[[], bool]) -> int:
 
 
 def _habit(options: Namespace) -> str:
-    """Answer `carver rescue DEV IMG MAP`, typed by ddrescue's habit."""
-    typed = [options.source, options.case, *options.extra]
-    image = shlex.join(["carver", "image", *map(os.fspath, typed[:3])])
+    """Answer `carver rescue -d -r3 DEV IMG MAP`, typed by ddrescue's habit; the options are the same there."""
+    image = shlex.join(["carver", "image", *shlex.split(options.command_line)[2:]])
     return f"`carver rescue` takes SOURCE and CASE; to write an image and a map as ddrescue does: `{image}`"

@@ -14,8 +14,9 @@ from tqdm import tqdm
 
 from carver.preflight import Notice
 from carver.recovery import Recovery
+from carver.report.model_words import described, families_sentence, notes, telling
 from carver.report.summary import Summary, summarise
-from carver.report.visible import visible
+from carver.report.visible import shortened, visible
 from imaging.encodings import Caution
 from signatures.verdict import Grade
 
@@ -27,6 +28,7 @@ MEANING = {
     Grade.TRUNCATED: "cut off at the end",
     Grade.UNDECIDED: "could not be decided",
 }
+MODELS_TOLD = 12
 STAGES = {
     "scanning": "scanning for files",
     "judging": "checking what was found",
@@ -58,10 +60,10 @@ def human(size_bytes: int) -> str:
     return f"{size_bytes} bytes" if unit == 0 else f"{size:.1f} {UNITS[unit]}"
 
 
-def tell_notices(notices: Iterable[Notice]) -> None:
-    """Tell what was seen before the start; refusals are raised elsewhere."""
+def tell_notices(notices: Iterable[Notice], *, quiet: bool = False) -> None:
+    """Tell what was seen before the start (warnings only, when quiet is wished); refusals are raised elsewhere."""
     for notice in notices:
-        if notice.level is not Caution.REFUSE:
+        if notice.level is not Caution.REFUSE and not (quiet and notice.level is Caution.INFO):
             mark = "warning: " if notice.level is Caution.WARN else "note: "
             say(mark + notice.line)
 
@@ -128,11 +130,28 @@ def tell_recovery(recovery: Recovery, folder: Path) -> None:
         say(f"{summary.files} model files: {'; '.join(tallies)}.")
     if summary.children:
         say(f"{summary.children} more lie inside these and were written too.")
+    _tell_models(recovery)
     if summary.unread_bytes is None:
         say("Unread sectors unknown: there is no mapfile beside the image.")
     elif summary.unread_bytes:
         say(f"{human(summary.unread_bytes)} of the source were never read.")
     say(_next_step(summary, folder))
+
+
+def _tell_models(recovery: Recovery) -> None:
+    """Tell what the files are, the largest first, and what is named and not there."""
+    if recovery.models:
+        say(families_sentence(recovery.models))
+    known = [model for model in telling(recovery.models) if model.family or model.shard_basis]
+    for model in known[:MODELS_TOLD]:
+        say("; ".join([f"  {shortened(model.name)}: {described(model)}", *notes(model)]))
+    if len(known) > MODELS_TOLD:
+        say(f"  … and {len(known) - MODELS_TOLD} more in the report")
+    if recovery.side_files:
+        say(f"{len(recovery.side_files)} small files that tell of models were written, too.")
+    if recovery.missing:
+        verb = "file is" if len(recovery.missing) == 1 else "files are"
+        say(f"{len(recovery.missing)} more {verb} named on the source and not found: the report lists them.")
 
 
 def _next_step(summary: Summary, folder: Path) -> str:
@@ -151,5 +170,8 @@ def summary_json(recovery: Recovery, folder: Path) -> dict[str, object]:
         "files": summary.files,
         "children": summary.children,
         "grades": {grade.value: tally.files for grade, tally in summary.grades.items()},
+        "models": len(recovery.models),
+        "side_files": len(recovery.side_files),
+        "missing": len(recovery.missing),
         "unread_bytes": summary.unread_bytes,
     }

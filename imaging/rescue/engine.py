@@ -21,7 +21,7 @@ from imaging.extent import Extent, ExtentSet, span
 from imaging.mapfile import BlockStatus, Mapfile
 from imaging.mapstore import MapStore, lock_exclusively
 from imaging.placement import Placement
-from imaging.pump import Piece, Pump, Reading, Subscriber
+from imaging.pump import OnRead, Piece, Pump, Reading, Subscriber
 from imaging.reads import Drive, Waiting
 from imaging.rescue.comeback import OnGone
 from imaging.rescue.contact import Contact, Word
@@ -73,6 +73,7 @@ def rescue(
     subscribers: tuple[Subscriber, ...] = (),
     comments: Sequence[str] = (),
     on_gone: OnGone | None = None,
+    on_read: OnRead | None = None,
 ) -> RescueSummary:
     """Read a failing source into an image, the good parts first, from where its map says.
 
@@ -88,6 +89,7 @@ def rescue(
         comments: lines for the head of the map.
         subscribers: get every piece after the image's writer and before the map.
         on_gone: what to do when the drive has vanished (see `comeback.WaitForReturn`); None: the rescue ends.
+        on_read: is told of each read, right after it.
 
     Raises:
         UsageError: options that do not fit the source.
@@ -115,7 +117,12 @@ def rescue(
         if options.preallocate:
             writer.take_room(domain)
         alarm = ZeroAlarm()
-        pump = Pump(source, (writer, alarm, *subscribers, lambda piece: store.record(piece.extent, piece.status)))
+        pump = Pump(
+            source,
+            (writer, alarm, *subscribers, lambda piece: store.record(piece.extent, piece.status)),
+            on_read=on_read,
+            clock=clock,
+        )
         around = Surroundings(
             on_progress=on_progress or (lambda progress: None), stop=stop, clock=clock, sleep=sleep, on_gone=on_gone
         )
