@@ -201,7 +201,7 @@ def _raw(row: object, number: int) -> int | None:
     value = _integer(row, "raw", "value")
     if number == COMMAND_TIMEOUTS:
         return None if value is None else value & 0xFFFF
-    leading = re.match(r"\d{1,15}(?![\dh])", _text(row, "raw", "string") or "")
+    leading = re.match(r"\d{1,15}(?=\s|$)", _text(row, "raw", "string") or "")
     return int(leading[0]) if leading else value
 
 
