@@ -3,16 +3,14 @@
 A chunk is a cell of a fixed grid over the image, so a restart cuts the image in the same places. Every hit belongs to
 the chunk it starts in; to see it whole, a chunk's bytes run on past its end by the automaton's reach.
 
-An image file is memory-mapped, a few MiB at a time. Touching a mapped page that the disk cannot deliver, or that lies
-behind the end of a file cut short, kills the process (SIGBUS). So the file's size is asked first, then the kernel is
-asked to populate the mapping (`MADV_POPULATE_READ`, Linux 5.14), which answers with an error where touching would kill.
-What is left is a file cut short between these calls and the end of its scan; a run killed so goes on by the same
-command, and finds the shorter file.
+An image file is memory-mapped, a window of some MiB at a time (`Feed`): with the kernel's reading ahead in memory that
+is faster than copying the bytes out. Touching a mapped page that the disk cannot deliver, or that lies behind the end
+of a file cut short, would kill the process (SIGBUS). So the file's size is asked first, then the system is asked to
+populate the window (`MADV_POPULATE_READ`, Linux 5.14), which answers with an error where touching would kill; what can
+still break while a window is scanned is caught by `carver.bus_errors`, and what the window gave since then is read.
 
 Whatever cannot be mapped and populated (devices, bad disks, other systems) is read into a small buffer that is used
-again and again. Where that was measured on files in the page cache it was a third *faster* than mapping (entering each
-page of 4 KiB in the tables of a mapping, and taking it out again, costs more than copying it), and safe from SIGBUS.
-Where a read fails it is tried again page by page, and what stays missing is told.
+again and again. Where a read fails it is tried again page by page, and what stays missing is told.
 """
 
 from __future__ import annotations
@@ -27,6 +25,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -35,10 +34,14 @@ from imaging.errors import ReadFault
 from imaging.extent import Extent, ExtentSet, span
 from imaging.source import RawImage
 
+if TYPE_CHECKING:
+    from carver.bus_errors import Watch
+
 log = logging.getLogger(__name__)
 
 PAGE_BYTES = mmap.PAGESIZE
 MADV_POPULATE_READ = 22  # linux/mman.h, since 5.14; the mmap module does not name it
+WINDOW_BYTES = 16 << 20  # mapped at a time: less and the system's calls are felt, more and nothing is gained
 STAT_BLOCK_BYTES = 512  # of st_blocks, whatever the file system
 NOTHING = ExtentSet()
 
@@ -155,35 +158,94 @@ def _size_now(image: RawImage) -> int:
     return status.st_size if stat.S_ISREG(status.st_mode) else image.size_bytes
 
 
-def load(buffer: Bytes, image: RawImage, needed: Extent) -> tuple[Bytes, ExtentSet]:
-    """Return the bytes of `needed`, mapped or else read into `buffer`, and which could not be read (zeros there).
+class Feed:
+    """How one thread gets the bytes of an image: mapped a window at a time, or read piece by piece.
 
-    They stand as long as neither the array is let go nor the buffer used again.
+    Args:
+        image: what is scanned.
+        piece_bytes: the most that is asked for at a time.
     """
-    mapped = _mapped(image, needed)
-    if mapped is not None:
-        return mapped, NOTHING
-    missing = read_into(buffer, image, needed)
-    return buffer[: needed.size_bytes], missing
+
+    def __init__(self, image: RawImage, piece_bytes: int) -> None:
+        self._image = image
+        self._buffer = new_buffer(piece_bytes)
+        self._window: _Window | None = None
+        self._unmapped = span(0, 0)  # what could not be: the same bad sector need not be waited for again
+
+    def get(self, needed: Extent, run_end_bytes: int) -> tuple[Bytes, ExtentSet]:
+        """Return the bytes of `needed` and which could not be read (zeros there); they stand until the next call.
+
+        Args:
+            needed: what is asked for now.
+            run_end_bytes: up to where more will be asked for: no window goes further.
+        """
+        if self._window is not None and not _holds(self._window.extent, needed):
+            self.close()
+        if self._window is None and not _holds(self._unmapped, needed):
+            # a page more, since what is needed of a piece runs on into the next
+            ahead_bytes = max(needed.end_bytes, min(needed.offset_bytes + WINDOW_BYTES + PAGE_BYTES, run_end_bytes))
+            extent = span(needed.offset_bytes, ahead_bytes)
+            self._window = _mapped(self._image, extent)
+            self._unmapped = extent if self._window is None else span(0, 0)
+        if self._window is None:
+            return self.read(needed)
+        first = needed.offset_bytes - self._window.extent.offset_bytes
+        return self._window.data[first : first + needed.size_bytes], NOTHING
+
+    def torn(self) -> bool:
+        """Tell whether what `get` gave broke since: then `read` it; what was given before stands."""
+        if self._window is None or not self._window.watch.torn:
+            return False
+        log.info("the mapping of %s broke; reading instead", self._window.extent)
+        self._unmapped = self._window.extent
+        self.close()
+        return True
+
+    def read(self, needed: Extent) -> tuple[Bytes, ExtentSet]:
+        """Return the bytes of `needed` as `get` does, but never mapped."""
+        missing = read_into(self._buffer, self._image, needed)
+        return self._buffer[: needed.size_bytes], missing
+
+    def close(self) -> None:
+        """Give the window back."""
+        if self._window is not None:
+            self._window.watch.close()
+            self._window = None
 
 
-def _mapped(image: RawImage, needed: Extent) -> Bytes | None:
-    """Return the bytes of a file mapped and populated; None where that cannot be or would be a risk."""
+def _holds(outer: Extent, inner: Extent) -> bool:
+    return outer.offset_bytes <= inner.offset_bytes and inner.end_bytes <= outer.end_bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Window:
+    """A stretch of the image in memory; the array holds the mapping, which ends with it."""
+
+    extent: Extent
+    data: Bytes
+    watch: Watch
+
+
+def _mapped(image: RawImage, extent: Extent) -> _Window | None:
+    """Return a stretch of a file mapped and populated; None where that cannot be or would be a risk."""
+    from carver.bus_errors import watch  # here: it needs LLVM, which takes a while to load
+
     status = os.fstat(image.fileno())
-    if sys.platform != "linux" or not stat.S_ISREG(status.st_mode) or needed.end_bytes > status.st_size:
+    if sys.platform != "linux" or not stat.S_ISREG(status.st_mode) or extent.end_bytes > status.st_size:
         return None
-    ahead_bytes = needed.offset_bytes % mmap.ALLOCATIONGRANULARITY
-    size_bytes = needed.size_bytes + ahead_bytes
+    ahead_bytes = extent.offset_bytes % mmap.ALLOCATIONGRANULARITY
+    size_bytes = extent.size_bytes + ahead_bytes
     try:
-        mapping = mmap.mmap(image.fileno(), size_bytes, prot=mmap.PROT_READ, offset=needed.offset_bytes - ahead_bytes)
+        mapping = mmap.mmap(image.fileno(), size_bytes, prot=mmap.PROT_READ, offset=extent.offset_bytes - ahead_bytes)
     except (OSError, ValueError) as fault:  # ValueError: cut short since we looked
-        log.info("cannot map %s: %s; reading instead", needed, fault)
+        log.info("cannot map %s: %s; reading instead", extent, fault)
         return None
-    mapped = np.frombuffer(mapping, dtype=np.uint8)
-    if not _populate(mapped.ctypes.data, size_bytes):
-        log.info("cannot populate %s: %s; reading instead", needed, os.strerror(ctypes.get_errno()))
+    data = np.frombuffer(mapping, dtype=np.uint8)
+    if not _populate(data.ctypes.data, size_bytes):
+        log.info("cannot populate %s: %s; reading instead", extent, os.strerror(ctypes.get_errno()))
         return None
-    return mapped[ahead_bytes:]
+    watched = watch(data.ctypes.data, -(-size_bytes // PAGE_BYTES) * PAGE_BYTES)
+    return None if watched is None else _Window(extent=extent, data=data[ahead_bytes:], watch=watched)
 
 
 def _populate(address: int, size_bytes: int) -> bool:

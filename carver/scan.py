@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from typing import TypeAlias
@@ -20,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from carver.automaton import PATTERN_BITS, PROBE_STEP_BYTES, RESUME_FIELDS, Automaton, Bytes, Numbers, build
-from carver.chunks import Chunk, blocks, cut, load, new_buffer
+from carver.chunks import Chunk, Feed, blocks, cut
 from imaging.extent import Extent, ExtentSet, span
 from imaging.source import RawImage
 from signatures.format import Format
@@ -99,14 +100,14 @@ def scan(
 
 def _in_order(image: RawImage, automaton: Automaton, chunks: Iterator[Chunk], threads: int) -> Iterator[ChunkHits]:
     if threads <= 1:
-        scanner = _Scanner(automaton)
+        scanner = _Scanner(automaton, image)
         for chunk in chunks:
             rest: Chunk | None = chunk
             while rest is not None:
                 part, rest = _scan_part(image, scanner, rest)
                 yield part
         return
-    idle = deque(_Scanner(automaton) for _ in range(threads))
+    idle = deque(_Scanner(automaton, image) for _ in range(threads))
 
     def scan_with_idle(chunk: Chunk) -> tuple[ChunkHits, Chunk | None]:
         scanner = idle.pop()  # there are as many as threads
@@ -135,21 +136,20 @@ def _in_order(image: RawImage, automaton: Automaton, chunks: Iterator[Chunk], th
 def _scan_part(image: RawImage, scanner: _Scanner, chunk: Chunk) -> tuple[ChunkHits, Chunk | None]:
     """Return the hits that start in `chunk.starts`, or in its beginning, and the rest of the chunk if there is any."""
     automaton = scanner.automaton
-    reach_bytes = automaton.reach_bytes
     found: list[Numbers] = []
     faults = ExtentSet()
     end_bytes = chunk.extent.end_bytes
-    for piece in (piece for run in _runs(chunk.starts) for piece in blocks(run, PIECE_BYTES)):
-        if sum(map(len, found)) >= PART_HITS:
-            end_bytes = piece.offset_bytes
-            break
-        needed = span(piece.offset_bytes, min(piece.end_bytes + reach_bytes, image.size_bytes))
-        data, missing = load(scanner.buffer, image, needed)
-        if missing:
-            faults |= missing
-        keys = scanner.keys(data, piece)
-        if len(keys):
-            found.append(keys)
+    pieces = ((piece, run.end_bytes) for run in _runs(chunk.starts) for piece in blocks(run, PIECE_BYTES))
+    with closing(scanner.feed):
+        for piece, run_end_bytes in pieces:
+            if sum(map(len, found)) >= PART_HITS:
+                end_bytes = piece.offset_bytes
+                break
+            keys, missing = scanner.keys_of(piece, run_end_bytes)
+            if missing:
+                faults |= missing
+            if len(keys):
+                found.append(keys)
     part = span(chunk.extent.offset_bytes, end_bytes)
     hits = _told(
         image, automaton, _as_hits(np.concatenate([np.zeros(0, np.int64), *found])), chunk.starts, faults, part
@@ -179,12 +179,13 @@ def _runs(starts: ExtentSet) -> ExtentSet:
 class _Scanner:
     """The kernels, with the tables and arrays that they take; one a thread, as arrays are written to."""
 
-    def __init__(self, automaton: Automaton) -> None:
+    def __init__(self, automaton: Automaton, image: RawImage) -> None:
         from carver.kernels import PORTABLE, VARIANTS  # here: numba takes most of a second to import
 
         self.automaton = automaton
+        self._image = image
         prints = automaton.fingerprints
-        self.buffer = new_buffer(PIECE_BYTES + automaton.reach_bytes)
+        self.feed = Feed(image, PIECE_BYTES + automaton.reach_bytes)
         self._found = np.empty(max(BUFFER_HITS, len(automaton.table)), dtype=np.int64)
         self._resume = np.zeros(RESUME_FIELDS, dtype=np.int64)
         self._tables = (
@@ -202,6 +203,19 @@ class _Scanner:
             automaton.probe_masks,
             automaton.probe_order,
         )
+
+    def keys_of(self, piece: Extent, run_end_bytes: int) -> tuple[Numbers, ExtentSet]:
+        """Return the hits that start in `piece`, as `keys` does, and what could not be read."""
+        end_bytes, run_end_bytes = (
+            min(end + self.automaton.reach_bytes, self._image.size_bytes) for end in (piece.end_bytes, run_end_bytes)
+        )
+        needed = span(piece.offset_bytes, end_bytes)
+        data, missing = self.feed.get(needed, run_end_bytes)
+        keys = self.keys(data, piece)
+        if self.feed.torn():
+            data, missing = self.feed.read(needed)
+            keys = self.keys(data, piece)
+        return keys, missing
 
     def keys(self, data: Bytes, piece: Extent) -> Numbers:
         """Return the hits that start in `piece`, whose bytes `data` begins with: `start << 16 | pattern`."""

@@ -134,8 +134,8 @@ class FaultyImage(RawImage):
     def use(cls, monkeypatch: pytest.MonkeyPatch) -> None:
         mapped = chunks._mapped
 
-        def refuses(image: FaultyImage, needed: Extent) -> object:
-            return None if image.bad(needed.offset_bytes, needed.size_bytes) else mapped(image, needed)
+        def refuses(image: FaultyImage, extent: Extent) -> object:
+            return None if image.bad(extent.offset_bytes, extent.size_bytes) else mapped(image, extent)
 
         monkeypatch.setattr(chunks, "_read_at", cls.read_at_place)
         monkeypatch.setattr(chunks, "_mapped", refuses)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from carver import chunks
-from carver.chunks import PAGE_BYTES, cut, load, new_buffer, read_into
+from carver.chunks import PAGE_BYTES, Feed, cut, new_buffer, read_into
 from imaging.extent import Extent, ExtentSet, span
 from imaging.source import RawImage
 from tests.carver.scanning import FaultyImage, planted, write
@@ -102,36 +102,56 @@ def test_the_bytes_at_any_place_come_into_the_buffer(tmp_path):
             assert loaded(image, span(start, end)) == (data[start:end], ExtentSet())
 
 
+def given(feed, needed, run_end_bytes=0):
+    there, unread = feed.get(needed, run_end_bytes)
+    return there.tobytes(), unread
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="files are mapped on Linux only")
-def test_a_file_is_mapped_and_what_lies_behind_its_end_is_not_touched(tmp_path):
+def test_a_file_is_mapped_and_what_lies_behind_its_end_is_not_touched(tmp_path, monkeypatch):
     data = planted(5 * PAGE_BYTES + 77, ())
-    buffer = new_buffer(len(data))
-    buffer[:] = 0xEE
     with RawImage(write(tmp_path / "i", data)) as image:
-        for start, end in [(0, 1), (1, 5000), (PAGE_BYTES - 1, len(data))]:
-            bytes_there, unread = load(buffer, image, span(start, end))
-            assert (bytes_there.tobytes(), unread) == (data[start:end], ExtentSet())
-        assert (buffer == 0xEE).all()  # not read: mapped
+        with monkeypatch.context() as patched:
+            patched.setattr(chunks, "read_into", None)  # not read: mapped
+            for start, end in [(0, 1), (1, 5000), (PAGE_BYTES - 1, len(data))]:
+                assert given(Feed(image, len(data)), span(start, end)) == (data[start:end], ExtentSet())
         os.truncate(tmp_path / "i", PAGE_BYTES)
-        bytes_there, unread = load(buffer, image, span(0, len(data)))
-        assert bytes_there.tobytes() == data[:PAGE_BYTES] + bytes(len(data) - PAGE_BYTES)
-        assert unread == ExtentSet([span(PAGE_BYTES, len(data))])
+        expected = data[:PAGE_BYTES] + bytes(len(data) - PAGE_BYTES), ExtentSet([span(PAGE_BYTES, len(data))])
+        assert given(Feed(image, len(data)), span(0, len(data))) == expected
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="files are mapped on Linux only")
+def test_pieces_come_from_one_window_as_far_as_it_goes(tmp_path, monkeypatch):
+    monkeypatch.setattr(chunks, "WINDOW_BYTES", 4 * PAGE_BYTES)
+    mapped, made = chunks._mapped, []
+    monkeypatch.setattr(chunks, "_mapped", lambda image, extent: made.append(extent) or mapped(image, extent))
+    data = planted(9 * PAGE_BYTES, ())
+    with RawImage(write(tmp_path / "i", data)) as image:
+        feed = Feed(image, 2 * PAGE_BYTES)
+        for at in range(0, len(data), PAGE_BYTES):
+            needed = span(at, min(at + PAGE_BYTES + 9, len(data)))
+            assert given(feed, needed, len(data)) == (data[at : needed.end_bytes], ExtentSet())
+        feed.close()
+    assert made == [span(0, 5 * PAGE_BYTES), span(4 * PAGE_BYTES, 9 * PAGE_BYTES)]
 
 
 @pytest.mark.parametrize("step", ["mmap", "_populate"])
-def test_what_cannot_be_mapped_or_populated_is_read(tmp_path, monkeypatch, step):
-    data = planted(5 * PAGE_BYTES + 77, ())
+def test_what_cannot_be_mapped_or_populated_is_read_and_not_tried_again(tmp_path, monkeypatch, step):
+    data, tries = planted(5 * PAGE_BYTES + 77, ()), []
 
     def refuses(*arguments, **options):
+        tries.append(arguments)
         raise OSError(19, "cannot be mapped")
 
     if step == "mmap":
         monkeypatch.setattr(chunks.mmap, "mmap", refuses)
     else:
-        monkeypatch.setattr(chunks, "_populate", lambda address, size_bytes: False)
+        monkeypatch.setattr(chunks, "_populate", lambda *arguments: bool(tries.append(arguments)))
     with RawImage(write(tmp_path / "i", data)) as image:
-        bytes_there, unread = load(new_buffer(len(data)), image, span(3, len(data)))
-    assert (bytes_there.tobytes(), unread) == (data[3:], ExtentSet())
+        feed = Feed(image, len(data))
+        for start, end in [(3, 5000), (5000, len(data))]:
+            assert given(feed, span(start, end), len(data)) == (data[start:end], ExtentSet())
+    assert len(tries) == 1
 
 
 @pytest.mark.parametrize("size", [1, 100, PAGE_BYTES, 3 * PAGE_BYTES + 7])
