@@ -14,6 +14,7 @@ from pathlib import Path
 from carver import __version__, metadata
 from carver.case import METADATA, Case
 from carver.identify.missing import missing_files
+from carver.identify.models import assemble
 from carver.recovery import CaseMetadata, Recovery, SourceRecord
 from carver.report import write_reports
 from carver.stagelog import StageLog, read_log
@@ -123,6 +124,7 @@ def load_recovery(case: Case) -> Recovery:
         rejected=carved["rejected"],
         side_files=side_files,
         missing=missing_files(models, side_files),
+        models=assemble(models, side_files),
     )
 
 

@@ -92,6 +92,68 @@ class MissingFile:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Companion:
+    """A small file that belongs to a model.
+
+    Attributes:
+        path: the file's.
+        why: what tells so: "names" (it names the model's shards), "sizes" (it tells the model's sizes, and no other's),
+            "place" (it lies next to it on the source: a guess).
+    """
+
+    path: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """A model: one file, or the shards of one.
+
+    Attributes:
+        name: from inside its files; else the first file's stem.
+        family: e.g. "Llama-like"; "" when unknown.
+        family_source: "tensor names", "general.architecture", "config.json", "name"; "" likewise.
+        parameters: elements of all weights that are there, shared ones once.
+        uncounted: there are more than `parameters` tells: packed, or constants of an ONNX graph's nodes.
+        dtypes: elements by dtype.
+        layers: how many repeated layers are there.
+        hidden_size: columns of the token embedding, where there is one.
+        vocabulary: its rows, likewise.
+        step: the training step, where one is told; what counts differs (steps, epochs).
+        step_source: what tells it.
+        files: paths, shards in order.
+        grade: the worst of its files.
+        shards: how many files it should have; None when nothing tells.
+        shard_basis: why these files are one model's: "index file", "split numbers", "numbered names", "layers".
+        missing_shards: names of the files that are not there, or what they held.
+        same_content: paths of files that are copies of its files, byte for byte.
+        versions: paths of the first files of models with the same tensors and other values: another step, or a
+            fine-tune; in the order of their steps where all are known.
+        companions: small files that belong to it.
+    """
+
+    name: str
+    family: str
+    family_source: str
+    parameters: int
+    uncounted: bool
+    dtypes: Mapping[str, int]
+    layers: int
+    hidden_size: int | None
+    vocabulary: int | None
+    step: int | None
+    step_source: str
+    files: tuple[str, ...]
+    grade: Grade
+    shards: int | None = None
+    shard_basis: str = ""
+    missing_shards: tuple[str, ...] = ()
+    same_content: tuple[str, ...] = ()
+    versions: tuple[str, ...] = ()
+    companions: tuple[Companion, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Recovery:
     """A whole run.
 
@@ -104,6 +166,7 @@ class Recovery:
         rejected: how many candidates were no such file, by reason code.
         side_files: small files that tell of models, in order likewise.
         missing: files that those name and that were not found.
+        models: what the files make up, in the order of their first files.
     """
 
     tool: Mapping[str, object]
@@ -114,3 +177,4 @@ class Recovery:
     rejected: Mapping[str, int]
     side_files: tuple[CarvedFile, ...] = ()
     missing: tuple[MissingFile, ...] = ()
+    models: tuple[Model, ...] = ()

@@ -92,5 +92,5 @@ def carved_from_json(entry: Mapping[str, Any]) -> CarvedFile:
         tensors=verdict.tensors,
         facts=verdict.facts,
         md5=entry["md5"],
-        side=entry["side"],
+        side=entry.get("side", False),  # not in cases of earlier versions
     )

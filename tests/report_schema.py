@@ -9,7 +9,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-TOP = {"schema_version", "tool", "run", "case", "source", "summary", "files", "side_files", "missing", "rejected"}
+TOP = {
+    "schema_version", "tool", "run", "case", "source", "summary", "files", "side_files", "models", "missing",
+    "rejected",
+}  # fmt: skip
 FILE = {
     "path", "format", "grade", "layout_basis", "data_evidence", "size_bytes", "sha256", "layout", "parent",
     "name_source", "findings", "tensors", "facts",
@@ -19,6 +22,11 @@ GRADES = {"INTACT", "CONSISTENT", "DAMAGED", "TRUNCATED", "UNDECIDED"}
 GOOD = {"INTACT", "CONSISTENT"}
 BASES = {"proven", "mapped", "contiguous", "probable"}
 EVIDENCE = {"hash", "checksum", "plausible", "none"}
+MODEL = {
+    "name", "family", "family_source", "parameters", "uncounted", "dtypes", "layers", "hidden_size", "vocabulary",
+    "step", "step_source", "files", "grade", "shards", "shard_basis", "missing_shards", "same_content", "versions",
+    "companions",
+}  # fmt: skip
 MISSING = {"name", "size_bytes", "sha256", "learnt_from", "same_size"}
 UNREAD_STATUS = set("?*/-")
 
@@ -52,6 +60,12 @@ def check(report: dict[str, Any]) -> None:
         _check_file(file, set(paths), report["source"]["size_bytes"])
     for file in report["side_files"]:
         assert file["parent"] is None and file["tensors"] == [] and file["grade"] in GOOD
+    for model in report["models"]:
+        assert set(model) == MODEL
+        assert model["files"] and model["parameters"] >= 0 and model["grade"] in GRADES
+        named = {*model["files"], *model["same_content"], *model["versions"], *(c["path"] for c in model["companions"])}
+        assert named <= set(paths)
+        assert bool(model["family"]) == bool(model["family_source"])
     for file in report["missing"]:
         assert set(file) == MISSING
         assert file["name"] or file["sha256"]

@@ -13,7 +13,7 @@ import jinja2
 from markupsafe import Markup
 
 from carver.recovery import CarvedFile, Recovery
-from carver.report import Report, wording
+from carver.report import Report, model_words, wording
 from carver.report.as_json import document, encode, file_record, plain
 from carver.report.source_map import WORST_STATUSES, draw, map_source, status_class
 from carver.report.summary import summarise
@@ -31,6 +31,9 @@ MAX_DAMAGE_FINDINGS = 40
 MAX_PIECES = 4
 MAX_UNREAD = 60
 MAX_REASONS = 40
+MAX_MODELS = 200
+MAX_SIDE_FILES = 200
+MAX_LISTED = 12  # files of a model
 MAX_VALUE_CHARACTERS = 160
 HURT = (Grade.DAMAGED, Grade.TRUNCATED)
 GOOD = tuple(grade for grade in Grade if grade.good)
@@ -72,7 +75,9 @@ def render(recovery: Recovery) -> str:
         recovery=recovery,
         summary=summary,
         wording=wording,
-        headline=wording.headline(recovery, summary),
+        words=model_words,
+        models=model_words.telling(recovery.models),
+        headline=[*wording.headline(recovery, summary), model_words.families_sentence(recovery.models)],
         steps=wording.next_steps(recovery, summary),
         report_id=report_id(recovery),
         cell_bytes=cells.cell_bytes,
@@ -91,6 +96,9 @@ def render(recovery: Recovery) -> str:
         max_damage_findings=MAX_DAMAGE_FINDINGS,
         max_unread=MAX_UNREAD,
         max_reasons=MAX_REASONS,
+        max_models=MAX_MODELS,
+        max_side_files=MAX_SIDE_FILES,
+        max_listed=MAX_LISTED,
     )
 
 

@@ -43,6 +43,7 @@ def document(recovery: Recovery) -> dict[str, Any]:
         "summary": _summary(recovery),
         "files": [file_record(file) for file in recovery.files],
         "side_files": [file_record(file) for file in recovery.side_files],
+        "models": [plain(dataclasses.asdict(model)) for model in recovery.models],
         "missing": [dataclasses.asdict(file) for file in recovery.missing],
         "rejected": dict(sorted(recovery.rejected.items())),
     }

@@ -1,6 +1,14 @@
 """A made-up Recovery with something of everything, hostile names among it."""
 
-from carver.recovery import CarvedFile, CaseMetadata, Recovery, SourceRecord
+from carver.recovery import (
+    CarvedFile,
+    CaseMetadata,
+    Companion,
+    MissingFile,
+    Model,
+    Recovery,
+    SourceRecord,
+)
 from imaging.extent import Extent
 from signatures.tensors import Tensor
 from signatures.verdict import DataEvidence, Finding, Grade, LayoutBasis
@@ -97,6 +105,29 @@ def example_files() -> tuple[CarvedFile, ...]:
     )
 
 
+def example_model(**changes: object) -> Model:
+    values: dict[str, object] = {
+        "name": HOSTILE,
+        "family": "ResNet-50",
+        "family_source": "tensor names",
+        "parameters": 25_557_032,
+        "uncounted": False,
+        "dtypes": {"float32": 25_557_032},
+        "layers": 0,
+        "hidden_size": None,
+        "vocabulary": None,
+        "step": 500,
+        "step_source": "zip root",
+        "files": ("files/0000000100000_archive.pt",),
+        "grade": Grade.INTACT,
+        "shards": 2,
+        "shard_basis": "index file",
+        "missing_shards": (f"{HOSTILE}-00002-of-00002.bin",),
+        "companions": (Companion(path="files/config.json", why="place"),),
+    }
+    return Model(**{**values, **changes})  # type: ignore[arg-type]
+
+
 def example(**changes: object) -> Recovery:
     values: dict[str, object] = {
         "tool": {"name": "carver", "version": "0.1.0", "numpy": "2.3.1", "python": "3.11.9"},
@@ -125,6 +156,27 @@ def example(**changes: object) -> Recovery:
             unread=((18 * MIB, 8192, "-"), (24 * MIB, MIB, "*"), (25 * MIB, 512, "/"), (60 * MIB, 4 * MIB, "?")),
         ),
         "files": example_files(),
+        "side_files": (
+            carved(
+                "files/config.json",
+                Grade.CONSISTENT,
+                runs((9 * MIB, 600)),
+                format="model_json",
+                side=True,
+                facts={"kind": "config.json"},
+            ),
+        ),
+        "models": (example_model(),),
+        "missing": (
+            MissingFile(
+                name="",
+                size_bytes=7 * MIB,
+                sha256="ab" * 32,
+                learnt_from=("files/a.pointer", "files/b.pointer"),
+                same_size=("files/0000000a00000.safetensors",),
+            ),
+            MissingFile(name=HOSTILE, size_bytes=None, sha256=None, learnt_from=("files/x.index.json",)),
+        ),
         "rejected": {"header-length": 1204, "eocd-missing": 17, "name-<b>": 1},
     }
     return Recovery(**{**values, **changes})  # type: ignore[arg-type]

@@ -241,3 +241,32 @@ def test_what_the_identity_does_not_know_is_said_in_words():
     source = dataclasses.replace(example().source, identity={"model": None, "serial": None})
     text = page(source=source).text
     assert "model not known" in text and "null" not in text and "/dev/sdb , 67,108,864 bytes" in text
+
+
+def test_models_small_files_and_what_is_named_and_missing_are_told():
+    text = page().text
+    assert "1 model holds weights: 1 ResNet-50." in text
+    assert "ResNet-50, 25.5 M parameters, float32, step 500" in text
+    assert "by its tensors' names; step from zip root" in text
+    assert "put together as an index file names them" in text
+    assert "files/config.json (lies next to it: a guess)" in text
+    assert "7.0 MiB, SHA-256 abab" in text and "files/a.pointer and 1 more" in text
+    assert "Named, but not found" in text
+
+
+def test_without_models_and_small_files_nothing_is_said_of_them():
+    text = page(models=(), side_files=(), missing=()).text
+    assert "hold weights" not in text and "Small files" not in text and "Named, but" not in text
+
+
+def test_long_lists_of_models_are_bounded():
+    recovery = example()
+    many = {
+        "models": recovery.models * 203,
+        "side_files": recovery.side_files * 204,
+        "missing": recovery.missing[:1] * 205,
+    }
+    text = page(**many).text
+    assert all(f"… and {left} more; all of them are in report.json" in text for left in (3, 4, 5))
+    listed = dataclasses.replace(recovery.models[0], files=tuple(f"files/{n}" for n in range(15)))
+    assert "… and 3 more" in page(models=(listed,)).text

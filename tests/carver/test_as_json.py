@@ -138,3 +138,12 @@ def test_a_report_belongs_to_the_user_behind_sudo(tmp_path, monkeypatch):
     monkeypatch.setattr("carver.output.give_to_caller", handed.append)
     write_reports(example(), tmp_path)
     assert len(handed) == len(reports())
+
+
+def test_models_side_files_and_missing_ones_stand_with_all_their_keys():
+    top = document()
+    assert top["models"][0]["files"] == ["files/0000000100000_archive.pt"] and top["models"][0]["grade"] == "INTACT"
+    assert top["models"][0]["companions"] == [{"path": "files/config.json", "why": "place"}]
+    assert top["side_files"][0]["facts"] == {"kind": "config.json"}
+    assert top["missing"][0]["sha256"] == "ab" * 32 and top["missing"][1]["size_bytes"] is None
+    assert top["summary"]["files"] == 5

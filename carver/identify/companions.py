@@ -1,0 +1,93 @@
+"""Companions: which small files belong to which model. By what they name, by sizes, and at last by place."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping, Sequence
+
+from carver.identify.hints import INDEX, POINTER
+from carver.recovery import CarvedFile, Companion, Model
+from imaging.extent import Layout
+
+MAX_DISTANCE_BYTES = 64 << 20
+MAX_PADDING = 1024  # rows of an embedding beyond the tokenizer's words, made to fit the hardware
+HIDDEN_KEYS = ("hidden_size", "n_embd", "d_model", "dim")
+LAYER_KEYS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
+CONFIGURATIONS = ("config.json", "params.json")
+VOCABULARIES = ("tokenizer.json", "vocab.json")
+
+
+def companions(
+    models: Sequence[Model],
+    side_files: Sequence[CarvedFile],
+    indices: Mapping[int, str],
+    layouts: Mapping[str, Layout],
+) -> dict[int, list[Companion]]:
+    """Return the small files of each model, by its index in `models`.
+
+    Args:
+        models: without their companions.
+        side_files: in the order of the source.
+        indices: by model, the path of the index file that grouped it.
+        layouts: where each recovered file lies in the source, by path.
+    """
+    found = {number: [Companion(path=path, why="names")] for number, path in indices.items()}
+    taken = set(indices.values())
+    for number, path in _by_sizes(models, side_files):
+        found.setdefault(number, []).append(Companion(path=path, why="sizes"))
+        taken.add(path)
+    rest = [side for side in side_files if side.path not in taken and side.format not in (POINTER, INDEX)]
+    for number, path in _by_place(models, rest, layouts):
+        found.setdefault(number, []).append(Companion(path=path, why="place"))
+    return found
+
+
+def has_sizes(model: Model, facts: Mapping[str, object]) -> bool:
+    """Tell whether a configuration gives a model's very sizes: the width, and one more at least."""
+    pairs = [
+        (model.hidden_size, _first_number(facts, HIDDEN_KEYS)),
+        (model.layers or None, _first_number(facts, LAYER_KEYS)),
+        (model.vocabulary, _first_number(facts, ("vocab_size",))),
+    ]
+    known = [pair for pair in pairs if None not in pair]
+    return pairs[0] in known and len(known) > 1 and all(ours == theirs for ours, theirs in known)
+
+
+def _first_number(facts: Mapping[str, object], keys: Sequence[str]) -> int | None:
+    return next((value for key in keys if isinstance(value := facts.get(key), int) and value > 0), None)
+
+
+def _by_sizes(models: Sequence[Model], side_files: Sequence[CarvedFile]) -> Iterator[tuple[int, str]]:
+    """Give a configuration or a tokenizer to the one model that it fits."""
+    by_width: dict[int | None, list[int]] = {}
+    for number, model in enumerate(models):
+        by_width.setdefault(model.hidden_size, []).append(number)
+    rows = sorted((model.vocabulary, number) for number, model in enumerate(models) if model.vocabulary is not None)
+    for side in side_files:
+        fitting: list[int] = []
+        kind, words = side.facts.get("kind"), side.facts.get("vocab_size")
+        if kind in CONFIGURATIONS:
+            wide = by_width.get(_first_number(side.facts, HIDDEN_KEYS), ())
+            fitting = [number for number in wide if has_sizes(models[number], side.facts)]
+        elif kind in VOCABULARIES and isinstance(words, int) and words > 0:
+            low, high = bisect_left(rows, (words, -1)), bisect_left(rows, (words + min(MAX_PADDING, words), -1))
+            fitting = [number for _, number in rows[low:high]]
+        if len(fitting) == 1:
+            yield fitting[0], side.path
+
+
+def _by_place(
+    models: Sequence[Model], side_files: Sequence[CarvedFile], layouts: Mapping[str, Layout]
+) -> Iterator[tuple[int, str]]:
+    """Give what nothing else tells of to the model that lies nearest to it in the source."""
+    marks = []
+    for number, model in enumerate(models):
+        for layout in (layouts[path] for path in model.files):
+            marks += [(layout[0].offset_bytes, number), (layout[-1].end_bytes, number)] if layout else []
+    marks.sort()
+    for side in side_files if marks else ():
+        place = layouts[side.path][0].offset_bytes
+        at = bisect_left(marks, (place, -1))
+        distance, number = min((abs(offset - place), number) for offset, number in marks[max(0, at - 1) : at + 1])
+        if distance <= MAX_DISTANCE_BYTES:
+            yield number, side.path

@@ -1,0 +1,123 @@
+"""Models: the recovered files as checkpoints, not as a heap. One file or the shards of one, with all told of it."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import PurePosixPath
+
+from carver.identify.anatomy import Anatomy, examine
+from carver.identify.companions import companions, has_sizes
+from carver.identify.family_table import MODEL_TYPES
+from carver.identify.parts import Part, parts_of
+from carver.identify.shards import NUMBERED, Group, group
+from carver.recovery import CarvedFile, Companion, Model
+from signatures.verdict import Grade
+
+STEP = re.compile(
+    r"(?:^|[-_. ])(?:global_?step|checkpoint|ckpt|steps?|iter(?:ation)?|epoch)[-_=]?([0-9]{1,12})(?![0-9])", re.I
+)
+MIN_TELLING_TENSORS = 8  # of an unknown family: files of a few tensors look alike without being versions of one model
+REFINED = frozenset(("Llama-like", "BERT", "RoBERTa"))
+GRADES = list(Grade)
+
+
+def assemble(files: Sequence[CarvedFile], side_files: Sequence[CarvedFile]) -> tuple[Model, ...]:
+    """Return the models that the recovered files make up, by the place of their first files."""
+    parts = parts_of(files)
+    groups, alone = group(parts, side_files)
+    groups += [Group(name="", parts=(part,), count=None, basis="", missing=()) for part in alone]
+    order = {part.file.path: number for number, part in enumerate(parts)}
+    groups.sort(key=lambda one: min(order[part.file.path] for part in one.parts))
+    models = [_model(one) for one in groups]
+    indices = {number: one.index for number, one in enumerate(groups) if one.index is not None}
+    found = companions(models, side_files, indices, {file.path: file.layout for file in (*files, *side_files)})
+    by_path = {side.path: side for side in side_files}
+    models = [_with_companions(model, found.get(number, []), by_path) for number, model in enumerate(models)]
+    return tuple(_with_versions(models, groups))
+
+
+def _model(one: Group) -> Model:
+    first = one.parts[0]
+    anatomy = first.anatomy if len(one.parts) == 1 else _joined(one)
+    step, step_source = _told_step(first)
+    return Model(
+        name=one.name or _name(first),
+        family=anatomy.family,
+        family_source=anatomy.family_source,
+        parameters=anatomy.parameters,
+        uncounted=anatomy.uncounted,
+        dtypes=anatomy.dtypes,
+        layers=len(anatomy.layers),
+        hidden_size=anatomy.hidden_size,
+        vocabulary=anatomy.vocabulary,
+        step=step,
+        step_source=step_source,
+        files=tuple(part.file.path for part in one.parts),
+        grade=max((part.file.grade for part in one.parts), key=GRADES.index),
+        shards=one.count,
+        shard_basis=one.basis,
+        missing_shards=one.missing,
+        same_content=tuple(path for part in one.parts for path in part.copies),
+    )
+
+
+def _joined(one: Group) -> Anatomy:
+    """Return the anatomy of all shards together; each file's own place of a tensor means nothing to the others'."""
+    told = [part.anatomy for part in one.parts]
+    facts = next(
+        (part.file.facts for part in one.parts if part.file.facts.get("architecture")), one.parts[0].file.facts
+    )
+    whole = examine(tuple(tensor for part in one.parts for tensor in part.file.tensors), facts)
+    dtypes: Counter[str] = Counter()
+    for anatomy in told:
+        dtypes.update(anatomy.dtypes)
+    return replace(whole, parameters=sum(anatomy.parameters for anatomy in told), dtypes=dict(sorted(dtypes.items())))
+
+
+def _name(part: Part) -> str:
+    name = part.file.facts.get("name")
+    stem = name if isinstance(name, str) and name else PurePosixPath(part.file.path).stem
+    met = NUMBERED.fullmatch(stem)
+    return met["stem"] if met else stem
+
+
+def _told_step(part: Part) -> tuple[int | None, str]:
+    """Return the training step that the file's own name tells, e.g. a zip root `checkpoint-500`."""
+    name = part.file.facts.get("name")
+    steps = STEP.findall(name) if isinstance(name, str) else []
+    return (int(steps[-1]), str(part.file.facts.get("name_source", "contents"))) if steps else (None, "")
+
+
+def _with_companions(model: Model, found: Sequence[Companion], side_files: Mapping[str, CarvedFile]) -> Model:
+    """Return a model with its small files, and what these tell of it."""
+    model = replace(model, companions=tuple(found))
+    for companion in found:
+        facts = side_files[companion.path].facts
+        step = facts.get("global_step")
+        if facts.get("kind") == "trainer_state.json" and isinstance(step, int) and model.step is None:
+            model = replace(model, step=step, step_source=f"trainer_state.json ({companion.why})")
+        kind = facts.get("model_type")
+        if model.family in REFINED and isinstance(kind, str) and kind in MODEL_TYPES and has_sizes(model, facts):
+            model = replace(model, family=MODEL_TYPES[kind], family_source="config.json")
+    return model
+
+
+def _with_versions(models: Sequence[Model], groups: Sequence[Group]) -> list[Model]:
+    """Tell of each model which others have the same tensors and other values, by step where all steps are known."""
+    builds = [tuple(part.build_sha256 for part in one.parts) for one in groups]
+    alike: dict[tuple[str, ...], list[int]] = {}
+    for number, (model, build) in enumerate(zip(models, builds, strict=True)):
+        if model.family or sum(len(part.file.tensors) for part in groups[number].parts) >= MIN_TELLING_TENSORS:
+            alike.setdefault(build, []).append(number)
+    told = list(models)
+    for numbers in alike.values():
+        steps = [models[number].step for number in numbers]
+        if None not in steps:
+            numbers.sort(key=lambda number: (models[number].step, number))
+        for number in numbers if len(numbers) > 1 else ():
+            others = tuple(models[other].files[0] for other in numbers if other != number)
+            told[number] = replace(models[number], versions=others)
+    return told

@@ -1,0 +1,173 @@
+"""Shards: which files are pieces of one model, and which pieces are missing.
+
+In this order, a file taken by one is not asked again: an index file that names the tensors of each; GGUF's own split
+numbers; numbers in the names inside; and at last layers: files of one format, family, dtype and width whose tensors
+have no name in common and whose layers go on from each other. Where two files fit one place (two versions of a model
+lie on the source), none is put there: mixed shards would load and be wrong.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from carver.identify.family_table import DECODERS
+from carver.identify.hints import INDEX
+from carver.identify.parts import Part, tensor_names
+from carver.recovery import CarvedFile
+
+NUMBERED = re.compile(r"(?P<stem>.+?)-(?P<number>[0-9]{5})-of-(?P<count>[0-9]{5})")
+MAX_COUNT = 4096
+DECODER_FAMILIES = frozenset(rule.family for rule in DECODERS)
+FIRST = re.compile(r"(?:^|\.)(?:embed_tokens|wte|word_embeddings|tok_embeddings|embed_in)\.weight$")
+LAST = re.compile(
+    r"(?:^|\.)(?:lm_head\.weight|ln_f\.weight|output\.weight|embed_out\.weight)$|^(?:model\.)?norm\.weight$"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """Files of one model.
+
+    Attributes:
+        name: what the files are called but for their numbers; "" when nothing tells.
+        parts: in order.
+        count: how many there should be; None when nothing tells.
+        basis: why they are one model's.
+        missing: names of those that are not there, or what they held.
+        index: path of the index file that tells so, or None.
+    """
+
+    name: str
+    parts: tuple[Part, ...]
+    count: int | None
+    basis: str
+    missing: tuple[str, ...]
+    index: str | None = None
+
+
+def group(parts: Sequence[Part], side_files: Sequence[CarvedFile]) -> tuple[list[Group], list[Part]]:
+    """Return the groups, and the parts that are in none."""
+    left = list(parts)
+    groups: list[Group] = []
+    for finder in (_by_index, _by_split, _by_names, _by_layers):
+        for found in finder(left, side_files):
+            groups.append(found)
+            taken = {part.file.path for part in found.parts}
+            left = [part for part in left if part.file.path not in taken]
+    return groups, left
+
+
+def _by_index(parts: Sequence[Part], side_files: Sequence[CarvedFile]) -> Iterator[Group]:
+    fitting: dict[str, list[Part]] = {}
+    for part in parts:
+        fitting.setdefault(part.names_sha256, []).append(part)
+    seen: set[tuple[tuple[str, str], ...]] = set()
+    for side in side_files:
+        if side.format != INDEX:
+            continue
+        shards = tuple((shard["name"], shard["names_sha256"]) for shard in side.facts["shards"])  # type: ignore[attr-defined]
+        if shards not in seen:
+            seen.add(shards)
+            yield from _of_index(side, shards, fitting)
+
+
+def _of_index(
+    side: CarvedFile, shards: Sequence[tuple[str, str]], fitting: Mapping[str, list[Part]]
+) -> Iterator[Group]:
+    held = [fitting[digest][0] for _, digest in shards if len(fitting.get(digest, ())) == 1]
+    missing = tuple(_missing_word(name, len(fitting.get(digest, ()))) for name, digest in shards)
+    if held:
+        yield Group(
+            name=str(side.facts.get("name", "")).partition(".")[0],
+            parts=tuple(held),
+            count=len(shards),
+            basis="index file",
+            missing=tuple(word for word in missing if word),
+            index=side.path,
+        )
+
+
+def _missing_word(name: str, fitting: int) -> str:
+    return "" if fitting == 1 else name if fitting == 0 else f"{name} (which of {fitting} files cannot be told)"
+
+
+def _by_split(parts: Sequence[Part], side_files: Sequence[CarvedFile]) -> Iterator[Group]:
+    """GGUF: only the first part has the model's name; the tensors of all must come to the number that each tells."""
+    families: dict[tuple[int, object], list[tuple[int, Part]]] = {}
+    for part in parts:
+        count, number = part.file.facts.get("split_count"), part.file.facts.get("split_number")
+        if isinstance(count, int) and isinstance(number, int) and count <= MAX_COUNT:
+            families.setdefault((count, part.file.facts.get("split_tensors")), []).append((number, part))
+    for (count, _), numbered in families.items():
+        named = (str(part.file.facts["name"]) for _, part in sorted(numbered, key=_number) if "name" in part.file.facts)
+        stem = next((met["stem"] for name in named if (met := NUMBERED.fullmatch(name))), "")
+        yield from _numbered(stem, count, numbered, "split numbers", ".gguf")
+
+
+def _by_names(parts: Sequence[Part], side_files: Sequence[CarvedFile]) -> Iterator[Group]:
+    families: dict[tuple[str, int, str, str], list[tuple[int, Part]]] = {}
+    for part in parts:
+        met = NUMBERED.fullmatch(str(part.file.facts.get("name", "")))
+        if met and 0 < int(met["number"]) <= int(met["count"]) <= MAX_COUNT:
+            suffix = "".join(re.findall(r"\.[A-Za-z0-9]+$", part.file.path))
+            key = (met["stem"], int(met["count"]), part.file.format, suffix)
+            families.setdefault(key, []).append((int(met["number"]), part))
+    for (stem, count, _, suffix), numbered in families.items():
+        yield from _numbered(stem, count, numbered, "numbered names", suffix)
+
+
+def _number(pair: tuple[int, Part]) -> int:
+    return pair[0]
+
+
+def _numbered(stem: str, count: int, numbered: Sequence[tuple[int, Part]], basis: str, suffix: str) -> Iterator[Group]:
+    slots: dict[int, list[Part]] = {}
+    for number, part in numbered:
+        slots.setdefault(number, []).append(part)
+    held = [slots[number][0] for number in sorted(slots) if len(slots[number]) == 1]
+    names = ((f"{stem or 'part'}-{number:05d}-of-{count:05d}{suffix}", number) for number in range(1, count + 1))
+    missing = (_missing_word(name, len(slots.get(number, ()))) for name, number in names)
+    if held:
+        yield Group(
+            name=stem, parts=tuple(held), count=count, basis=basis, missing=tuple(word for word in missing if word)
+        )
+
+
+def _by_layers(parts: Sequence[Part], side_files: Sequence[CarvedFile]) -> Iterator[Group]:
+    families: dict[tuple[object, ...], list[Part]] = {}
+    for part in parts:
+        anatomy = part.anatomy
+        if anatomy.family in DECODER_FAMILIES and anatomy.layers and not _whole(part):
+            key = (part.file.format, anatomy.family, part.width, max(anatomy.dtypes, key=lambda d: anatomy.dtypes[d]))
+            families.setdefault(key, []).append(part)
+    for together in families.values():
+        together.sort(key=lambda part: part.anatomy.layers)
+        if len(together) > 1 and len(tensor_names(together)) == sum(len(part.file.tensors) for part in together):
+            yield Group(
+                name="", parts=tuple(together), count=None, basis="layers", missing=tuple(_missing_layers(together))
+            )
+
+
+def _whole(part: Part) -> bool:
+    names = [tensor.name for tensor in part.file.tensors]
+    return any(map(FIRST.search, names)) and any(map(LAST.search, names)) and not list(_gaps(part.anatomy.layers))
+
+
+def _missing_layers(parts: Sequence[Part]) -> Iterator[str]:
+    names = tensor_names(parts)
+    if not any(map(FIRST.search, names)):
+        yield "the token embedding"
+    for first, last in _gaps(tuple(sorted({layer for part in parts for layer in part.anatomy.layers}))):
+        yield f"layer {first}" if first == last else f"layers {first} to {last}"
+    if not any(map(LAST.search, names)):
+        yield "what follows the last layer found"
+
+
+def _gaps(layers: Sequence[int]) -> Iterator[tuple[int, int]]:
+    expected = 0
+    for layer in layers:
+        if layer > expected:
+            yield expected, layer - 1
+        expected = layer + 1

@@ -1,0 +1,106 @@
+"""Model words: what the reports and the terminal say of models, in plain sentences."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from carver.recovery import MissingFile, Model
+from carver.report.wording import human_size, plural
+
+LISTED = 4  # paths in a sentence
+FAMILY_SOURCES = {
+    "tensor names": "by its tensors' names",
+    "general.architecture": "as the file itself says",
+    "config.json": "by its tensors' names and a config.json of the same sizes",
+    "name": "by its own name only",
+}
+BASES = {
+    "index file": "as an index file names them",
+    "split numbers": "by the numbers inside the files",
+    "numbered names": "by the numbers in their own names",
+    "layers": "by layers that go on from each other: a guess",
+}
+WHY = {"names": "names its shards", "sizes": "tells its sizes", "place": "lies next to it: a guess"}
+
+
+def human_count(number: int) -> str:
+    """Return "22.7 M"; never rounded up into a unit that it does not reach."""
+    if number < 1000:
+        return str(number)
+    exponent = min((len(str(number)) - 1) // 3, 4)
+    tenths = number * 10 // 1000**exponent
+    return f"{tenths // 10:,}.{tenths % 10} {'KMBT'[exponent - 1]}"
+
+
+def family(model: Model) -> str:
+    """Return the family, or that it is not known."""
+    return model.family or "family unknown"
+
+
+def parameters(model: Model) -> str:
+    """Return e.g. "22.7 M parameters"."""
+    if not model.parameters:
+        return "parameters not counted: constants of a graph's nodes"
+    more = "more than " if model.uncounted else ""
+    return f"{more}{human_count(model.parameters)} parameters"
+
+
+def described(model: Model) -> str:
+    """Return a model in half a line: family, parameters, layers, types."""
+    words = [family(model), parameters(model)]
+    if model.layers:
+        words.append(plural(model.layers, "layer", "layers"))
+    if model.dtypes:
+        words.append(max(model.dtypes, key=lambda dtype: model.dtypes[dtype]))
+    if model.step is not None:
+        words.append(f"step {model.step:,}")
+    return ", ".join(words)
+
+
+def notes(model: Model) -> list[str]:
+    """Return what a person should know before loading it, most urgent first."""
+    said = []
+    if model.missing_shards:
+        said.append(f"not there: {_listed(model.missing_shards)}")
+    if model.shards is not None and not model.missing_shards:
+        said.append(f"all {model.shards} files are there")
+    if model.shard_basis:
+        said.append(f"put together {BASES.get(model.shard_basis, model.shard_basis)}")
+    if model.versions:
+        order = ", by training step" if model.step is not None else "; which is newer cannot be told"
+        said.append(f"the same tensors with other values: {_listed(model.versions)}{order}")
+    if model.same_content:
+        said.append(f"the same bytes again: {_listed(model.same_content)}")
+    return said
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - LISTED:,} more" if len(names) > LISTED else ""
+    return ", ".join(names[:LISTED]) + more
+
+
+def families_sentence(models: Sequence[Model]) -> str:
+    """Return how many models of which families there are; "" without any."""
+    if not models:
+        return ""
+    known = Counter(model.family for model in models if model.family)
+    words = [f"{count:,} {name}" for name, count in sorted(known.items(), key=lambda pair: (-pair[1], pair[0]))]
+    shown = words[:8] + ([f"{len(words) - 8} more families"] if len(words) > 8 else [])
+    unknown = sum(1 for model in models if not model.family)
+    shown += [f"{unknown:,} of a family that is not known"] if unknown else []
+    verb = "holds weights" if len(models) == 1 else "hold weights"
+    return f"{plural(len(models), 'model', 'models')} {verb}: {', '.join(shown)}."
+
+
+def telling(models: Sequence[Model]) -> list[Model]:
+    """Return models in the order a reader wants them: known families and shards first, the larger before the others."""
+    return sorted(models, key=lambda model: (not model.family and not model.shard_basis, -model.parameters))
+
+
+def missing_line(file: MissingFile) -> str:
+    """Return one missing file in a line."""
+    words = [file.name] if file.name else []
+    words += [human_size(file.size_bytes)] if file.size_bytes is not None else []
+    words += [f"SHA-256 {file.sha256}"] if file.sha256 else []
+    return ", ".join(words)

@@ -1,0 +1,59 @@
+"""Model words: sentences that say neither more nor less than is known."""
+
+from __future__ import annotations
+
+import pytest
+
+from carver.recovery import MissingFile
+from carver.report.model_words import described, families_sentence, human_count, missing_line, notes, telling
+from tests.carver.recoveries import example_model
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [(0, "0"), (999, "999"), (1000, "1.0 K"), (999_999, "999.9 K"), (7_241_732_096, "7.2 B"), (10**16, "10,000.0 T")],
+)
+def test_counts_are_never_rounded_up(number, said):
+    assert human_count(number) == said
+
+
+def test_a_model_is_described_by_what_is_known():
+    told = example_model(family="", step=None, layers=12, uncounted=True)
+    assert described(told) == "family unknown, more than 25.5 M parameters, 12 layers, float32"
+    assert described(example_model(parameters=0, dtypes={}, step=None)).endswith("constants of a graph's nodes")
+
+
+def test_notes_put_what_is_missing_first_and_say_what_is_a_guess():
+    said = notes(example_model(shard_basis="layers", versions=("a", "b"), same_content=tuple("cdefg"), step=None))
+    assert said[0].startswith("not there: ")
+    assert said[1].endswith("a guess")
+    assert said[2] == "the same tensors with other values: a, b; which is newer cannot be told"
+    assert said[3] == "the same bytes again: c, d, e, f and 1 more"
+    assert notes(example_model(missing_shards=()))[0] == "all 2 files are there"
+    assert notes(example_model(missing_shards=(), shards=None, shard_basis="", versions=("a",))) == [
+        "the same tensors with other values: a, by training step"
+    ]
+
+
+def test_families_are_counted_and_the_unknown_are_said_to_be():
+    models = [example_model(), example_model(family="BERT"), example_model(family="BERT"), example_model(family="")]
+    assert families_sentence(models) == "4 models hold weights: 2 BERT, 1 ResNet-50, 1 of a family that is not known."
+    assert families_sentence([]) == ""
+    many = [example_model(family=f"F{n}") for n in range(11)]
+    assert families_sentence(many).endswith("1 F7, 3 more families.") or "3 more families" in families_sentence(many)
+
+
+def test_known_families_and_shards_come_before_the_rest_and_the_larger_first():
+    small, large, unknown = (
+        example_model(parameters=1),
+        example_model(parameters=9),
+        example_model(family="", shard_basis="", parameters=99),
+    )
+    assert telling([unknown, small, large]) == [large, small, unknown]
+
+
+def test_a_missing_file_is_told_by_what_is_known_of_it():
+    named = MissingFile(name="m-2.bin", size_bytes=None, sha256=None, learnt_from=("i",))
+    assert missing_line(named) == "m-2.bin"
+    hashed = MissingFile(name="", size_bytes=2048, sha256="ab", learnt_from=("p",))
+    assert missing_line(hashed) == "2.0 KiB, SHA-256 ab"

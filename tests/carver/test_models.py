@@ -1,0 +1,195 @@
+"""Models: shards, versions, copies, steps and companions."""
+
+from __future__ import annotations
+
+import pytest
+
+from carver.identify.models import assemble
+from carver.recovery import CarvedFile, Companion, Model
+from signatures.tensors import names_digest
+from signatures.verdict import Grade
+from tests.carver.made_models import WIDTH, WORDS, a_file, llama, tensors
+
+SHARDS = ("model-00001-of-00003.safetensors", "model-00002-of-00003.safetensors", "model-00003-of-00003.safetensors")
+PIECES = (llama([0, 1], last=False), llama([2], first=False, last=False), llama([3], first=False))
+CONFIG = {
+    "kind": "config.json",
+    "model_type": "mistral",
+    "hidden_size": WIDTH,
+    "num_hidden_layers": 2,
+    "vocab_size": WORDS,
+}
+
+
+def index(path: str = "files/model.safetensors.index.json") -> CarvedFile:
+    shards = [
+        {"name": name, "tensors": len(specs), "names_sha256": names_digest(n for n, _ in specs)}
+        for name, specs in zip(SHARDS, PIECES, strict=True)
+    ]
+    return a_file(path, form="weights_index", facts={"shards": shards, "name": "model.safetensors"}, side=True)
+
+
+def shard(number: int, **more: object) -> CarvedFile:
+    return a_file(f"files/{number}-{more.get('content', '')}", tensors(PIECES[number]), **more)  # type: ignore[arg-type]
+
+
+def small(path: str, facts: dict[str, object], at_bytes: int = 0) -> CarvedFile:
+    return a_file(path, form="model_json", facts=facts, side=True, at_bytes=at_bytes)
+
+
+def only(models: tuple[Model, ...]) -> Model:
+    assert len(models) == 1
+    return models[0]
+
+
+def test_an_index_groups_its_shards_and_tells_the_missing_one():
+    model = only(assemble([shard(2, grade=Grade.DAMAGED), shard(0)], [index(), index("files/copy.json")]))
+    assert model.files == ("files/0-", "files/2-")
+    assert (model.name, model.shards, model.shard_basis) == ("model", 3, "index file")
+    assert model.missing_shards == (SHARDS[1],)
+    assert model.grade is Grade.DAMAGED
+    assert model.layers == 3
+    assert model.parameters == sum(only(assemble([shard(n)], [])).parameters for n in (0, 2))
+    assert model.companions[0] == Companion(path="files/model.safetensors.index.json", why="names")
+
+
+def test_of_two_files_that_fit_one_shard_none_is_mixed_in():
+    models = assemble([shard(0), shard(1), shard(2), shard(1, content="newer")], [index()])
+    assert [len(model.files) for model in models] == [2, 1, 1]
+    assert models[0].missing_shards == (f"{SHARDS[1]} (which of 2 files cannot be told)",)
+    assert models[1].versions == models[2].files and models[2].versions == models[1].files
+
+
+def test_the_parts_of_a_split_gguf_are_grouped_by_its_numbers():
+    def part(number: int, name: str = "") -> CarvedFile:
+        facts = {"split_number": number, "split_count": 3, "split_tensors": 9} | ({"name": name} if name else {})
+        if name:
+            facts["architecture"] = "qwen2"
+        return a_file(f"files/{number}.gguf", tensors([(f"blk.{number}.w", (4, 4))]), form="gguf", facts=facts)
+
+    model = only(assemble([part(3), part(1, "Tiny-Q8-00001-of-00003")], []))
+    assert (model.name, model.family, model.shard_basis) == ("Tiny-Q8", "Qwen2", "split numbers")
+    assert model.files == ("files/1.gguf", "files/3.gguf")
+    assert model.missing_shards == ("Tiny-Q8-00002-of-00003.gguf",)
+
+
+def test_numbers_in_the_names_inside_group_zip_checkpoints():
+    files = [
+        a_file(
+            f"files/{n}.bin",
+            tensors([(f"w{n}", (4, 4))]),
+            form="pytorch_zip",
+            facts={"name": f"pytorch_model-{n:05d}-of-00003"},
+        )
+        for n in (1, 3)
+    ]
+    model = only(assemble(files, []))
+    assert (model.name, model.shards, model.missing_shards) == (
+        "pytorch_model",
+        3,
+        ("pytorch_model-00002-of-00003.bin",),
+    )
+
+
+def test_layers_that_go_on_from_each_other_are_one_model_and_gaps_are_told():
+    model = only(assemble([shard(2), shard(0)], []))
+    assert (model.shards, model.shard_basis) == (None, "layers")
+    assert model.files == ("files/0-", "files/2-")
+    assert model.missing_shards == ("layer 2",)
+    tail = only(assemble([shard(1), shard(2)], []))
+    assert tail.missing_shards == ("the token embedding", "layers 0 to 1")
+    head = only(assemble([shard(0), shard(1)], []))
+    assert head.missing_shards == ("what follows the last layer found",)
+
+
+def test_layers_of_two_models_are_not_mixed():
+    assert len(assemble([shard(0), shard(2), shard(2, content="other")], [])) == 3
+    other = a_file("files/x", tensors(PIECES[1], "float32"))
+    assert len(assemble([shard(0), other], [])) == 2
+    whole = a_file("files/whole", tensors(llama()))
+    assert len(assemble([whole, a_file("files/y", tensors([(f"b.{n}", s) for n, s in llama()]))], [])) == 2
+
+
+def test_copies_are_told_with_the_first_and_children_and_data_are_no_models():
+    whole = tensors(llama())
+    files = [
+        a_file("files/a.keras", whole, form="keras", content="a"),
+        a_file("files/inner.h5", whole, form="hdf5", parent="files/a.keras"),
+        a_file("files/b.keras", whole, form="keras", content="a"),
+        a_file("files/table.h5", tensors([("x", (9, 9))]), form="hdf5", facts={"producer": "PyTables format 2.1"}),
+        a_file("files/array.npy", tensors([("array", (9, 9))]), form="numpy_array"),
+        a_file("files/empty.onnx", tensors([("shape", (2,))], "int64"), form="onnx"),
+        a_file("files/none.onnx", form="onnx"),
+    ]
+    model = only(assemble(files, []))
+    assert (model.files, model.same_content) == (("files/a.keras",), ("files/b.keras",))
+
+
+def test_versions_stand_in_the_order_of_their_steps_where_all_are_known():
+    def at_step(step: int | None) -> CarvedFile:
+        facts = {"name": f"checkpoint-{step}", "name_source": "zip root"} if step else {}
+        return a_file(f"files/{step}.pt", tensors(llama()), facts=facts)
+
+    models = assemble([at_step(900), at_step(100), at_step(500)], [])
+    assert [(model.step, model.step_source) for model in models] == [(n, "zip root") for n in (900, 100, 500)]
+    assert models[0].versions == ("files/100.pt", "files/500.pt")
+    unordered = assemble([at_step(900), at_step(None), at_step(500)], [])
+    assert unordered[0].versions == ("files/None.pt", "files/500.pt")
+    assert unordered[1].step is None
+
+
+def test_files_of_a_few_tensors_of_no_family_are_no_versions():
+    few = [a_file(f"files/{n}", tensors([("w", (4, 4))])) for n in range(2)]
+    assert [model.versions for model in assemble(few, [])] == [(), ()]
+
+
+@pytest.mark.parametrize(
+    ("name", "step"),
+    [
+        *(("checkpoint-500", 500), ("epoch=3-step=1200", 1200), ("model_step_20000", 20000), ("ckpt7", 7)),
+        *(("iter_0040", 40), ("globalstep12", 12), ("resnet50", None), ("stepwise", None), ("checkpoint", None)),
+    ],
+)
+def test_a_step_is_read_from_a_name_that_tells_one(name, step):
+    facts = {"name": name, "name_source": "zip root"}
+    assert only(assemble([a_file("files/a", tensors(llama()), facts=facts)], [])).step == step
+
+
+def test_a_configuration_of_the_very_sizes_belongs_to_the_model_and_tells_its_family():
+    far = 1 << 40
+    files = [a_file("files/a", tensors(llama())), a_file("files/b", tensors(llama(range(3))), at_bytes=far)]
+    models = assemble(files, [small("files/config.json", CONFIG, at_bytes=far)])
+    assert models[0].companions == (Companion(path="files/config.json", why="sizes"),)
+    assert (models[0].family, models[0].family_source) == ("Mistral", "config.json")
+    assert (models[1].family, models[1].companions) == ("Llama-like", ())
+
+
+def test_a_configuration_that_fits_two_goes_by_place():
+    far = 1 << 40
+    files = [a_file("files/a", tensors(llama())), a_file("files/b", tensors(llama()), at_bytes=far)]
+    models = assemble(files, [small("files/config.json", CONFIG, at_bytes=far + 8192)])
+    assert (models[0].companions, models[1].companions) == ((), (Companion(path="files/config.json", why="place"),))
+    assert [model.family for model in models] == ["Llama-like", "Mistral"]
+
+
+@pytest.mark.parametrize("words", [WORDS, WORDS - 5])
+def test_a_tokenizer_of_as_many_words_belongs_to_the_model(words):
+    tokenizer = small("files/tokenizer.json", {"kind": "tokenizer.json", "vocab_size": words}, at_bytes=1 << 40)
+    model = only(assemble([a_file("files/a", tensors(llama()))], [tokenizer]))
+    assert model.companions == (Companion(path="files/tokenizer.json", why="sizes"),)
+
+
+def test_what_tells_nothing_goes_to_the_nearest_and_not_too_far():
+    files = [a_file("files/a", tensors(llama())), a_file("files/b", tensors(llama(range(3))), at_bytes=1 << 30)]
+    state = small(
+        "files/trainer_state.json", {"kind": "trainer_state.json", "global_step": 40}, at_bytes=(1 << 30) - 512
+    )
+    alone = small("files/special_tokens_map.json", {"kind": "special_tokens_map.json"}, at_bytes=1 << 29)
+    models = assemble(files, [alone, state])
+    assert models[0].companions == ()
+    assert models[1].companions == (Companion(path="files/trainer_state.json", why="place"),)
+    assert (models[1].step, models[1].step_source) == (40, "trainer_state.json (place)")
+
+
+def test_small_files_without_a_model_stay_alone():
+    assert assemble([], [small("files/config.json", CONFIG), index()]) == ()
