@@ -69,10 +69,12 @@ def open_image(image_path: Path, map_path: Path | None = None) -> MappedImage:
     mapfile = _load_map(map_path) if map_path else None
     unread = None
     if mapfile is not None:
+        if image_path.is_block_device():
+            size_bytes = min(size_bytes, mapfile.end_bytes)  # behind is what was on the device before
         _check_fit(image_path, size_bytes, map_path, mapfile)
         finished = mapfile.extents(BlockStatus.FINISHED)
         unread = finished.complement(span(0, size_bytes))
-    source = RawImage(image_path, unread=unread)
+    source = RawImage(image_path, unread=unread, end_bytes=size_bytes)
     return MappedImage(source=source, mapfile=mapfile, map_path=map_path)
 
 

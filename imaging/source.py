@@ -54,13 +54,30 @@ class RawImage:
     """A raw image file (or a healthy block device), read with `pread`, so that a bad disk under it cannot kill us."""
 
     def __init__(
-        self, path: Path | str, *, unread: ExtentSet | None = None, sector_bytes: int = DEFAULT_SECTOR_BYTES
+        self,
+        path: Path | str,
+        *,
+        unread: ExtentSet | None = None,
+        sector_bytes: int = DEFAULT_SECTOR_BYTES,
+        end_bytes: int | None = None,
     ) -> None:
+        """Open it.
+
+        Args:
+            path: the file or device.
+            unread: what was never read from the drive that it is an image of; None: not known.
+            sector_bytes: that drive's sector.
+            end_bytes: what lies behind is not part of it (an image on a larger device); None: all is.
+
+        Raises:
+            InputError: it cannot be opened for reading.
+        """
         self.path = Path(path)
         self._unread = unread
         self._sector_bytes = sector_bytes
         self._descriptor = open_read_only(self.path)
-        self._size_bytes = os.lseek(self._descriptor, 0, os.SEEK_END)
+        present_bytes = os.lseek(self._descriptor, 0, os.SEEK_END)
+        self._size_bytes = present_bytes if end_bytes is None else min(present_bytes, end_bytes)
 
     @property
     def locator(self) -> str:

@@ -83,6 +83,8 @@ class ImageWriter:
                 raise OutputError(f"{path} is a device, and only a file can be sparse; leave --sparse out")
             if self._is_file and present_bytes < size_bytes:
                 self._extend(size_bytes)
+            if sparse or compare_before_write:
+                self._forget_cache()
         except BaseException:
             self.close()
             raise
@@ -173,6 +175,16 @@ class ImageWriter:
             part = data[start:end]
             if not is_zero or self._present(offset_bytes + start, len(part)) != part:
                 self._write(offset_bytes + start, part)
+
+    def _forget_cache(self) -> None:
+        """Have what is looked at come from the disk: after a failed sync the system keeps, as clean, what is not on it.
+
+        Raises:
+            OutputError: the destination answers with an error.
+        """
+        self.sync()
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(self._descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
 
     def _present(self, offset_bytes: int, size_bytes: int) -> bytes | None:
         """Return what the image has there; None where it cannot be read, so that it is written."""

@@ -350,6 +350,20 @@ def test_what_cannot_be_compared_is_written(tmp_path: Path, monkeypatch: pytest.
         assert blocks_of(tmp_path / "i.img") >= 4096
 
 
+@pytest.mark.parametrize("option", ["sparse", "compare_before_write"])
+def test_what_is_compared_comes_from_the_disk_not_from_writes_that_never_reached_it(
+    option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "i.img"
+    path.write_bytes(b"x" * 4096)  # as a failed sync leaves it: in the cache only, and counted as clean
+    calls: list[tuple[object, ...]] = []
+    monkeypatch.setattr(os, "fdatasync", lambda descriptor: calls.append(("sync",)))
+    monkeypatch.setattr(os, "posix_fadvise", lambda descriptor, *rest: calls.append(rest))
+    with ImageWriter(path, 4096, **{option: True}):  # type: ignore[arg-type]
+        pass
+    assert calls == [("sync",), (0, 0, os.POSIX_FADV_DONTNEED)]
+
+
 def test_preallocated_room_is_there_before_the_first_read(bench: Bench) -> None:
     seen: list[int] = []
     domain = ExtentSet([span(0, MIB), span(4 * MIB, 5 * MIB)])
