@@ -240,7 +240,7 @@ class _Drive:
         if self._folder is None:
             return "the drive is gone"
         try:
-            descriptor = os.open(self._folder / place, os.O_WRONLY | os.O_CLOEXEC)  # never made
+            descriptor = os.open(self._folder / place, os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC)  # never made
             with os.fdopen(descriptor, "w", encoding="ascii") as file:
                 file.write(value)
         except OSError as fault:
