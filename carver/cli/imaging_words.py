@@ -73,11 +73,11 @@ def phase_line(progress: Progress, options: RescueOptions) -> str:
     return f"{phase.word} (phase {NUMBERS[phase]} of 4){way}: {MEANING[phase]}"
 
 
-def rate_line(progress: Progress, forecast: Forecast) -> str:
-    """Return the rates, and what they make of the rest."""
+def rate_line(progress: Progress) -> str:
+    """Return how fast it goes, and for how long it has."""
     return (
         f"now {human(int(progress.rate_bytes))}/s, average {human(int(progress.average_rate_bytes))}/s, "
-        f"running {duration(progress.seconds)}; remaining: {remaining(forecast)}"
+        f"running {duration(progress.seconds)}"
     )
 
 

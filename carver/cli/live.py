@@ -21,7 +21,7 @@ from imaging.rescue.forecast import Forecast, Forecaster
 from imaging.rescue.progress import Progress
 
 LOG_SECONDS = 60.0
-FACT_LINES = 4
+FACT_LINES = 5
 ADVICE_LINES = 4
 FEWEST_ROWS = FACT_LINES + ADVICE_LINES + 3  # on a lower terminal the bar is all there is room for
 NARROW_COLUMNS = 20
@@ -118,7 +118,8 @@ class Terminal:
     def _lines(self, progress: Progress, forecast: Forecast, columns: int) -> list[str]:
         lines = [
             words.phase_line(progress, self._road.options),
-            words.rate_line(progress, forecast),
+            words.rate_line(progress),
+            f"remaining: {words.remaining(forecast)}",
             words.place_line(progress),
             words.damage_line(progress),
         ]

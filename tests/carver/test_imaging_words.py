@@ -98,9 +98,12 @@ def test_a_phase_says_what_it_means_and_which_way_it_goes():
     assert words.phase_line(progress(Phase.FINISHED), options) == "finished"
 
 
-def test_rates_and_the_rest_stand_in_one_line():
-    line = words.rate_line(progress(), forecast(Phase.COPYING, reads=None, seconds=None, later_seconds=None))
-    assert line == "now 1.5 MiB/s, average 2.0 MiB/s, running 1 min 15 s; remaining: unknown"
+def test_rates_are_those_of_now_and_of_the_whole_run():
+    assert words.rate_line(progress()) == "now 1.5 MiB/s, average 2.0 MiB/s, running 1 min 15 s"
+
+
+def test_a_time_that_is_not_known_is_not_guessed():
+    assert words.remaining(forecast(Phase.COPYING, reads=None, seconds=None, later_seconds=None)) == "unknown"
 
 
 @pytest.mark.parametrize(
