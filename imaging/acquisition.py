@@ -177,6 +177,8 @@ class AcquisitionSession:
         try:
             if self.hasher is not None:
                 self.hasher.close()
+            if self.hook is not None:
+                self.hook.settle()
             self.record = replace(
                 self.record,
                 sessions=(*self.record.sessions[:-1], self._ended(self.record.sessions[-1], error)),
@@ -194,7 +196,7 @@ class AcquisitionSession:
             current,
             ended=utc_now(),
             outcome=outcome_of(summary, error, None if self.guard is None else self.guard.ended),
-            events=(*current.events, *self.events, *(self.hook.runs if self.hook else ())),
+            events=(*current.events, *self.events),
             health_after=None if self.health_after is None else asdict(self.health_after),
             highest_celsius=None if self.guard is None else self.guard.highest_celsius,
         )
@@ -213,8 +215,8 @@ class AcquisitionSession:
         )
 
     def _result(self) -> Result | None:
-        """Return what the image is now; None where there is no map, so no image either."""
-        if not self.map_path.is_file():
+        """Return what the image is now; None where there is none, or no map of it."""
+        if not (self.map_path.is_file() and self.image_path.exists()):
             return None
         mapfile = MapStore.read_snapshot(self.map_path)
         unread = [(extent, status) for extent, status in mapfile.blocks() if status is not BlockStatus.FINISHED]

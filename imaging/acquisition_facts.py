@@ -12,7 +12,7 @@ from typing import Any
 
 from imaging.acquisition_record import MAX_RANGES, NO_BLOCKER, Session, utc_now
 from imaging.device import describe, in_use
-from imaging.errors import Interrupted
+from imaging.errors import InputError, Interrupted
 from imaging.extent import ExtentSet
 from imaging.hashes import Hashing
 from imaging.health import Health
@@ -100,6 +100,13 @@ def hashes_told(hashing: Hashing, log_file: Path) -> dict[str, Any]:
 
 
 def sha256_of(path: Path) -> str:
-    """Return the digest of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """Return the digest of a file.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as fault:
+        raise InputError(f"cannot read {path}: {os.strerror(fault.errno or 0)}") from fault

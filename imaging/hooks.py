@@ -38,6 +38,7 @@ TIMEOUT_SECONDS = 60.0
 INTERVAL_SECONDS = 300.0
 HUNG_SECONDS = 120.0  # the kernel's own first abort and reset have failed by then
 STEP_SECONDS = 0.2
+SETTLE_SECONDS = 0.5
 SHOWN_CHARACTERS = 300
 
 
@@ -142,6 +143,13 @@ class Hook:
         self._thread = threading.Thread(target=self._run, args=(trouble,), name="hook", daemon=True)
         self._thread.start()
         return True
+
+    def settle(self) -> None:
+        """Wait a moment for a command that still runs, and tell where it goes on."""
+        if self._thread is not None:
+            self._thread.join(SETTLE_SECONDS)
+            if self._is_running():
+                self._tell("the hook still runs; it is left to end by itself")
 
     def _is_running(self) -> bool:
         return self._thread is not None and self._thread.is_alive()
