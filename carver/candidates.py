@@ -77,6 +77,10 @@ def candidates(
             _remember(recent, start)
             yield _candidate(source, start, known)
         name, entry = table[number]
+        for layout in _layouts(source, offset_bytes, entry, formats[name]):
+            if (layout[0].offset_bytes, name) not in recent:
+                _remember(recent, (layout[0].offset_bytes, name))
+                yield Candidate(format=name, layout=layout, hits=((offset_bytes, entry.name),))
         for start_bytes in _starts(source, offset_bytes, entry, formats[name]):
             start = (start_bytes, name)
             if start in recent:
@@ -122,10 +126,23 @@ def _candidate(source: Source, start: Start, known: list[tuple[int, str]]) -> Ca
     return Candidate(format=name, layout=(span(start_bytes, source.size_bytes),), hits=tuple(known))
 
 
+def _layouts(source: Source, offset_bytes: int, entry: Pattern | SectorProbe, declared: Format) -> list[Layout]:
+    """Return the windows of files that one hit in another file tells of."""
+    if declared.layouts is None or isinstance(entry, SectorProbe):
+        return []
+    try:
+        return list(islice(declared.layouts(source, offset_bytes, entry), MAX_STARTS))
+    except ReadFault as fault:
+        log.warning("%s: hit %s at %#x dropped: %s", declared.name, entry.name, offset_bytes, fault)
+        return []
+
+
 def _starts(source: Source, offset_bytes: int, entry: Pattern | SectorProbe, declared: Format) -> list[int]:
     """Return where a file can start, by one hit: inside the source, and aligned as the pattern wants."""
     if isinstance(entry, SectorProbe):
         return [offset_bytes]
+    if declared.layouts is not None:
+        return []
     found = [offset_bytes - entry.offset_bytes]
     if declared.starts is not None:
         try:

@@ -78,8 +78,18 @@ def masked_crc32c(raw: bytes) -> int:
     crc = 0xFFFFFFFF
     for byte in raw:
         crc = _CRC[(crc ^ byte) & 0xFF] ^ crc >> 8
-    crc ^= 0xFFFFFFFF
+    return mask(crc ^ 0xFFFFFFFF)
+
+
+def mask(crc: int) -> int:
+    """Return a CRC-32C as tables keep it."""
     return ((crc >> 15 | crc << 17) + _MASK_DELTA) & 0xFFFFFFFF
+
+
+def unmask(masked: int) -> int:
+    """Return the CRC-32C that a table keeps."""
+    rotated = (masked - _MASK_DELTA) & 0xFFFFFFFF
+    return (rotated >> 17 | rotated << 15) & 0xFFFFFFFF
 
 
 def read_varint(raw: bytes, at: int) -> tuple[int, int]:
@@ -128,6 +138,11 @@ def read_footer(raw: bytes) -> Footer | None:
 
 def find_footer(window: Window) -> Footer | None:
     """Return the footer of the file that begins where the window does, None when it is not there."""
+    return next((footer for end_bytes, footer in find_footers(window) if footer.end_bytes == end_bytes), None)
+
+
+def find_footers(window: Window) -> Iterator[tuple[int, Footer]]:
+    """Yield where a footer ends, and the footer, of each that ends within the length of the largest table."""
     at_bytes = 0
     while at_bytes < min(window.size_bytes, MAX_FILE_BYTES):
         chunk = window.read_at(at_bytes, SEARCH_BYTES + len(FOOTER_MAGIC) - 1)
@@ -135,11 +150,10 @@ def find_footer(window: Window) -> Footer | None:
         while hit >= 0:
             end_bytes = at_bytes + hit + len(FOOTER_MAGIC)
             footer = read_footer(window.read_at(end_bytes - FOOTER_BYTES, FOOTER_BYTES))
-            if footer is not None and footer.end_bytes == end_bytes:
-                return footer
+            if footer is not None and footer.end_bytes <= end_bytes:
+                yield end_bytes, footer
             hit = chunk.find(FOOTER_MAGIC, hit + 1)
         at_bytes += SEARCH_BYTES
-    return None
 
 
 def read_block(window: Window, handle: Handle) -> bytes:

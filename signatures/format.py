@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from imaging.extent import Layout
 from imaging.source import Source
 from imaging.window import Window
 from signatures.verdict import Verdict
@@ -42,6 +43,7 @@ class SectorProbe:
 
 
 Starts: TypeAlias = Callable[[Source, int, Pattern], Iterable[int]]
+Layouts: TypeAlias = Callable[[Source, int, Pattern], Iterable[Layout]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +59,8 @@ class Format:
         validate: judges a Window that starts at the supposed start of a file and runs on as far as the source does.
         starts: yields the possible file starts for a hit, where that is more than `hit - pattern.offset_bytes` (a
             pattern at the tail, a user block), or yields none to drop a hit by a cheap look at a few bytes around it.
+        layouts: for a file that nothing but another file tells of: yields for a hit in that one what its own window is,
+            the file's bytes first; then `starts` is not asked.
         proves: one sentence: which contents a checksum of this format covers.
         container: whether whole files of other formats are stored inside by design (a zip).
         side: whether it is a small file that tells of models (an index, a configuration) and is none itself.
@@ -70,5 +74,6 @@ class Format:
     proves: str
     probes: tuple[SectorProbe, ...] = ()
     starts: Starts | None = None
+    layouts: Layouts | None = None
     container: bool = False
     side: bool = False

@@ -60,6 +60,10 @@ def verdict_of(form: Format, content: bytes) -> Verdict:
     return form.validate(Window(Memory(content), (span(0, len(content)),)))
 
 
+def whole(sample: Sample) -> bytes:
+    return sample.content + sample.behind
+
+
 def tensors_of(verdict: Verdict) -> set[tuple[str, str, tuple[int, ...]]]:
     return {(tensor.name, tensor.dtype, tensor.shape) for tensor in verdict.tensors}
 
@@ -91,15 +95,15 @@ def test_a_whole_file_has_its_exact_length_grade_and_tensors_whatever_follows(
 ) -> None:
     slack = -len(sample.content) % 512
     random_tail = random.Random(1).randbytes(4096)
-    tails = {"nothing": b"", "zeros": bytes(4096), "random": random_tail, "itself": bytes(slack) + sample.content}
-    verdict = verdict_of(form, sample.content + tails[tail])
+    tails = {"nothing": b"", "zeros": bytes(4096), "random": random_tail, "itself": bytes(slack) + whole(sample)}
+    verdict = verdict_of(form, whole(sample) + tails[tail])
     assert (verdict.grade, verdict.size_bytes) == (sample.grade, len(sample.content)), verdict.findings
     assert tensors_of(verdict) == set(sample.tensors)
 
 
 @pytest.mark.parametrize(("form", "sample"), each_sample())
 def test_tensors_lie_inside_the_file_and_verdicts_survive_json(form: Format, sample: Sample) -> None:
-    verdict = verdict_of(form, sample.content)
+    verdict = verdict_of(form, whole(sample))
     ends = [extent.end_bytes for tensor in verdict.tensors for extent in tensor.layout]
     assert max(ends, default=0) <= len(sample.content)
     assert verdict_from_json(json.loads(json.dumps(verdict_to_json(verdict), allow_nan=False))) == verdict
@@ -110,7 +114,7 @@ def test_a_cut_file_is_never_good_at_its_full_length(form: Format, sample: Sampl
     rng = random.Random(2)
     for _ in range(CUTS):
         cut = rng.randrange(len(sample.content))
-        verdict = verdict_of(form, sample.content[:cut])
+        verdict = verdict_of(form, sample.content[:cut] + sample.behind)
         assert not verdict.grade.good or verdict.size_bytes <= cut
         if verdict.grade is Grade.INTACT:
             pytest.fail(f"cut at {cut}: still called intact")
@@ -119,12 +123,12 @@ def test_a_cut_file_is_never_good_at_its_full_length(form: Format, sample: Sampl
 @pytest.mark.parametrize(("form", "sample"), each_sample())
 def test_a_changed_byte_is_survived_and_never_intact_where_it_touches_a_tensor(form: Format, sample: Sample) -> None:
     rng = random.Random(3)
-    proven = [extent for tensor in verdict_of(form, sample.content).tensors for extent in tensor.layout]
+    proven = [extent for tensor in verdict_of(form, whole(sample)).tensors for extent in tensor.layout]
     for _ in range(FLIPS):
         at = rng.randrange(len(sample.content))
         changed = bytearray(sample.content)
         changed[at] ^= 1 << rng.randrange(8)
-        verdict = verdict_of(form, bytes(changed))
+        verdict = verdict_of(form, bytes(changed) + sample.behind)
         assert isinstance(verdict, Verdict)
         if any(extent.offset_bytes <= at < extent.end_bytes for extent in proven):
             assert verdict.grade is not Grade.INTACT, f"byte {at} changed"
@@ -144,7 +148,7 @@ def test_nothing_is_made_of_nothing(name: str, content: bytes) -> None:
 def test_the_scanner_finds_it_at_a_sector_start(form: Format, sample: Sample, tmp_path: Path) -> None:
     start = 3 * 512
     path = tmp_path / "image"
-    path.write_bytes(random.Random(5).randbytes(start) + sample.content + bytes(-len(sample.content) % 512 + 512))
+    path.write_bytes(random.Random(5).randbytes(start) + whole(sample) + bytes(-len(whole(sample)) % 512 + 512))
     with RawImage(path) as image:
         hits = [chunk.hits for chunk in scan(image, list(FORMATS.values()))]
         found = list(candidates(image, hits, build(FORMATS.values()).table, FORMATS))

@@ -5,7 +5,9 @@ import random
 import numpy as np
 import pytest
 
-from signatures.kernels import fletcher32, lookup3
+from fixtures.formats.tf_checkpoint_index import crc32c as crc32c_twin
+from signatures import kernels
+from signatures.kernels import crc32c, find_crc32c, fletcher32, lookup3
 
 LOW_32 = 0xFFFFFFFF
 
@@ -94,3 +96,30 @@ def test_kernels_agree_with_their_plain_twins_on_every_short_length_and_some_lon
 def test_fletcher32_goes_on_from_an_even_part():
     data = random.Random(8).randbytes(3001)
     assert fletcher32(array(data[1000:]), fletcher32(array(data[:1000]), 0)) == fletcher32_twin(data)
+
+
+def test_crc32c_agrees_with_its_plain_twin_by_the_instruction_and_by_tables():
+    chance = random.Random(9)
+    for size in [*range(40), 255, 1001]:
+        data = chance.randbytes(size)
+        assert crc32c(array(data), 0) == crc32c_twin(data)
+        tail = data[size // 8 * 8 :]
+        by_tables = 0xFFFFFFFF
+        for at in range(0, size - len(tail), 8):
+            by_tables = kernels._eight_by_tables(
+                np.uint64(by_tables), np.uint64(int.from_bytes(data[at : at + 8], "little"))
+            )
+        assert crc32c(array(tail), int(by_tables) ^ 0xFFFFFFFF) == crc32c_twin(data)
+
+
+def test_places_of_a_crc32c_are_found_at_their_step_only():
+    data = bytearray(random.Random(10).randbytes(8192))
+    wanted = random.Random(11).randbytes(100)
+    for at in (0, 1024, 1600, 8192 - 100):
+        data[at : at + 100] = wanted
+    found = np.zeros(8, dtype=np.int64)
+    for step, places in ((512, [0, 1024]), (4, [0, 1024, 1600, 8092])):
+        count = find_crc32c(array(bytes(data)), 100, crc32c_twin(wanted), step, found)
+        assert found[:count].tolist() == places
+    assert find_crc32c(array(bytes(data)), 100, crc32c_twin(wanted), 4, found[:2]) == 2
+    assert find_crc32c(array(b""), 100, 0, 4, found) == 0
