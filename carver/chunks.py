@@ -58,6 +58,11 @@ class Chunk:
     extent: Extent
     starts: ExtentSet
 
+    def behind(self, end_bytes: int) -> Chunk | None:
+        """Return what is left behind the part that ends there."""
+        rest = span(end_bytes, self.extent.end_bytes)
+        return Chunk(extent=rest, starts=self.starts.within(rest)) if rest.size_bytes > 0 else None
+
 
 def cut(
     image: RawImage,
@@ -164,10 +169,12 @@ class Feed:
     Args:
         image: what is scanned.
         piece_bytes: the most that is asked for at a time.
+        may_map: whether it may be mapped.
     """
 
-    def __init__(self, image: RawImage, piece_bytes: int) -> None:
+    def __init__(self, image: RawImage, piece_bytes: int, *, may_map: bool = True) -> None:
         self._image = image
+        self._may_map = may_map
         self._buffer = new_buffer(piece_bytes)
         self._window: _Window | None = None
         self._unmapped = span(0, 0)  # what could not be: the same bad sector need not be waited for again
@@ -181,7 +188,7 @@ class Feed:
         """
         if self._window is not None and not _holds(self._window.extent, needed):
             self.close()
-        if self._window is None and not _holds(self._unmapped, needed):
+        if self._may_map and self._window is None and not _holds(self._unmapped, needed):
             # a page more, since what is needed of a piece runs on into the next
             ahead_bytes = max(needed.end_bytes, min(needed.offset_bytes + WINDOW_BYTES + PAGE_BYTES, run_end_bytes))
             extent = span(needed.offset_bytes, ahead_bytes)

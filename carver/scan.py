@@ -1,7 +1,8 @@
 """Scan: chunks of an image in, the places where patterns lie out, in order.
 
 The hits depend on the image and the formats alone: not on the size of chunks, the number of threads, or where an
-interrupted scan went on. A hit counts only when all its bytes were read.
+interrupted scan went on; nor on what is known from a scan of the same bytes while the image was made
+(`carver.following`). A hit counts only when all its bytes were read.
 
 A chunk full of hits is told in parts, so that memory stays bounded whatever the image holds: a part ends after the
 piece in which its hits became too many, and the rest of the chunk is scanned when the part was taken.
@@ -52,6 +53,9 @@ class ChunkHits:
     unread: ExtentSet
 
 
+Known: TypeAlias = Callable[[Chunk], tuple[ChunkHits, Chunk | None] | None]
+
+
 def scan(
     image: RawImage,
     formats: Sequence[Format],
@@ -60,6 +64,7 @@ def scan(
     threads: int = 1,
     chunk_bytes: int = CHUNK_BYTES,
     resume_at_bytes: int = 0,
+    known: Known | None = None,
     on_progress: Callable[[int, int], None] | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> Iterator[ChunkHits]:
@@ -74,6 +79,7 @@ def scan(
         threads: how many chunks are scanned at a time.
         chunk_bytes: size of a chunk.
         resume_at_bytes: hits before are not told: the end of the last chunk that was.
+        known: asked for each chunk first, whether its hits are known.
         on_progress: called when a chunk's hits were taken, with (bytes behind us, size of the image).
         stop: asked between chunks; the scan ends where it says True.
     """
@@ -88,7 +94,7 @@ def scan(
     )
     if stop is not None and stop():
         return
-    for found in _in_order(image, automaton, chunks, threads):
+    for found in _in_order(image, automaton, chunks, threads, known):
         yield found
         if on_progress is not None:
             on_progress(found.chunk.end_bytes, image.size_bytes)
@@ -98,65 +104,46 @@ def scan(
         on_progress(image.size_bytes, image.size_bytes)
 
 
-def _in_order(image: RawImage, automaton: Automaton, chunks: Iterator[Chunk], threads: int) -> Iterator[ChunkHits]:
-    if threads <= 1:
-        scanner = _Scanner(automaton, image)
-        for chunk in chunks:
-            rest: Chunk | None = chunk
-            while rest is not None:
-                part, rest = _scan_part(image, scanner, rest)
-                yield part
-        return
-    idle = deque(_Scanner(automaton, image) for _ in range(threads))
+def _in_order(
+    image: RawImage, automaton: Automaton, chunks: Iterator[Chunk], threads: int, known: Known | None
+) -> Iterator[ChunkHits]:
+    idle: deque[Scanner] = deque()
 
-    def scan_with_idle(chunk: Chunk) -> tuple[ChunkHits, Chunk | None]:
-        scanner = idle.pop()  # there are as many as threads
+    def one(chunk: Chunk) -> tuple[ChunkHits, Chunk | None]:
+        told = known(chunk) if known is not None else None
+        if told is not None:
+            return told
         try:
-            return _scan_part(image, scanner, chunk)
+            scanner = idle.pop()
+        except IndexError:
+            scanner = Scanner(automaton, image)  # no more are made than there are threads
+        try:
+            return scanner.part(chunk)
         finally:
             idle.append(scanner)
 
+    if threads <= 1:
+        for chunk in chunks:
+            rest: Chunk | None = chunk
+            while rest is not None:
+                part, rest = one(rest)
+                yield part
+        return
     with ThreadPoolExecutor(threads, thread_name_prefix="scan") as pool:
         ahead: deque[Future[tuple[ChunkHits, Chunk | None]]] = deque()
         try:
             while True:
                 for chunk in islice(chunks, max(0, threads * LOOK_AHEAD_CHUNKS - len(ahead))):
-                    ahead.append(pool.submit(scan_with_idle, chunk))
+                    ahead.append(pool.submit(one, chunk))
                 if not ahead:
                     return
                 part, rest = ahead.popleft().result()
                 if rest is not None:
-                    ahead.appendleft(pool.submit(scan_with_idle, rest))
+                    ahead.appendleft(pool.submit(one, rest))
                 yield part
         finally:
             for future in ahead:
                 future.cancel()
-
-
-def _scan_part(image: RawImage, scanner: _Scanner, chunk: Chunk) -> tuple[ChunkHits, Chunk | None]:
-    """Return the hits that start in `chunk.starts`, or in its beginning, and the rest of the chunk if there is any."""
-    automaton = scanner.automaton
-    found: list[Numbers] = []
-    faults = ExtentSet()
-    end_bytes = chunk.extent.end_bytes
-    pieces = ((piece, run.end_bytes) for run in _runs(chunk.starts) for piece in blocks(run, PIECE_BYTES))
-    with closing(scanner.feed):
-        for piece, run_end_bytes in pieces:
-            if sum(map(len, found)) >= PART_HITS:
-                end_bytes = piece.offset_bytes
-                break
-            keys, missing = scanner.keys_of(piece, run_end_bytes)
-            if missing:
-                faults |= missing
-            if len(keys):
-                found.append(keys)
-    part = span(chunk.extent.offset_bytes, end_bytes)
-    hits = _told(
-        image, automaton, _as_hits(np.concatenate([np.zeros(0, np.int64), *found])), chunk.starts, faults, part
-    )
-    rest = span(end_bytes, chunk.extent.end_bytes)
-    left = Chunk(extent=rest, starts=chunk.starts.within(rest)) if rest.size_bytes > 0 else None
-    return ChunkHits(chunk=part, hits=hits, unread=faults), left
 
 
 def _told(
@@ -176,16 +163,22 @@ def _runs(starts: ExtentSet) -> ExtentSet:
     return ExtentSet.from_arrays(joined.starts, joined.ends - JOIN_BYTES)
 
 
-class _Scanner:
-    """The kernels, with the tables and arrays that they take; one a thread, as arrays are written to."""
+class Scanner:
+    """The kernels, with the tables and arrays that they take; one a thread, as arrays are written to.
 
-    def __init__(self, automaton: Automaton, image: RawImage) -> None:
+    Args:
+        automaton: what to look for.
+        image: where.
+        may_map: whether the image may be mapped: not while it is being written.
+    """
+
+    def __init__(self, automaton: Automaton, image: RawImage, *, may_map: bool = True) -> None:
         from carver.kernels import PORTABLE, VARIANTS  # here: numba takes most of a second to import
 
         self.automaton = automaton
         self._image = image
         prints = automaton.fingerprints
-        self.feed = Feed(image, PIECE_BYTES + automaton.reach_bytes)
+        self.feed = Feed(image, PIECE_BYTES + automaton.reach_bytes, may_map=may_map)
         self._found = np.empty(max(BUFFER_HITS, len(automaton.table)), dtype=np.int64)
         self._resume = np.zeros(RESUME_FIELDS, dtype=np.int64)
         self._tables = (
@@ -203,6 +196,26 @@ class _Scanner:
             automaton.probe_masks,
             automaton.probe_order,
         )
+
+    def part(self, chunk: Chunk) -> tuple[ChunkHits, Chunk | None]:
+        """Return the hits that start in `chunk.starts`, or in its beginning, and the rest of the chunk if any."""
+        found: list[Numbers] = [np.zeros(0, np.int64)]
+        faults = ExtentSet()
+        end_bytes = chunk.extent.end_bytes
+        pieces = ((piece, run.end_bytes) for run in _runs(chunk.starts) for piece in blocks(run, PIECE_BYTES))
+        with closing(self.feed):
+            for piece, run_end_bytes in pieces:
+                if sum(map(len, found)) >= PART_HITS:
+                    end_bytes = piece.offset_bytes
+                    break
+                keys, missing = self.keys_of(piece, run_end_bytes)
+                if missing:
+                    faults |= missing
+                if len(keys):
+                    found.append(keys)
+        part = span(chunk.extent.offset_bytes, end_bytes)
+        hits = _told(self._image, self.automaton, _as_hits(np.concatenate(found)), chunk.starts, faults, part)
+        return ChunkHits(chunk=part, hits=hits, unread=faults), chunk.behind(end_bytes)
 
     def keys_of(self, piece: Extent, run_end_bytes: int) -> tuple[Numbers, ExtentSet]:
         """Return the hits that start in `piece`, as `keys` does, and what could not be read."""

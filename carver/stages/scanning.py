@@ -38,11 +38,14 @@ def scan_image(
         on_progress=lambda done, total: hooks.on_progress("scanning", done, total),
         stop=hooks.stop,
     )
-    for chunk in found:
-        store.append(chunk)
+    try:
+        for chunk in found:
+            store.append(chunk)
+    finally:
+        store.commit()
     if hooks.stop():
         raise Interrupted("stopped while scanning; the same command goes on from here")
-    store.log.finish()
+    store.finish()
     return store
 
 

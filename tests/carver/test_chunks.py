@@ -2,6 +2,7 @@
 
 import os
 import sys
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -114,10 +115,12 @@ def test_a_file_is_mapped_and_what_lies_behind_its_end_is_not_touched(tmp_path, 
         with monkeypatch.context() as patched:
             patched.setattr(chunks, "read_into", None)  # not read: mapped
             for start, end in [(0, 1), (1, 5000), (PAGE_BYTES - 1, len(data))]:
-                assert given(Feed(image, len(data)), span(start, end)) == (data[start:end], ExtentSet())
+                with closing(Feed(image, len(data))) as feed:
+                    assert given(feed, span(start, end)) == (data[start:end], ExtentSet())
         os.truncate(tmp_path / "i", PAGE_BYTES)
         expected = data[:PAGE_BYTES] + bytes(len(data) - PAGE_BYTES), ExtentSet([span(PAGE_BYTES, len(data))])
-        assert given(Feed(image, len(data)), span(0, len(data))) == expected
+        with closing(Feed(image, len(data))) as feed:
+            assert given(feed, span(0, len(data))) == expected
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="files are mapped on Linux only")

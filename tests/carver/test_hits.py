@@ -1,11 +1,13 @@
 import errno
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pytest
 
 from carver import hits as hits_room
-from carver.hits import HitStore
+from carver import stagelog as stagelog_room
+from carver.hits import HitStore, unreadable
 from carver.scan import HIT_DTYPE, ChunkHits
 from imaging.errors import DestinationFullError, InputError
 from imaging.extent import Extent, ExtentSet, span
@@ -76,20 +78,64 @@ def test_another_image_begins_anew_and_the_old_hits_stay(tmp_path: Path) -> None
     assert (tmp_path / "scan.1.jsonl").exists()
 
 
-def test_a_full_disk_loses_the_chunk_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def full(*arguments: object) -> None:
+    raise OSError(errno.ENOSPC, "full")
+
+
+@pytest.mark.parametrize("where", ["fsync", "log"])
+def test_a_full_disk_loses_what_was_not_committed_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
     store = filled(tmp_path, [3])
-
-    def full(descriptor: int) -> None:
-        raise OSError(errno.ENOSPC, "full")
-
+    store.commit()
+    store.append(a_chunk(1, 5))
     with monkeypatch.context() as patch:
-        patch.setattr(hits_room.os, "fsync", full)
+        patch.setattr((hits_room if where == "fsync" else stagelog_room).os, "fsync", full)
         with pytest.raises(DestinationFullError):
-            store.append(a_chunk(1, 5))
+            store.commit()
     assert offsets(store) == [0, 1, 2]
     store.append(a_chunk(1, 1))
     store.close()
     assert offsets(HitStore(tmp_path, KEY)) == [0, 1, 2, 1000]
+
+
+def test_hits_that_find_no_room_leave_those_before(tmp_path: Path) -> None:
+    store = filled(tmp_path, [3])
+    real, store._file = store._file, FullAfter(store._file, 15)
+    with pytest.raises(DestinationFullError):
+        store.append(a_chunk(1, 5))
+    store._file = real
+    store.close()
+    assert offsets(HitStore(tmp_path, KEY)) == [0, 1, 2]
+
+
+class FullAfter:
+    """A file with room for some more bytes."""
+
+    def __init__(self, file: BinaryIO, room_bytes: int) -> None:
+        self.file = file
+        self.room_bytes = room_bytes
+
+    def write(self, data: bytes) -> int:
+        if not self.room_bytes:
+            full()
+        written_bytes = self.file.write(data[: self.room_bytes])
+        self.room_bytes -= written_bytes
+        return written_bytes
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.file, name)
+
+
+def test_chunks_wait_for_the_disk_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[int] = []
+    monkeypatch.setattr(hits_room.os, "fsync", waits.append)
+    store = filled(tmp_path, [1] * 100)
+    before = len(waits)
+    store.close()
+    assert before <= 3  # the log's first line, and hardly a second
+    assert len(waits) - before == 2  # hits, then log
+    assert len(offsets(HitStore(tmp_path, KEY))) == 100
 
 
 def test_hits_are_told_some_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,5 +148,7 @@ def test_hits_are_told_some_at_a_time(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_what_could_not_be_read_while_scanning_stands_in_the_log(tmp_path: Path) -> None:
     store = HitStore(tmp_path, KEY)
     store.append(a_chunk(0, 1, unread=(span(10, 20),)))
-    assert [entry["unreadable"] for entry in store.log.entries()] == [[[10, 10]]]
     store.close()
+    assert [entry["unreadable"] for entry in store.log.entries()] == [[[10, 10]]]
+    assert unreadable(tmp_path) == ExtentSet([span(10, 20)])
+    assert unreadable(tmp_path / "elsewhere") == ExtentSet()
