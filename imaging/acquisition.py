@@ -35,7 +35,7 @@ from imaging.device import describe
 from imaging.direct import is_device
 from imaging.errors import CarverError
 from imaging.extent import ExtentSet, span
-from imaging.hash_log import log_path
+from imaging.hash_log import log_path, note_change
 from imaging.hashes import DEFAULT_ALGORITHMS, Hasher, Hashing
 from imaging.health import Health, read_health
 from imaging.hidden_areas import hidden_areas
@@ -230,7 +230,7 @@ class AcquisitionSession:
             unread_bytes=sum(extent.size_bytes for extent, _ in unread),
             unread_ranges=tuple((at.offset_bytes, at.size_bytes, kind.value) for at, kind in unread[:MAX_RANGES]),
             unread_range_count=len(unread),
-            fill=ON_DEVICE if on_device else IN_FILE,
+            fill="; ".join((ON_DEVICE if on_device else IN_FILE, *self.record.fillings)),
             map_sha256=sha256_of(self.map_path),
             digests={} if whole is None else dict(whole.digests),
             hashes={} if self.hashing is None else hashes_told(self.hashing, self.log_path),
@@ -292,6 +292,8 @@ def session(
                 algorithms=wishes.algorithms,
                 shift_bytes=placement.shift_bytes,
             )
+        else:
+            note_change(made.log_path)
         try:
             yield made
         except BaseException as error:

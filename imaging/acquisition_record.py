@@ -2,6 +2,7 @@
 
     load(path) -> AcquisitionRecord | None        save(path, record)        (for people: acquisition_text)
     add_verification(path, verification)          appends what a later re-reading showed
+    note_filling(image, map, words)               before blocks of the image are filled (fill mode)
 
 One record an image; every run of the imager appends a session. Times are UTC. The file is written anew as a whole and
 renamed, so that it is there in one piece at any moment; a session that was killed is known by having no end.
@@ -20,6 +21,7 @@ from typing import Any
 
 from imaging.disk import LocalDisk, failures_named
 from imaging.errors import InputError
+from imaging.hash_log import log_path, note_change
 from imaging.read_back import Verification
 
 SCHEMA_VERSION = 1
@@ -118,6 +120,7 @@ class AcquisitionRecord:
         sessions: in order.
         result: None while the first session has not ended.
         verifications: what re-reading the image showed, in order.
+        fillings: what was written over blocks of the image that were not read (fill mode), in order.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -127,6 +130,7 @@ class AcquisitionRecord:
     sessions: tuple[Session, ...] = ()
     result: Result | None = None
     verifications: tuple[Mapping[str, Any], ...] = ()
+    fillings: tuple[str, ...] = ()
 
 
 def record_path(image_path: Path, map_path: Path) -> Path:
@@ -197,6 +201,25 @@ def add_verification(path: Path, verification: Verification) -> AcquisitionRecor
     record = replace(record, verifications=(*record.verifications, found))
     save(path, record)
     return record
+
+
+def note_filling(image_path: Path, map_path: Path, words: str, *, of_read_bytes: bool = False) -> None:
+    """Say, before it is done, that blocks of the image are filled: its hashes and its record must know.
+
+    Args:
+        image_path: the image.
+        map_path: its map.
+        words: which blocks, and with what: "blocks of -/ with zero.bin".
+        of_read_bytes: whether blocks that were read are among them.
+
+    Raises:
+        InputError: the image is being written, or the record is not ours.
+        OutputError: record or hashes cannot be written.
+    """
+    note_change(log_path(image_path, map_path), of_read_bytes=of_read_bytes)
+    path = record_path(image_path, map_path)
+    if (record := load(path)) is not None:
+        save(path, replace(record, fillings=(*record.fillings, f"{utc_now()}: {words}")))
 
 
 def utc_now() -> str:

@@ -79,6 +79,7 @@ def _image(record: AcquisitionRecord) -> Iterator[Row]:
     yield "Image", "File", _told(image.get("path"))
     yield "Image", "Map", _told(image.get("map"))
     yield "Image", "Format", f"{image.get('format', 'raw')}, {image.get('segments', 1)} segment"
+    yield from (("Image", "Filled", words) for words in record.fillings)
     if image.get("shift_bytes"):
         yield "Image", "Position", f"the drive's first byte would lie at {image['shift_bytes']} in the image"
 

@@ -28,6 +28,7 @@ from typing import Self
 from imaging.disk import failures_named, open_or_create, sync_to_disk
 from imaging.errors import InputError
 from imaging.extent import Extent
+from imaging.mapfile import MAX_OFFSET_BYTES
 from imaging.mapstore import lock_exclusively
 
 log = logging.getLogger(__name__)
@@ -223,6 +224,27 @@ def piece_bytes_for(image_bytes: int) -> int:
     while piece_bytes * MAX_PIECES < image_bytes:
         piece_bytes *= 2
     return piece_bytes
+
+
+def note_change(path: Path, *, of_read_bytes: bool = False) -> None:
+    """Say that the image is about to be changed by something that hashes nothing; without a log, do nothing.
+
+    Args:
+        path: the log.
+        of_read_bytes: whether also what was read from the drive may change; else only what is in its place.
+
+    Raises:
+        InputError: another process writes the log, or it cannot be read.
+        OutputError: it cannot be written.
+    """
+    if not path.exists():
+        return
+    with HashLog(path) as log_of_image:
+        if not log_of_image.hashes.piece_bytes:
+            return
+        if of_read_bytes:
+            log_of_image.void([Extent(offset_bytes=0, size_bytes=MAX_OFFSET_BYTES)])
+        log_of_image.begin_session()  # and no end: what it did is not known
 
 
 def read_hashes(path: Path) -> Hashes:

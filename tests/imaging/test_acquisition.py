@@ -16,7 +16,16 @@ import pytest
 
 from imaging import acquisition
 from imaging.acquisition import Tool, Wishes
-from imaging.acquisition_record import KILLED, MAX_RANGES, AcquisitionRecord, add_verification, load, record_path, save
+from imaging.acquisition_record import (
+    KILLED,
+    MAX_RANGES,
+    AcquisitionRecord,
+    add_verification,
+    load,
+    note_filling,
+    record_path,
+    save,
+)
 from imaging.damaged import DamagedSource
 from imaging.errors import InputError, Interrupted, OutputError
 from imaging.extent import ExtentSet, span
@@ -341,6 +350,36 @@ def test_a_verification_is_appended(bench):
     assert (
         add_verification(bench.image.with_name("other"), verify(bench.image, log_path(bench.image, bench.map))) is None
     )
+
+
+def test_a_filling_is_on_record_and_voids_hashes(bench):
+    bench.fail(4096, 6144)
+    bench.run()
+    note_filling(bench.image, bench.map, "blocks of - with zero.bin")
+    with bench.image.open("r+b") as file:
+        file.seek(4096)
+        file.write(b"x" * 2048)
+    assert bench.record().fillings[0].endswith(": blocks of - with zero.bin")
+    assert verify(bench.image, log_path(bench.image, bench.map)).image_agrees is None
+    bench.run()
+    assert "blocks of - with zero.bin" in bench.record().result.fill
+    assert bench.record().result.digests == {"sha256": hashlib.sha256(bench.image.read_bytes()).hexdigest()}
+
+
+def test_a_filling_without_a_record_makes_none(bench):
+    note_filling(bench.image, bench.map, "blocks of - with zero.bin")
+    assert not record_path(bench.image, bench.map).exists()
+
+
+def test_a_run_without_hashes_voids_those_of_the_run_before(bench):
+    bench.fail(4096, 6144)
+    bench.run()
+    bench.damage.mark(span(4096, 6144), BlockStatus.FINISHED)
+    bench.run(Wishes(algorithms=()), options=RescueOptions(retry_passes=1))
+    assert bench.image.read_bytes() == bench.drive.read_bytes()
+    found = verify(bench.image, log_path(bench.image, bench.map))
+    assert (found.image_agrees, found.differing) == (None, ())
+    assert bench.record().result.digests == {}
 
 
 def test_of_very_many_unread_ranges_the_first_are_listed_and_all_are_counted(bench):

@@ -16,7 +16,7 @@ from imaging import hash_lane, hashes
 from imaging.damaged import DamagedSource
 from imaging.errors import InputError, OutputError
 from imaging.extent import Extent, span
-from imaging.hash_log import Hashed, HashLog, log_path, piece_bytes_for, read_hashes
+from imaging.hash_log import Hashed, HashLog, log_path, note_change, piece_bytes_for, read_hashes
 from imaging.hashes import Hasher
 from imaging.mapfile import BlockStatus, Mapfile
 from imaging.mapstore import MapStore
@@ -375,6 +375,38 @@ def test_a_void_as_wide_as_all_offsets_is_no_endless_work(bench):
     with bench.log.open("a") as file:
         file.write(json.dumps({"kind": "void", "offset_bytes": 0, "size_bytes": 2**62}) + "\n")
     assert bench.believed() == {}
+
+
+def test_a_filling_voids_what_it_may_have_changed_and_no_more(bench):
+    hashed(bench)
+    note_change(bench.log)
+    assert sorted(bench.believed()) == [
+        0,
+        1,
+        2,
+        3,
+        4,
+        5,
+    ]  # as far as the log is read; who reads it knows that it is open
+    assert read_hashes(bench.log).open
+    bench.image.write_bytes(bench.image.read_bytes()[: SIZE - 1024] + b"x" * 1024)
+    found = verify(bench.image, bench.log)
+    assert (found.checked_pieces, found.image_agrees, found.differing) == (4, None, ())
+    with bench.hasher() as hasher:
+        assert bench.wrong() == []
+        assert bench.complete(hasher).image.digests["sha256"] == bench.digest()
+    assert verify(bench.image, bench.log).clean
+
+
+def test_a_filling_of_what_was_read_voids_everything(bench):
+    hashed(bench)
+    note_change(bench.log, of_read_bytes=True)
+    assert bench.believed() == {}
+
+
+def test_a_filling_of_an_image_without_hashes_makes_none(bench):
+    note_change(bench.log)
+    assert not bench.log.exists()
 
 
 def test_pieces_grow_with_the_image_so_that_their_number_is_bounded():
