@@ -22,7 +22,7 @@ from carver.stages import Choices, Hooks
 from carver.stages.claiming import Planned, plan_files
 from carver.stages.extracting import extract_files
 from carver.stages.judging import judge_hits, rejected_counts
-from carver.stages.scanning import scan_image
+from carver.stages.scanning import never_read, scan_image
 from carver.verdict_json import carved_from_json
 from imaging.errors import InputError
 from imaging.image import MappedImage
@@ -71,7 +71,7 @@ def recover(
     started = _now()
     plan = plan_recovery(case, image, formats, choices, hooks)
     files = extract_files(case, image, plan.verdicts, plan.files, formats, choices, hooks)
-    unread = image.unread_blocks()
+    unread = never_read(image, case.folder)
     case.note(
         run={
             "command": command,

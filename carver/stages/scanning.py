@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from carver.automaton import build
 from carver.case import Case
-from carver.hits import HitStore
+from carver.hits import HitStore, unreadable
 from carver.scan import scan
 from carver.stages import Choices, Hooks, digest
 from imaging.errors import Interrupted
 from imaging.extent import ExtentSet
 from imaging.image import MappedImage
+from imaging.mapfile import BlockStatus
 from signatures.format import Format
 
 
@@ -47,6 +49,19 @@ def scan_image(
         raise Interrupted("stopped while scanning; the same command goes on from here")
     store.finish()
     return store
+
+
+def never_read(image: MappedImage, folder: Path) -> tuple[tuple[int, int, str], ...] | None:
+    """Return (offset, size, status) of what was never read: by the map, and of the image while it was scanned.
+
+    None where neither tells of any, and there is no map.
+    """
+    blocks = image.unread_blocks()
+    missing = unreadable(folder) - (image.source.unread or ExtentSet())
+    if not missing:
+        return blocks
+    bad = ((extent.offset_bytes, extent.size_bytes, BlockStatus.BAD_SECTOR.value) for extent in missing)
+    return tuple(sorted((*(blocks or ()), *bad)))
 
 
 def _scan_key(image: MappedImage, formats: Mapping[str, Format], choices: Choices) -> dict[str, object]:

@@ -25,10 +25,12 @@ from fixtures.images import build_plain
 from imaging.errors import Interrupted, ReadFault
 from imaging.extent import Extent, span
 from imaging.image import MappedImage, open_image
+from imaging.mapfile import BlockStatus, Mapfile
 from imaging.source import RawImage
 from signatures.format import Format
 from signatures.tensors import Tensor
 from signatures.verdict import DataEvidence, Finding, Grade, Verdict
+from tests.carver.scanning import FaultyImage
 
 FORMATS = signatures.formats()
 CHOICES = Choices(formats=("hdf5", "keras", "npz", "pytorch_zip", "safetensors"), with_md5=True)
@@ -284,6 +286,26 @@ def test_an_image_that_cannot_be_read_somewhere_does_not_end_the_run(
     assert (tmp_path / "case" / str(hit["path"])).stat().st_size == size
     rest = [(f["sha256"], f["grade"]) for f in told[1:]]
     assert rest == [(f["sha256"], f["grade"]) for f in wanted[1:]]
+
+
+@pytest.mark.parametrize("mapped", [False, True])
+def test_what_could_not_be_read_of_the_image_while_scanning_stands_in_the_report(
+    disk: Path, tmp_path: Path, in_process: None, monkeypatch: pytest.MonkeyPatch, mapped: bool
+) -> None:
+    size = disk.stat().st_size
+    copy = tmp_path / "disk.img"
+    copy.write_bytes(disk.read_bytes())
+    if mapped:
+        told = Mapfile.covering(size)
+        told.mark(span(0, size), BlockStatus.FINISHED)
+        told.mark(span(8192, 12288), BlockStatus.NON_TRIMMED)
+        (tmp_path / "disk.img.map").write_text(told.to_text())
+    FaultyImage.use(monkeypatch)
+    monkeypatch.setattr(FaultyImage, "bad", staticmethod(lambda at, count: at < 12388 and at + count > 12288))
+    monkeypatch.setattr("imaging.image.RawImage", FaultyImage)
+    carve(tmp_path / "case", copy)
+    unread = json.loads((tmp_path / "case" / "report.json").read_text())["source"]["unread"]
+    assert unread == ([[8192, 4096, "*"]] if mapped else []) + [[12288, size - 12288, "-"]]
 
 
 def _with(extract: Callable[..., object], monkeypatch: pytest.MonkeyPatch, read_at: object) -> Callable[..., object]:
