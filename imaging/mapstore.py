@@ -371,7 +371,7 @@ def lock_exclusively(path: Path) -> ExclusiveLock:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as fault:
-        holder = _lock_holder(descriptor)
+        holder = lock_holder(descriptor)
         os.close(descriptor)
         if fault.errno not in (errno.EWOULDBLOCK, errno.EACCES):
             log.warning("%s cannot be locked (%s); do not run two carvers on it", path, os.strerror(fault.errno or 0))
@@ -381,8 +381,11 @@ def lock_exclusively(path: Path) -> ExclusiveLock:
     return ExclusiveLock(descriptor)
 
 
-def _lock_holder(descriptor: int) -> int | None:
-    """Return the process that has the file locked, as Linux tells in /proc/locks; None where it does not."""
+def lock_holder(descriptor: int) -> int | None:
+    """Return the process that has the file locked as a rescue does, without touching the lock.
+
+    Linux tells it in /proc/locks, of processes that we may see; None where nobody has it or the system does not tell.
+    """
     status = os.fstat(descriptor)
     identity = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
     with suppress(OSError):

@@ -40,7 +40,7 @@ from imaging.rescue.plan import (
     settle,
 )
 from imaging.rescue.progress import Progress, RescueSummary, Stopwatch, progress_of, totals_of
-from imaging.rescue.put_off import PutOff
+from imaging.rescue.put_off import SUSPECT_SECONDS, PutOff, recalled
 from imaging.rescue.storm import Storm
 from imaging.rescue.writer import ImageWriter, Reserve
 from imaging.source import Source
@@ -189,7 +189,8 @@ class _Run:
             meanwhile=self._pause,
         )
         self._storm = Storm(options.recheck_errors)
-        self._put_off = PutOff()
+        self._put_off = PutOff(recalled(store.remarks), domain=domain)
+        self._reading: Read | None = None
         self._plan_is_void = False
         self._contact = Contact(
             source,
@@ -238,6 +239,7 @@ class _Run:
         """Return whether the plan came to its end."""
         for mark in reset_marks(self._territory, self._options):
             self._enter(mark)
+        self._put_off.leave_out_of(self._territory)
         plan = self._plan()
         step = next(plan, None)
         at: tuple[Phase, int] | None = None
@@ -290,7 +292,10 @@ class _Run:
     def _read(self, read: Read) -> int:
         """Read, hand out what came, and return how many bytes that was."""
         self._governor.before_read(read)
+        self._reading = read
         reading = self._contact.read(read)
+        self._reading = None
+        self._put_off.acquit()
         good_bytes = len(reading.data)
         word = self._contact.judge(read, reading)
         if word is Word.OF_NOTHING:
@@ -319,7 +324,7 @@ class _Run:
         if isinstance(reading.fault, ReadTimeout):
             if self._put_off.add(read, len(reading.data), self._territory):
                 self._plan_is_void = True
-            self._store.checkpoint(self._writer.sync)
+            self._checkpoint()
         elif reading.fault is not None and not reading.data and self._storm.fail(read.extent, before):
             self._plan_is_void |= self._contact.recheck(read, reading.fault) is Word.OF_NOTHING
 
@@ -373,6 +378,9 @@ class _Run:
 
     def _watch(self, waiting: Waiting) -> bool:
         """While a read hangs: save, show, and ask whether to go on."""
+        late = waiting.seconds >= SUSPECT_SECONDS and not waiting.hung
+        if late and self._reading is not None and self._put_off.suspect(self._reading):
+            self._checkpoint()
         going_on = self._pause()
         if self._stopwatch.report_is_due():
             self._around.on_progress(replace(self._progress(), waiting_seconds=waiting.seconds, hung=waiting.hung))
@@ -388,6 +396,10 @@ class _Run:
     def _save(self) -> None:
         """Save what is read: the little journal, for which there is room longer, before the whole map."""
         self._store.commit(self._writer.sync)
+        self._checkpoint()
+
+    def _checkpoint(self) -> None:
+        self._store.remarks = self._put_off.remarks(self._store.mapfile)
         self._store.checkpoint(self._writer.sync)
 
     def _save_in_trouble(self, error: BaseException) -> None:
