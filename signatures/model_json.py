@@ -6,6 +6,7 @@ kind is named after its file, so that the file recovers its name, too.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -18,6 +19,7 @@ from signatures.verdict import Grade, Verdict, rejected
 MAX_TEXT_CHARACTERS = 200
 MAX_LISTED = 8
 MIN_VOCABULARY = 1000
+ADDED_TOKENS = re.compile(r'\{\s*"<[^"]*>"\s*:\s*[0-9]')
 SPECIAL_TOKENS = frozenset(
     f"{word}_token" for word in ("bos", "eos", "unk", "sep", "pad", "cls", "mask", "image", "boi", "eoi")
 ) | {"additional_special_tokens"}
@@ -113,6 +115,8 @@ def validate(window: Window) -> Verdict:
         name, told = kind.name, _told(read.value, kind)
     elif _is_special_tokens(read.value):
         name, told = "special_tokens_map.json", {}
+    elif _is_added_tokens(read.value):
+        name, told = "added_tokens.json", {}
     elif _is_vocabulary(read.value):
         name, told = "vocab.json", {"vocab_size": len(read.value)}
     else:
@@ -123,12 +127,14 @@ def validate(window: Window) -> Verdict:
 
 def _may_be(look: str) -> bool:
     """Tell by the first 64 KiB whether reading on is worth while; a vocabulary has nothing but pairs."""
-    return any(word in look for word in WORDS + SPECIAL_WORDS) or _looks_like_vocabulary(look)
+    known = any(word in look for word in WORDS + SPECIAL_WORDS)
+    return known or _looks_like_vocabulary(look) or ADDED_TOKENS.match(look) is not None
 
 
 def _looks_like_vocabulary(look: str) -> bool:
-    pairs = look.count(",")
-    return pairs >= MIN_VOCABULARY and look.count('": ') + look.count('":') >= pairs and "[" not in look[:2]
+    """Tell whether nearly all commas stand between pairs: a few are words themselves."""
+    pairs = look.count('":')
+    return pairs >= MIN_VOCABULARY and pairs * 10 >= look.count(",") * 9
 
 
 def _has(value: Mapping[str, Any], need: Mapping[str, type | tuple[type, ...]]) -> bool:
@@ -137,6 +143,13 @@ def _has(value: Mapping[str, Any], need: Mapping[str, type | tuple[type, ...]]) 
 
 def _is_special_tokens(value: Mapping[str, Any]) -> bool:
     return len(value) > 1 and set(value) <= SPECIAL_TOKENS
+
+
+def _is_added_tokens(value: Mapping[str, Any]) -> bool:
+    """Tell whether it numbers marks like <|im_end|> on from the end of a vocabulary."""
+    numbers = sorted(number for number in value.values() if type(number) is int)
+    marked = all(key[:1] == "<" and key[-1:] == ">" for key in value)
+    return marked and len(numbers) == len(value) and numbers == list(range(numbers[0], numbers[0] + len(numbers)))
 
 
 def _is_vocabulary(value: Mapping[str, Any]) -> bool:

@@ -7,9 +7,10 @@ import json
 
 import pytest
 
-from fixtures.formats import git_lfs_pointer, model_json, weights_index
+from fixtures.formats import bpe_merges, git_lfs_pointer, model_json, weights_index
 from signatures import _json_text
 from signatures._json_text import whole_number
+from signatures.bpe_merges import FORMAT as MERGES
 from signatures.git_lfs_pointer import FORMAT as POINTER
 from signatures.model_json import FORMAT as JSON
 from signatures.tensors import names_digest
@@ -140,3 +141,26 @@ def test_one_line_end_belongs_to_the_file(end):
     text = b'{"model_type": "llama"}' + end
     assert judge(JSON, text + bytes(5)).size_bytes == len(text)
     assert judge(JSON, text + b"\n\n").size_bytes == len(text) + (0 if end else 1)
+
+
+def test_merges_end_with_the_last_line_of_two_tokens():
+    whole = bpe_merges.merges(1, 20)
+    for tail in (b"", b"\0\0", b"one two three\n", b"\n", b"\xff \xff\n"):
+        verdict = judge(MERGES, whole + tail)
+        assert (verdict.size_bytes, codes(verdict)) == (len(whole), {"no-end-mark"})
+    assert judge(MERGES, whole[:-1] + b"\0").size_bytes == len(whole) - 1
+    assert judge(MERGES, whole[:-1]).facts["merges"] == 20
+
+
+@pytest.mark.parametrize(
+    ("text", "code"), [(b"#version: x\na b\n", "first-line"), (b"#version: 0.2\na b\nc d\n", "merges")]
+)
+def test_what_is_no_list_of_merges_is_rejected(text, code):
+    verdict = judge(MERGES, text + bytes(4))
+    assert (verdict.grade, codes(verdict)) == (Grade.REJECTED, {code})
+
+
+def test_added_tokens_are_marks_numbered_on_from_one_another():
+    assert judge(JSON, b'{"<a>": 7, "<b>": 8}').facts["kind"] == "added_tokens.json"
+    for other in (b'{"<a>": 7, "<b>": 9}', b'{"<a>": 7, "b": 8}', b'{"<a>": 7, "<b>": "8"}'):
+        assert codes(judge(JSON, other)) == {"no-known-keys"}
