@@ -113,7 +113,6 @@ class AcquisitionSession:
         self.hasher: Hasher | None = None
         self.hook: Hook | None = None
         self.guard: TemperatureGuard | None = None
-        self.whole_image = True
         self.events: list[str] = []
         self.record = record
         self.record_path = record_path(image_path, map_path)
@@ -153,9 +152,7 @@ class AcquisitionSession:
         self._summary = summary
         if self.hasher is not None and summary.finished:
             mapfile = MapStore.read_snapshot(self.map_path)
-            self.hashing = self.hasher.complete(
-                self.image_path, mapfile, whole_image=self.whole_image, stop=self._stop, on_progress=on_progress
-            )
+            self.hashing = self.hasher.complete(self.image_path, mapfile, stop=self._stop, on_progress=on_progress)
         return self.hashing
 
     def latest_name(self, device: Path) -> Path:
@@ -290,6 +287,7 @@ def session(
                 image_bytes=placement.image_bytes,
                 mapfile=mapfile,
                 algorithms=wishes.algorithms,
+                whole_image=wishes.whole_image,
                 shift_bytes=placement.shift_bytes,
             )
         else:
@@ -312,7 +310,6 @@ def _equip(
     stop: Callable[[], bool],
     tell: Callable[[str], None],
 ) -> None:
-    made.whole_image = wishes.whole_image
     if wishes.smart and is_device(device):
         made.health_before = read_health(device, stop=stop)
     if wishes.max_celsius is not None:

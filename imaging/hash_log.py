@@ -1,11 +1,10 @@
 """Hash log: what was hashed of an image, one JSON line each in `IMAGE.hashes`, only ever added to.
 
-    head      piece_bytes, algorithms; what stands before it counts no longer
+    head      piece_bytes, algorithm of the pieces; what stands before it counts no longer
     session   an imaging run begins; closed: it ended in order
-    piece     offset_bytes, size_bytes, unread_bytes, basis, one digest an algorithm
+    piece     offset_bytes, size_bytes, unread_bytes, basis, its digest
     void      offset_bytes, size_bytes: the image was changed there, what was hashed of it counts no longer
-    image     size_bytes, unread_bytes, basis, the digests of the whole image
-    verified  what a verification pass found
+    image     offset_bytes, size_bytes, unread_bytes, basis, the whole image's digests, one an algorithm
 
 A piece's basis is "drive" where the bytes were hashed as they came from the drive, on their way to the image, and
 "image" where they were read back. A run that was killed may have written to the image without a line here. What it
@@ -18,7 +17,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -62,14 +61,14 @@ class Hashes:
 
     Attributes:
         piece_bytes: how long pieces are; the image's last may be shorter. 0: there is no log yet.
-        algorithms: what every piece was hashed with.
+        algorithm: what pieces are hashed with.
         pieces: by their place in the image (its offset through `piece_bytes`).
         image: of the whole image; None where it was not hashed or has changed since.
         open: the last session did not end in order, or is running.
     """
 
     piece_bytes: int = 0
-    algorithms: tuple[str, ...] = ()
+    algorithm: str = ""
     pieces: dict[int, Hashed] = field(default_factory=dict)
     image: Hashed | None = None
     open: bool = False
@@ -107,10 +106,10 @@ class Hashes:
                 self.pieces.pop(index, None)
 
     def _begin(self, line: Mapping[str, object]) -> None:
-        piece_bytes, algorithms = line["piece_bytes"], line["algorithms"]
-        if not isinstance(piece_bytes, int) or piece_bytes <= 0 or not isinstance(algorithms, list):
-            raise ValueError("a head without its pieces' size")
-        self.piece_bytes, self.algorithms = piece_bytes, tuple(map(str, algorithms))
+        piece_bytes, algorithm = line["piece_bytes"], line["algorithm"]
+        if not isinstance(piece_bytes, int) or piece_bytes <= 0 or algorithm not in ALGORITHMS:
+            raise ValueError("a head without its pieces' size and algorithm")
+        self.piece_bytes, self.algorithm = piece_bytes, str(algorithm)
         self.pieces, self.image, self.open = {}, None, False
 
 
@@ -141,16 +140,10 @@ class HashLog:
             raise
         self._prefix = b"" if whole else b"\n"  # a torn line stays, for itself
 
-    def begin(self, *, piece_bytes: int, algorithms: Sequence[str]) -> None:
+    def begin(self, *, piece_bytes: int, algorithm: str) -> None:
         """Begin anew: nothing that was hashed counts any longer."""
-        self._add(
-            {
-                "kind": "head",
-                "schema_version": SCHEMA_VERSION,
-                "piece_bytes": piece_bytes,
-                "algorithms": list(algorithms),
-            }
-        )
+        head = {"schema_version": SCHEMA_VERSION, "piece_bytes": piece_bytes, "algorithm": algorithm}
+        self._add({"kind": "head", **head})
 
     def begin_session(self) -> None:
         """Say that an imaging run begins."""
@@ -163,7 +156,7 @@ class HashLog:
             sync_to_disk(self._descriptor)
 
     def add_piece(self, hashed: Hashed) -> None:
-        """Keep the digests of a piece."""
+        """Keep the digest of a piece."""
         self._add({"kind": "piece", **_fields(hashed)})
 
     def add_image(self, hashed: Hashed) -> None:
@@ -174,10 +167,6 @@ class HashLog:
         """Say that the image was changed there."""
         for extent in extents:
             self._add({"kind": "void", "offset_bytes": extent.offset_bytes, "size_bytes": extent.size_bytes})
-
-    def add_verification(self, **found: object) -> None:
-        """Keep what a verification pass found."""
-        self._add({"kind": "verified", **found})
 
     def close(self) -> None:
         """Give the lock back."""

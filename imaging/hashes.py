@@ -73,6 +73,7 @@ class Hasher:
         image_bytes: int,
         mapfile: Mapfile | None,
         algorithms: Sequence[str] = DEFAULT_ALGORITHMS,
+        whole_image: bool = True,
         piece_bytes: int | None = None,
         shift_bytes: int = 0,
     ) -> None:
@@ -82,7 +83,8 @@ class Hasher:
             path: the log.
             image_bytes: how long the image will be.
             mapfile: what of the drive is in the image already; None: the image is begun now.
-            algorithms: hashlib's names; those of a log that is there are kept.
+            algorithms: for the whole image; pieces are hashed with SHA-256 where it is among them, else the first.
+            whole_image: whether to hash the image as one too, which may mean to read it back at the end.
             piece_bytes: how long pieces are, in a new log; None: as `piece_bytes_for` says.
             shift_bytes: where in the image the drive's first byte lies.
 
@@ -93,9 +95,10 @@ class Hasher:
         self.log = HashLog(path)
         try:
             known = self.log.hashes
-            if mapfile is None or not known.piece_bytes or not set(algorithms) <= set(known.algorithms):
-                names = dict.fromkeys((*known.algorithms, *algorithms))
-                self.log.begin(piece_bytes=piece_bytes or piece_bytes_for(image_bytes), algorithms=tuple(names))
+            if mapfile is None or not known.piece_bytes:
+                self.log.begin(
+                    piece_bytes=piece_bytes or piece_bytes_for(image_bytes), algorithm=_for_pieces(algorithms)
+                )
             self.log.begin_session()
             self._shift_bytes = shift_bytes
             if mapfile is not None:
@@ -107,10 +110,12 @@ class Hasher:
             raise
         self._image_bytes = image_bytes
         self._open: OrderedDict[int, Running] = OrderedDict()
+        self._algorithms, self._whole_image = tuple(algorithms), whole_image
         self._whole: Running | None = Running(0, self._algorithms)
         self._batch: list[tuple[int, bytes]] = []
         self._batch_bytes = 0
-        self._lanes = (HashLane(self._hash_pieces), HashLane(self._hash_whole))
+        work = (self._hash_pieces, self._hash_whole) if whole_image else (self._hash_pieces,)
+        self._lanes = tuple(HashLane(each) for each in work)
 
     @property
     def fault(self) -> str:
@@ -131,7 +136,6 @@ class Hasher:
         image_path: Path,
         mapfile: Mapfile,
         *,
-        whole_image: bool = True,
         stop: Callable[[], bool] = lambda: False,
         on_progress: OnProgress = lambda done_bytes, of_bytes: None,
     ) -> Hashing:
@@ -142,7 +146,6 @@ class Hasher:
         Args:
             image_path: the image, closed by its writer.
             mapfile: what of the drive is in it.
-            whole_image: whether to hash the image as one too.
             stop: is asked some times a second; what was hashed by then is kept.
             on_progress: gets the bytes done, and of how many.
         """
@@ -151,7 +154,7 @@ class Hasher:
             return self._hashing(finished=False)
         try:
             with RawImage(image_path) as image:
-                return self._complete(image, self._end_of(image), mapfile, whole_image, stop, on_progress)
+                return self._complete(image, self._end_of(image), mapfile, stop, on_progress)
         except CarverError as fault:
             return self._hashing(finished=False, fault=str(fault))
 
@@ -173,10 +176,6 @@ class Hasher:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    @property
-    def _algorithms(self) -> tuple[str, ...]:
-        return self.log.hashes.algorithms
 
     def _finished(self, mapfile: Mapfile) -> ExtentSet:
         return mapfile.extents(BlockStatus.FINISHED).shifted(self._shift_bytes)
@@ -217,7 +216,7 @@ class Hasher:
             self._open.pop(index, None)
             if part.offset_bytes != piece.offset_bytes:
                 return
-            running = self._open[index] = Running(piece.offset_bytes, self._algorithms)
+            running = self._open[index] = Running(piece.offset_bytes, [self.log.hashes.algorithm])
             if len(self._open) > MAX_OPEN_PIECES:
                 self._open.popitem(last=False)
         elif part.offset_bytes > running.end_bytes:
@@ -237,12 +236,11 @@ class Hasher:
         image: RawImage,
         end_bytes: int,
         mapfile: Mapfile,
-        whole_image: bool,
         stop: Callable[[], bool],
         on_progress: OnProgress,
     ) -> Hashing:
         known, finished = self.log.hashes, self._finished(mapfile)
-        whole = (self._whole or Running(0, self._algorithms)) if whole_image and known.image is None else None
+        whole = self._unhashed_whole()
         basis = "drive" if whole is not None and whole.end_bytes == end_bytes else "image"
         read_bytes = 0
         differing: list[Extent] = []
@@ -268,6 +266,13 @@ class Hasher:
             self.log.add_image(Hashed(extent=extent, unread_bytes=unread_bytes, basis=basis, digests=whole.digests()))
         return self._hashing(finished=True, read_bytes=read_bytes, differing=differing)
 
+    def _unhashed_whole(self) -> Running | None:
+        """Return what hashes the image as one; None where that is not wished for, or done."""
+        done = self.log.hashes.image
+        if not self._whole_image or (done is not None and set(self._algorithms) <= set(done.digests)):
+            return None
+        return self._whole or Running(0, self._algorithms)
+
     def _end_of(self, image: RawImage) -> int:
         """Return where the image ends: a file with its last byte, on a device where the drive's does."""
         return min(image.size_bytes, self._image_bytes) if is_device(image.path) else image.size_bytes
@@ -275,9 +280,9 @@ class Hasher:
     def _running(self, index: int, piece: Extent, whole: Running | None, *, hashed_before: bool) -> Running | None:
         """Return what hashes a piece that is read back; None where it needs no hashing."""
         if not hashed_before:
-            return self._open.pop(index, None) or Running(piece.offset_bytes, self._algorithms)
+            return self._open.pop(index, None) or Running(piece.offset_bytes, [self.log.hashes.algorithm])
         if whole is not None and whole.end_bytes <= piece.offset_bytes:
-            return Running(piece.offset_bytes, self._algorithms)  # it is read anyway: compare
+            return Running(piece.offset_bytes, [self.log.hashes.algorithm])  # it is read anyway: compare
         return None
 
     def _hashing(
@@ -300,3 +305,7 @@ def _borne_out(piece: Hashed, finished: ExtentSet) -> bool:
     if piece.unread_bytes is None:
         return False
     return finished.within(piece.extent).total_bytes == piece.extent.size_bytes - piece.unread_bytes
+
+
+def _for_pieces(algorithms: Sequence[str]) -> str:
+    return DEFAULT_ALGORITHMS[0] if DEFAULT_ALGORITHMS[0] in algorithms else algorithms[0]

@@ -87,12 +87,12 @@ def _end_of(image: RawImage, hashes: Hashes) -> int:
 def _verify(
     image: RawImage, end_bytes: int, hashes: Hashes, stop: Callable[[], bool], on_progress: OnProgress
 ) -> Verification:
-    whole = Running(0, hashes.algorithms)
+    whole = Running(0, hashes.image.digests if hashes.image is not None else [hashes.algorithm])
     checked, unhashed_bytes, differing = 0, 0, []
     gone = [held.extent for held in hashes.pieces.values() if held.extent.offset_bytes >= end_bytes]
     for piece in cut(0, end_bytes, hashes.piece_bytes):
         held = hashes.pieces.get(piece.offset_bytes // hashes.piece_bytes)
-        running = None if held is None else Running(piece.offset_bytes, hashes.algorithms)
+        running = None if held is None else Running(piece.offset_bytes, [hashes.algorithm])
         read_back(image, piece, [each for each in (running, whole) if each is not None], stop)
         if stop():
             break

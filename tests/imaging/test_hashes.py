@@ -108,12 +108,12 @@ def test_a_read_longer_than_pieces_is_cut_at_their_borders(bench):
 
 
 def test_what_came_out_of_order_is_read_back_at_the_end(bench):
-    with bench.hasher() as hasher:
+    with bench.hasher(whole_image=False) as hasher:
         bench.read(hasher, PIECE, 2 * PIECE)  # a whole piece, but not from 0 on
         bench.read(hasher, 3 * PIECE, 3 * PIECE + 1024)  # the start of one
         bench.read(hasher, 4 * PIECE + 512, 5 * PIECE)  # the end of another
         bench.read(hasher, 0, PIECE)
-        done = bench.complete(hasher, whole_image=False)
+        done = bench.complete(hasher)
     assert (done.pieces, done.from_drive) == (6, 2)
     assert done.read_back_bytes == SIZE - 2 * PIECE - 1024
     assert done.image is None
@@ -312,15 +312,25 @@ def test_the_image_may_lie_elsewhere_than_on_the_drive(tmp_path):
     assert bench.wrong() == []
 
 
-def test_a_log_of_other_algorithms_is_begun_anew_with_all_of_them(bench):
+def test_another_algorithm_is_added_for_the_image_and_pieces_keep_theirs(bench):
     with bench.hasher(algorithms=("sha256",)) as hasher:
         bench.read(hasher, 0, SIZE)
-    with bench.hasher(algorithms=("md5",)) as hasher:
-        assert bench.believed() == {}
         bench.complete(hasher)
-    assert set(bench.believed()[0].digests) == {"sha256", "md5"}
-    with bench.hasher(algorithms=("md5",)):
-        assert len(bench.believed()) == 6
+    with bench.hasher(algorithms=("md5",)) as hasher:
+        done = bench.complete(hasher)
+    assert done.image.digests == {"md5": bench.digest(name="md5")}
+    assert {tuple(piece.digests) for piece in bench.believed().values()} == {("sha256",)}
+    assert {piece.basis for piece in bench.believed().values()} == {"drive"}
+    assert (done.read_back_bytes, done.differing) == (SIZE, ())
+    assert verify(bench.image, bench.log).clean
+
+
+def test_md5_alone_hashes_pieces_too(bench):
+    with bench.hasher(algorithms=("md5",)) as hasher:
+        bench.read(hasher, 0, SIZE)
+        bench.complete(hasher)
+    assert bench.believed()[1].digests == {"md5": bench.digest(PIECE, 2 * PIECE, name="md5")}
+    assert verify(bench.image, bench.log).clean
 
 
 def test_pieces_keep_the_size_that_the_log_began_with(bench):
@@ -365,7 +375,7 @@ def test_what_stands_before_a_head_counts_for_nothing(tmp_path):
     path.write_text(json.dumps(line) + "\n")
     assert read_hashes(path).pieces == {}
     with HashLog(path) as log:
-        log.begin(piece_bytes=4, algorithms=("sha256",))
+        log.begin(piece_bytes=4, algorithm="sha256")
         assert log.hashes.pieces == {}
 
 
