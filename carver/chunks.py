@@ -9,8 +9,8 @@ of a file cut short, would kill the process (SIGBUS). So the file's size is aske
 populate the window (`MADV_POPULATE_READ`, Linux 5.14), which answers with an error where touching would kill; what can
 still break while a window is scanned is caught by `carver.bus_errors`, and what the window gave since then is read.
 
-Whatever cannot be mapped and populated (devices, bad disks, other systems) is read into a small buffer that is used
-again and again. Where a read fails it is tried again page by page, and what stays missing is told.
+Whatever cannot be mapped and populated (devices, bad disks, other systems), or is still being written by a rescue, is
+read into a small buffer that is used again and again. Where a read fails it is tried again page by page, and what stays missing is told.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ import numpy as np
 from carver.automaton import Bytes
 from imaging.errors import ReadFault
 from imaging.extent import Extent, ExtentSet, span
+from imaging.mapstore import lock_holder
 from imaging.source import RawImage
 
 if TYPE_CHECKING:
@@ -239,6 +240,9 @@ def _mapped(image: RawImage, extent: Extent) -> _Window | None:
 
     status = os.fstat(image.fileno())
     if sys.platform != "linux" or not stat.S_ISREG(status.st_mode) or extent.end_bytes > status.st_size:
+        return None
+    if lock_holder(image.fileno()) is not None:
+        log.info("%s is being written; reading instead", image.locator)  # so that the bytes stand while we look
         return None
     ahead_bytes = extent.offset_bytes % mmap.ALLOCATIONGRANULARITY
     size_bytes = extent.size_bytes + ahead_bytes

@@ -10,6 +10,7 @@ import pytest
 from carver import chunks
 from carver.chunks import PAGE_BYTES, Feed, cut, new_buffer, read_into
 from imaging.extent import Extent, ExtentSet, span
+from imaging.mapstore import lock_exclusively, lock_holder
 from imaging.source import RawImage
 from tests.carver.scanning import FaultyImage, planted, write
 
@@ -121,6 +122,16 @@ def test_a_file_is_mapped_and_what_lies_behind_its_end_is_not_touched(tmp_path, 
         expected = data[:PAGE_BYTES] + bytes(len(data) - PAGE_BYTES), ExtentSet([span(PAGE_BYTES, len(data))])
         with closing(Feed(image, len(data))) as feed:
             assert given(feed, span(0, len(data))) == expected
+
+
+def test_an_image_that_a_rescue_writes_is_read_and_never_mapped(tmp_path, monkeypatch):
+    data = planted(5 * PAGE_BYTES + 77, ())
+    path = write(tmp_path / "i", data)
+    with RawImage(path) as image, lock_exclusively(path), closing(Feed(image, len(data))) as feed:
+        monkeypatch.setattr(chunks.mmap, "mmap", lambda *arguments, **options: pytest.fail("mapped"))
+        if sys.platform == "linux":
+            assert lock_holder(image.fileno()) == os.getpid()
+        assert given(feed, span(3, len(data))) == (data[3:], ExtentSet())
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="files are mapped on Linux only")
