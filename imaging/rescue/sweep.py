@@ -90,6 +90,7 @@ def sweep(
         )
 
     reserve = Reserve(Path(store.path).parent)
+    store.checkpoint(sync)  # whatever happens next, the map says what is being done
     try:
         for part in parts:
             mapfile.position_bytes = part.offset_bytes
