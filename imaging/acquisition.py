@@ -46,7 +46,7 @@ from imaging.mapstore import MapStore, journal_path, lock_exclusively
 from imaging.placement import Placement
 from imaging.pump import Subscriber
 from imaging.read_back import OnProgress
-from imaging.rescue.comeback import OnGone
+from imaging.rescue.comeback import Gone, OnGone, Tell
 from imaging.rescue.destination import check_destination
 from imaging.rescue.options import RescueOptions, settle_placement
 from imaging.rescue.progress import Progress, RescueSummary
@@ -103,12 +103,13 @@ class AcquisitionSession:
         image_path: Path,
         map_path: Path,
         placement: Placement,
-        stop: Callable[[], bool],
         record: AcquisitionRecord,
+        stop: Callable[[], bool],
+        tell: Callable[[str], None],
     ) -> None:
         """Use `session`."""
         self.image_path, self.map_path, self._placement = image_path, map_path, placement
-        self._stop = stop
+        self._stop, self._tell = stop, tell
         self._summary: RescueSummary | None = None
         self.hasher: Hasher | None = None
         self.hook: Hook | None = None
@@ -126,6 +127,11 @@ class AcquisitionSession:
         """For the rescue: the hasher and the guard of the temperature, as far as they were wished for."""
         return tuple(each for each in (self.hasher, self.guard) if each is not None)
 
+    def tell(self, line: str) -> None:
+        """Tell the user, and keep it for the record."""
+        self.events.append(line)
+        self._tell(line)
+
     def stop(self) -> bool:
         """Tell whether the rescue is to end: the user wants it, or the drive does not cool."""
         return self.guard.stop() if self.guard is not None else self._stop()
@@ -135,11 +141,25 @@ class AcquisitionSession:
         return on_progress if self.hook is None else self.hook.watching(on_progress)
 
     def before(self, on_gone: OnGone | None) -> OnGone | None:
-        """Return an `on_gone` for the rescue that runs the hook first."""
+        """Return an `on_gone` for the rescue that runs the hook first, and follows the drive to its new name."""
         waits = on_gone if self.hook is None else self.hook.before(on_gone)
-        if waits is None or self.guard is None:
-            return waits
-        return self.guard.following(waits)
+        if waits is None:
+            return None
+
+        def wait(gone: Gone, tell: Tell) -> Source | None:
+            found = waits(gone, tell)
+            if found is not None:
+                self._follow(found)
+            return found
+
+        return wait
+
+    def _follow(self, found: Source) -> None:
+        """Turn to the drive under the name that it came back with."""
+        if self.guard is not None:
+            self.guard.device = found.locator
+        if self.record.sessions and self.record.sessions[-1].kernel_changes:
+            self.tell(f"{found.locator} has the system's own settings again, those of this run were lost on the way")
 
     def finish(
         self, summary: RescueSummary, *, on_progress: OnProgress = lambda done_bytes, of_bytes: None
@@ -269,15 +289,10 @@ def session(
     check_destination(image_path, map_path, device, placement=placement, force=options.force)
     _refuse_second(map_path)
     record = load(record_path(image_path, map_path)) or AcquisitionRecord()
-    made = AcquisitionSession(image_path, map_path, placement, stop, record)
-
-    def tell_and_keep(line: str) -> None:
-        made.events.append(line)
-        tell(line)
-
+    made = AcquisitionSession(image_path, map_path, placement, record, stop, tell)
     with ExitStack() as stack:
-        changes = stack.enter_context(changed(device, wishes.settings, note=note_path(map_path), tell=tell_and_keep))
-        _equip(made, stack, device, wishes, stop, tell_and_keep)
+        changes = stack.enter_context(changed(device, wishes.settings, note=note_path(map_path), tell=made.tell))
+        _equip(made, stack, device, wishes, stop)
         made.record = _headed(made.record, device, source, wishes, made, placement)
         made.begin(begun(device, options, tool, tuple(map(str, changes)), made.health_before))
         if wishes.algorithms:
@@ -308,12 +323,11 @@ def _equip(
     device: Path,
     wishes: Wishes,
     stop: Callable[[], bool],
-    tell: Callable[[str], None],
 ) -> None:
     if wishes.smart and is_device(device):
         made.health_before = read_health(device, stop=stop)
     if wishes.max_celsius is not None:
-        guard = TemperatureGuard(device, max_celsius=wishes.max_celsius, stop=stop, tell=tell)
+        guard = TemperatureGuard(device, max_celsius=wishes.max_celsius, stop=stop, tell=made.tell)
         made.guard = stack.enter_context(guard)
     if wishes.hook is not None:
         made.hook = Hook(
@@ -321,7 +335,7 @@ def _equip(
             device=str(device),
             serial=describe(device).serial,
             timeout_seconds=wishes.hook_seconds,
-            tell=tell,
+            tell=made.tell,
         )
 
 

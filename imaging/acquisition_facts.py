@@ -48,6 +48,7 @@ def begun(device: Path, options: RescueOptions, tool: Tool, changes: tuple[str, 
             "statement": NO_BLOCKER,
         },
         options=_asked(options),
+        retry_passes=options.retry_passes,
         kernel_changes=changes,
         health_before=None if health is None else asdict(health),
     )

@@ -46,6 +46,7 @@ class Session:
         source: the device as it was named in this run.
         write_protection: how the source was kept from being written to.
         options: what was asked of the imager, where it is not the default.
+        retry_passes: how often bad sectors were to be tried again; -1: without end.
         kernel_changes: settings of the kernel or the drive that were changed for the time of the run.
         events: what happened on the way, in order.
         health_before: what SMART told before the first read; `health_after`: after the last.
@@ -65,6 +66,7 @@ class Session:
     source: str = ""
     write_protection: Mapping[str, Any] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
+    retry_passes: int = 0
     kernel_changes: tuple[str, ...] = ()
     events: tuple[str, ...] = ()
     health_before: Mapping[str, Any] | None = None

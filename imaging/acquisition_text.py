@@ -95,6 +95,7 @@ def _session(session: Session) -> Iterator[tuple[str, str]]:
     yield "Write protection", _protection(session.write_protection)
     yield from (("Changed for this run", change) for change in session.kernel_changes)
     yield from (("Option", f"{name} = {value}") for name, value in session.options.items())
+    yield "Retry passes", "without end" if session.retry_passes < 0 else str(session.retry_passes)
     yield "SMART before", _health(session.health_before)
     yield "SMART after", _health(session.health_after)
     if session.highest_celsius is not None:

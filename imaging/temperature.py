@@ -23,8 +23,6 @@ from typing import Self
 from imaging.errors import InputError, UsageError
 from imaging.health import Health, read_health
 from imaging.pump import Piece
-from imaging.rescue.comeback import Gone, OnGone, Tell
-from imaging.source import Source
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +38,7 @@ class TemperatureGuard:
     """A subscriber of the pump that pauses it while the drive is too hot.
 
     Attributes:
+        device: the drive, under the name that it has now.
         celsius: the latest temperature; None while it is not told.
         highest_celsius: the highest in this run.
         ended: why it ended the rescue; None while it has not.
@@ -77,7 +76,7 @@ class TemperatureGuard:
         """
         if not LEAST_CELSIUS <= max_celsius <= MOST_CELSIUS:
             raise UsageError(f"a highest temperature of {max_celsius} °C: it is {LEAST_CELSIUS} to {MOST_CELSIUS}")
-        self._device, self._max_celsius = str(device), max_celsius
+        self.device, self._max_celsius = str(device), max_celsius
         self._stop, self._tell, self._ask = stop, tell, ask
         self._ask_seconds, self._cooling_seconds = ask_seconds, cooling_seconds
         self._clock, self._sleep = clock, sleep
@@ -102,17 +101,6 @@ class TemperatureGuard:
         """Tell whether the rescue is to end: the user wants it, or the drive does not cool."""
         return self.ended is not None or self._stop()
 
-    def following(self, on_gone: OnGone) -> OnGone:
-        """Return an `on_gone` that also makes this ask the drive under the name that it came back with."""
-
-        def follow(gone: Gone, tell: Tell) -> Source | None:
-            found = on_gone(gone, tell)
-            if found is not None:
-                self._device = found.locator
-            return found
-
-        return follow
-
     def __enter__(self) -> Self:
         self._thread.start()
         return self
@@ -124,7 +112,7 @@ class TemperatureGuard:
 
     def _pause(self) -> None:
         cool_celsius = self._max_celsius - COOLED_DEGREES
-        self._tell(f"{self._device} is at {self.celsius} °C: not read until it is at {cool_celsius} °C")
+        self._tell(f"{self.device} is at {self.celsius} °C: not read until it is at {cool_celsius} °C")
         since = self._clock()
         while (celsius := self.celsius) is not None and celsius > cool_celsius:
             if self._stop():
@@ -136,17 +124,17 @@ class TemperatureGuard:
                 self._tell(f"{self.ended}: cool it, and run the same command again")
                 return
             self._sleep(STEP_SECONDS)
-        self._tell(f"{self._device} is at {celsius} °C: reading on" if celsius is not None else "reading on")
+        self._tell(f"{self.device} is at {celsius} °C: reading on" if celsius is not None else "reading on")
 
     def _watch(self) -> None:
         silent = 0
         while not self._closing.wait(self._ask_seconds):
-            health = self._ask(self._device)
+            health = self._ask(self.device)
             if health.temperature_celsius is not None:
                 silent = 0
                 self.highest_celsius = max(self.highest_celsius, health.temperature_celsius)
             elif (silent := silent + 1) >= MAX_SILENT:
                 self.celsius = None
-                self._tell(f"{self._device} does not tell its temperature any more: its limit is not kept from here on")
+                self._tell(f"{self.device} does not tell its temperature any more: its limit is not kept from here on")
                 return
             self.celsius = health.temperature_celsius if health.temperature_celsius is not None else self.celsius

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -319,6 +320,26 @@ def test_a_hook_that_ran_is_in_the_record(bench, tmp_path):
             session.finish(bench.rescue(session))
     assert any("the hook ended well" in event for event in bench.record().sessions[0].events)
     assert bench.record().sessions[0].outcome == "finished"
+
+
+def test_a_drive_that_comes_back_is_followed_to_its_new_name(bench, monkeypatch):
+    guard = acquisition.TemperatureGuard
+    monkeypatch.setattr(
+        acquisition,
+        "TemperatureGuard",
+        lambda device, **options: guard(device, ask=lambda path: Health(asked="", temperature_celsius=30), **options),
+    )
+    back = RawImage(bench.drive)
+    with bench.session(Wishes(max_celsius=60)) as session:
+        assert session.before(None) is None
+        session.record = replace(session.record, sessions=(replace(session.record.sessions[0], kernel_changes=("x",)),))
+        waits = session.before(lambda gone, tell: back)
+        session.guard.device = "/dev/gone"
+        assert waits(None, None) is back
+        assert session.guard.device == str(bench.drive)
+        assert session.before(lambda gone, tell: None)(None, None) is None
+    assert "settings again" in bench.told[0]
+    assert len(bench.told) == 1
 
 
 def test_a_drive_that_does_not_cool_ends_the_session(bench, monkeypatch):

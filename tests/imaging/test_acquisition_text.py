@@ -97,6 +97,7 @@ def test_a_lab_finds_all_that_it_expects():
         "Command": "carver image /dev/sdb d.img",
         "Host, system, user": "bench, Linux, lab",
         "Reads, failed reads": "12, 3",
+        "Retry passes": "0",
         "Not read": "512 bytes in 1 ranges",
         "Not read at": "0x1000+0x200 (bad sector)",
         "Fill of what is not read": "zeros",
