@@ -127,10 +127,13 @@ class StageLog:
         return usable_bytes
 
 
-def read_log(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield (offset, entry) of a log that is there, without opening it for writing; a torn last line is left out."""
+def read_log(path: Path, from_bytes: int = 0) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield (offset, entry) of a log that is there, without opening it for writing; a torn last line is left out.
+
+    From its first entry on, or from the one at `from_bytes`.
+    """
     with path.open("rb") as file:
-        offset_bytes = len(file.readline())
+        offset_bytes = file.seek(from_bytes) or len(file.readline())
         for line in file:
             entry = _whole_entry(line)
             if entry is None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from carver.automaton import build
+from carver.automaton import Automaton, build
 from carver.case import Case
+from carver.following import Follower, Grid, KnownHits, follow_key
 from carver.hits import HitStore, unreadable
-from carver.scan import scan
+from carver.scan import CHUNK_BYTES, scan
 from carver.stages import Choices, Hooks, digest
 from imaging.errors import Interrupted
 from imaging.extent import ExtentSet
@@ -37,6 +38,7 @@ def scan_image(
         domain=domain,
         threads=choices.threads,
         resume_at_bytes=store.resume_at_bytes,
+        known=_known_hits(case.folder, image, build(chosen), domain),
         on_progress=lambda done, total: hooks.on_progress("scanning", done, total),
         stop=hooks.stop,
     )
@@ -49,6 +51,51 @@ def scan_image(
         raise Interrupted("stopped while scanning; the same command goes on from here")
     store.finish()
     return store
+
+
+def follow(
+    case: Case,
+    image_path: Path,
+    formats: Mapping[str, Format],
+    choices: Choices,
+    *,
+    image_bytes: int,
+    finished: ExtentSet,
+    stop: Callable[[], bool],
+) -> Follower:
+    """Return a subscriber for the read pump that scans the image while it is made; `scan_image` takes it from there.
+
+    Args:
+        case: where it keeps what it finds.
+        image_path: the image that is being made.
+        formats: all there are.
+        choices: which of them, and where.
+        image_bytes: length of the drive.
+        finished: what an earlier run has read, by the map.
+        stop: whether to leave what is left for later.
+
+    Raises:
+        OutputError: the case folder cannot be written.
+    """
+    return Follower(
+        case.folder,
+        image_path,
+        [formats[name] for name in choices.formats],
+        image_bytes=image_bytes,
+        finished=finished,
+        domain=None if choices.domain is None else ExtentSet((choices.domain,)),
+        stop=stop,
+    )
+
+
+def _known_hits(folder: Path, image: MappedImage, automaton: Automaton, domain: ExtentSet | None) -> KnownHits | None:
+    """Return what was found while the image was made; without a map nobody knows what of that holds."""
+    unread = image.source.unread
+    if unread is None:
+        return None
+    size_bytes = image.source.size_bytes
+    grid = Grid(image_bytes=size_bytes, cell_bytes=CHUNK_BYTES, reach_bytes=automaton.reach_bytes)
+    return KnownHits(folder, follow_key(automaton, grid, domain), grid, unread)
 
 
 def never_read(image: MappedImage, folder: Path) -> tuple[tuple[int, int, str], ...] | None:
