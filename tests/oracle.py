@@ -1,11 +1,16 @@
 """Oracle: open a recovered file with the library that its users open it with. Run in a child process, with a timeout.
 
 `python -m tests.oracle FORMAT FILE` prints how many tensors the library read.
+`python -m tests.oracle --refusals FORMAT FILE...` prints a line of JSON a file: "" or why the library refuses it. The
+structure counts here, so nothing is unpickled, and of a zip every record is read, whose CRC-32 the library checks.
 """
 
 from __future__ import annotations
 
+import json
+import resource
 import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -42,8 +47,60 @@ def pytorch_zip(path: Path) -> int:
     return sum(isinstance(value, torch.Tensor) for value in loaded.values()) if isinstance(loaded, dict) else 1
 
 
+def zip_records(path: Path) -> int:
+    with zipfile.ZipFile(path) as archive:
+        broken = archive.testzip()
+        if broken is not None:
+            raise ValueError(f"{broken} does not have its CRC-32")
+        return len(archive.namelist())
+
+
+def gguf(path: Path) -> int:
+    from gguf import GGUFReader
+
+    return len(GGUFReader(path).tensors)
+
+
+def numpy_array(path: Path) -> int:
+    import numpy as np
+
+    np.load(path, allow_pickle=False)
+    return 1
+
+
 ORACLES: dict[str, Callable[[Path], int]] = {f.__name__: f for f in (hdf5, safetensors, onnx, pytorch_zip)}
+STRUCTURE: dict[str, Callable[[Path], int]] = {f.__name__: f for f in (hdf5, safetensors, onnx, gguf, numpy_array)}
+STRUCTURE |= dict.fromkeys(("pytorch_zip", "npz", "keras", "zip_archive"), zip_records)
+EXEMPT = (  # what says of the library, not of the file, that it cannot read it
+    "plugin", "filter", "is already open for write", "file is already open", "Object arrays cannot be loaded",
+    "No NumPy equivalent", "Insufficient precision", "not a valid GGMLQuantizationType",
+)  # fmt: skip
+MEMORY_BYTES = 16 << 30
+CPU_SECONDS = 1800
+
+
+def refusal(name: str, path: Path) -> str:
+    """Return why the library refuses a file, "" when it does not."""
+    try:
+        STRUCTURE[name](path)
+    except Exception as reason:  # noqa: BLE001 - any library, any reason
+        told = f"{type(reason).__name__}: {str(reason)[:300]}"
+        return "" if any(word in told for word in EXEMPT) else told
+    return ""
+
+
+def refuse_all(name: str, paths: list[str]) -> None:
+    for limit, most in ((resource.RLIMIT_AS, MEMORY_BYTES), (resource.RLIMIT_CPU, CPU_SECONDS)):
+        resource.setrlimit(limit, (most, most))
+    for limit in (resource.RLIMIT_FSIZE, resource.RLIMIT_CORE):
+        resource.setrlimit(limit, (0, 0))
+    for path in paths:
+        print(json.dumps(refusal(name, Path(path))), flush=True)
+
 
 if __name__ == "__main__":
-    for name in sys.argv[2:]:
-        print(ORACLES[sys.argv[1]](Path(name)))
+    if sys.argv[1] == "--refusals":
+        refuse_all(sys.argv[2], sys.argv[3:])
+    else:
+        for name in sys.argv[2:]:
+            print(ORACLES[sys.argv[1]](Path(name)))

@@ -1,0 +1,154 @@
+"""A long run of mutated inputs through one format's validator.
+
+    python -m tests.fuzz.run FORMAT INPUTS [SEED]       our own mutations
+    python -m tests.fuzz.run --atheris FORMAT INPUTS    atheris, guided by coverage, where it is installed
+
+An input that raises, takes more than `SLOW_SECONDS`, or makes a verdict that is not plain values is kept in the folder
+that `CARVER_KEEP` names, and told; the exit code is then 1. Memory is limited, so that a bomb raises as well.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import os
+import random
+import resource
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from collections import Counter
+from pathlib import Path
+
+import signatures
+from carver.verdict_json import verdict_to_json
+from imaging.errors import BudgetExceeded
+from imaging.extent import span
+from imaging.window import Window
+from signatures.format import Format
+from signatures.verdict import Verdict
+from tests.fuzz.mutation import mutated
+
+SLOW_SECONDS = 5.0
+MEMORY_BYTES = 6 << 30
+MAX_SEED_BYTES = 1 << 16
+KEEP = os.environ.get("CARVER_KEEP", "")
+
+
+class Memory:
+    """Bytes as a source."""
+
+    locator, sector_bytes, unread = "memory", 512, None
+
+    def __init__(self, content: bytes) -> None:
+        self.content = content
+        self.size_bytes = len(content)
+
+    def read_at(self, offset_bytes: int, size_bytes: int) -> bytes:
+        return self.content[offset_bytes : offset_bytes + size_bytes]
+
+
+class HungError(Exception):
+    """An input took too long."""
+
+
+def seeds_of(name: str) -> list[bytes]:
+    """Return the samples of a format that are small, with what must lie behind them."""
+    samples = importlib.import_module(f"fixtures.formats.{name}").samples(3)
+    contents = [sample.content + sample.behind for sample in samples]
+    return [raw for raw in contents if len(raw) <= MAX_SEED_BYTES] or [min(contents, key=len)]
+
+
+def judged(form: Format, content: bytes) -> str:
+    """Return the grade, or "budget".
+
+    Raises:
+        Exception: whatever the validator does wrong.
+    """
+    try:
+        verdict = form.validate(Window(Memory(content), (span(0, len(content)),)))
+    except BudgetExceeded:
+        return "budget"
+    if not isinstance(verdict, Verdict) or verdict.size_bytes < 0:
+        raise TypeError("no verdict")
+    json.dumps(verdict_to_json(verdict), allow_nan=False)
+    if verdict.grade.good and verdict.size_bytes > len(content):
+        raise ValueError(f"good, and longer than what is there: {verdict.size_bytes} of {len(content)}")
+    return verdict.grade.value
+
+
+def limit() -> None:
+    """Bound memory and time of this process; an input that hangs raises."""
+
+    def hung(number: int, frame: object) -> None:
+        raise HungError(f"longer than {SLOW_SECONDS} s")
+
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    signal.signal(signal.SIGALRM, hung)
+
+
+def fuzz(name: str, inputs: int, seed: int = 0) -> tuple[Counter[str], list[str]]:
+    """Return how many inputs had which grade, and the last lines of each failure."""
+    form, seeds = signatures.formats()[name], seeds_of(name)
+    counts, failures = Counter[str](), list[str]()
+    for number in range(seed, seed + inputs):
+        content = mutated(random.Random(number), seeds)
+        signal.setitimer(signal.ITIMER_REAL, SLOW_SECONDS)
+        try:
+            counts[judged(form, content)] += 1
+        except Exception:  # noqa: BLE001 - any failure is what is looked for
+            failures.append(f"{number}: {' | '.join(traceback.format_exc().strip().splitlines()[-3:])}")
+            keep(name, content)
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+    return counts, failures
+
+
+def keep(name: str, content: bytes) -> None:
+    if KEEP:
+        (Path(KEEP) / f"{hashlib.sha256(content).hexdigest()[:16]}.{name}").write_bytes(content)
+
+
+def with_atheris(name: str, inputs: int) -> None:
+    """Let atheris look for failures; it ends the process by itself."""
+    import atheris
+
+    with atheris.instrument_imports(include=["signatures"]):
+        for module in [key for key in sys.modules if key.partition(".")[0] == "signatures"]:
+            del sys.modules[module]  # imported again, now with counters
+        form = importlib.import_module("signatures").formats()[name]
+    corpus = Path(tempfile.mkdtemp(prefix="fuzz-"))
+    for number, raw in enumerate(seeds_of(name)):
+        (corpus / str(number)).write_bytes(raw)
+    budget = importlib.import_module("imaging.errors").BudgetExceeded
+
+    def one(content: bytes) -> None:
+        try:
+            verdict = form.validate(Window(Memory(content), (span(0, len(content)),)))
+        except budget:
+            return
+        json.dumps(verdict_to_json(verdict), allow_nan=False)
+
+    kept = f"-artifact_prefix={KEEP}/" if KEEP else "-artifact_prefix=/dev/shm/"
+    options = [f"-runs={inputs}", f"-timeout={SLOW_SECONDS:.0f}", f"-max_len={MAX_SEED_BYTES}", kept, str(corpus)]
+    atheris.Setup([sys.argv[0], *options], one)
+    atheris.Fuzz()
+
+
+def main(arguments: list[str]) -> int:
+    if arguments[0] == "--atheris":
+        with_atheris(arguments[1], int(arguments[2]))
+        return 0
+    limit()
+    begun = time.monotonic()
+    counts, failures = fuzz(arguments[0], int(arguments[1]), *map(int, arguments[2:3]))
+    seconds = round(time.monotonic() - begun)
+    print(json.dumps({"format": arguments[0], "counts": counts, "failures": failures, "seconds": seconds}))
+    return bool(failures)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
