@@ -21,6 +21,7 @@ from carver.stagelog import StageLog, read_log
 from carver.stages import Choices, Hooks
 from carver.stages.claiming import Planned, plan_files
 from carver.stages.extracting import extract_files
+from carver.stages.gathering import gather_models
 from carver.stages.judging import judge_hits, rejected_counts
 from carver.stages.scanning import never_read, scan_image
 from carver.verdict_json import carved_from_json
@@ -89,6 +90,7 @@ def recover(
         },
     )
     recovery = load_recovery(case)
+    gather_models(recovery, case.folder)
     write_reports(recovery, case.folder)
     files.close()
     plan.verdicts.close()

@@ -42,6 +42,11 @@ def load_checked(case: Path) -> dict[str, Any]:
         assert len(content) == file["size_bytes"]
         assert hashlib.sha256(content).hexdigest() == file["sha256"]
     rooms = {path.relative_to(case).as_posix() for path in case.glob("*/**/*") if path.is_file()}
+    links = {path for path in rooms if path.startswith("models/")}
+    rooms -= links
+    inodes = {(case / path).stat().st_ino for path in rooms}
+    small = {(case / file["path"]).read_bytes() for file in report["side_files"]}
+    assert all((case / path).stat().st_ino in inodes or (case / path).read_bytes() in small for path in links)
     assert rooms == {file["path"] for file in report["files"] + report["side_files"]}
     return report
 

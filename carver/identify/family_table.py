@@ -61,6 +61,7 @@ SPEECH: Final = (  # transformers, openai/whisper
 )
 
 IMAGE_AND_TEXT: Final = (  # transformers, openai/CLIP
+    _rule("Gemma 3", "vision_tower", "layers.#.pre_feedforward_layernorm", "layers.#.self_attn.q_norm"),
     _rule("LLaVA-like", "vision_tower", "language_model"),
     _rule("SigLIP", "vision_model.encoder.layers.#", "vision_model.head.probe"),
     _rule("CLIP", "text_model.encoder.layers.#", "vision_model.encoder.layers.#"),

@@ -1,0 +1,105 @@
+"""Gathering: each model in a folder of its own, as its library would load it.
+
+`models/NAME/` holds the shards under the names that an index gives them, and the small files beside them under their
+own. Weights are further names of the recovered files (hard links), so they take no room; where the file system has
+none, there are no such folders, and nothing is lost. Small files are copies, since people edit them. The links are made
+anew with each run; a name is removed only where its bytes have another, and what is there already stays.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from itertools import count
+from pathlib import Path, PurePosixPath
+
+from carver.identify.naming import safe_name
+from carver.output import make_folder, write_whole
+from carver.recovery import CarvedFile, Model, Recovery
+from imaging.errors import OutputError
+
+log = logging.getLogger(__name__)
+
+ROOM = "models"
+ORDER = ("names", "sizes", "place")  # why a small file belongs to a model, the surest first
+ONE_FILE = {"safetensors": ".safetensors", "pytorch_zip": ".bin", "pytorch_legacy": ".bin"}
+
+
+def gather_models(recovery: Recovery, folder: Path) -> None:
+    """Link the files of each good model that has small files beside it, or several shards, into `folder`/models."""
+    if (folder / ROOM).is_symlink():
+        return  # it leads to where nothing of ours belongs
+    _clear(folder / ROOM)
+    files = {file.path: file for file in (*recovery.files, *recovery.side_files)}
+    taken: set[str] = set()
+    try:
+        for model in recovery.models:
+            if model.grade.good and (model.companions or len(model.files) > 1):
+                room = folder / ROOM / _room_name(model, taken)
+                make_folder(room)
+                for name, path in _names(model, files):
+                    _put(folder / path, room / name, as_link=not files[path].side)
+    except (OSError, OutputError) as fault:
+        log.warning("models are not gathered in %s: %s", folder / ROOM, fault)
+
+
+def _put(source: Path, target: Path, *, as_link: bool) -> None:
+    """Give the file this name, or copy it there; a file that has the name stays."""
+    if target.exists():
+        return
+    if as_link:
+        os.link(source, target, follow_symlinks=False)
+    else:
+        write_whole(target, source.read_bytes())
+
+
+def _clear(room: Path) -> None:
+    """Remove what an earlier run linked: names of files that have another one, and folders that are empty then."""
+    for model in sorted(room.iterdir()) if room.is_dir() else ():
+        if model.is_dir() and not model.is_symlink():
+            for path in model.iterdir():
+                if path.is_file() and not path.is_symlink() and path.stat().st_nlink > 1:
+                    path.unlink()
+            with suppress(OSError):  # the user put something there
+                model.rmdir()
+    with suppress(OSError):
+        room.rmdir()
+
+
+def _room_name(model: Model, taken: set[str]) -> str:
+    stem = safe_name(model.name) or "model"
+    names = (stem if number == 1 else f"{stem}-{number}" for number in count(1))
+    name = next(name for name in names if name.lower() not in taken)
+    taken.add(name.lower())
+    return name
+
+
+def _names(model: Model, files: Mapping[str, CarvedFile]) -> Iterator[tuple[str, str]]:
+    """Yield (name in the model's folder, path in the case) of its files; of several for one name the surest."""
+    given: set[str] = set()
+    pairs = [(_weights_name(model, files[path], files), path) for path in model.files]
+    for companion in sorted(model.companions, key=lambda one: ORDER.index(one.why)):
+        kind = files[companion.path].facts.get("kind")
+        name = kind if isinstance(kind, str) and "." in kind else PurePosixPath(companion.path).name
+        pairs.append((name, companion.path))
+    for name, path in pairs:
+        if name.lower() not in given:
+            given.add(name.lower())
+            yield name, path
+
+
+def _weights_name(model: Model, file: CarvedFile, files: Mapping[str, CarvedFile]) -> str:
+    """Return what the library that wrote the configuration beside it calls a model's one file; else its own name."""
+    kinds = {files[companion.path].facts.get("kind"): files[companion.path].facts for companion in model.companions}
+    suffix = ONE_FILE.get(file.format)
+    if len(model.files) > 1 or suffix is None:
+        return PurePosixPath(file.path).name
+    if "adapter_config.json" in kinds:
+        return f"adapter_model{suffix}"
+    if "_class_name" in kinds.get("config.json", {}):
+        return f"diffusion_pytorch_model{suffix}"
+    if "config.json" in kinds:
+        return f"model{suffix}" if file.format == "safetensors" else f"pytorch_model{suffix}"
+    return PurePosixPath(file.path).name

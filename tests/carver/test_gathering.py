@@ -1,0 +1,138 @@
+"""Gathering: links that take no room, made anew, and never the last name of anything."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from carver.recovery import CarvedFile, Companion, Model, Recovery
+from carver.stages import gathering
+from carver.stages.gathering import gather_models
+from signatures.verdict import Grade
+from tests.carver.made_models import a_file
+from tests.carver.recoveries import example, example_model
+
+CONFIG = a_file("files/config@0x600.json", form="model_json", facts={"kind": "config.json"}, side=True)
+GUESSED = a_file("files/config.json", form="model_json", facts={"kind": "config.json"}, side=True)
+BY_SIZES = Companion(path=CONFIG.path, why="sizes")
+
+
+def a_recovery(folder: Path, files: list[CarvedFile], models: list[Model]) -> Recovery:
+    """Return a record whose files lie in `folder`, each with its path as its content."""
+    for file in (*files, CONFIG, GUESSED):
+        (folder / file.path).parent.mkdir(exist_ok=True)
+        (folder / file.path).write_text(file.path)
+    return example(files=tuple(files), side_files=(CONFIG, GUESSED), models=tuple(models))
+
+
+def linked(folder: Path) -> dict[str, str]:
+    return {
+        path.relative_to(folder / "models").as_posix(): path.read_text()
+        for path in (folder / "models").rglob("*")
+        if path.is_file()
+    }
+
+
+def one(file: CarvedFile, **more: object) -> Model:
+    values = {"name": "bert", "files": (file.path,), "grade": Grade.CONSISTENT, "companions": (BY_SIZES,)}
+    return example_model(**{**values, **more})
+
+
+def test_a_model_lies_beside_its_configuration_under_the_names_its_library_looks_for(tmp_path):
+    file = a_file("files/safetensors-0x200.safetensors")
+    both = (Companion(path=GUESSED.path, why="place"), BY_SIZES)
+    gather_models(a_recovery(tmp_path, [file], [one(file, companions=both)]), tmp_path)
+    assert linked(tmp_path) == {"bert/model.safetensors": file.path, "bert/config.json": CONFIG.path}
+    assert (tmp_path / "models/bert/model.safetensors").samefile(tmp_path / file.path)
+
+
+@pytest.mark.parametrize(
+    ("form", "facts", "name"),
+    [
+        ("pytorch_zip", {"kind": "config.json"}, "pytorch_model.bin"),
+        (
+            "safetensors",
+            {"kind": "config.json", "_class_name": "UNet2DConditionModel"},
+            "diffusion_pytorch_model.safetensors",
+        ),
+        ("safetensors", {"kind": "adapter_config.json"}, "adapter_model.safetensors"),
+        ("safetensors", {"kind": "tokenizer.json"}, "x.part"),
+        ("gguf", {"kind": "config.json"}, "x.part"),
+    ],
+)
+def test_a_single_file_is_called_as_the_configuration_beside_it_asks(tmp_path, form, facts, name):
+    file, side = a_file("files/x.part", form=form), a_file("files/side.json", form="model_json", facts=facts, side=True)
+    recovery = a_recovery(tmp_path, [file, side], [one(file, companions=(Companion(path=side.path, why="sizes"),))])
+    gather_models(example(files=(file,), side_files=(side,), models=recovery.models), tmp_path)
+    assert linked(tmp_path) == {f"bert/{name}": file.path, f"bert/{facts['kind']}": side.path}
+
+
+def test_shards_keep_their_names_and_models_of_one_name_get_folders_of_their_own(tmp_path):
+    files = [a_file(f"files/m-{n}-of-2.bin", form="pytorch_zip") for n in (1, 2)]
+    models = [
+        one(files[0], files=tuple(f.path for f in files)),
+        one(files[0], name="BERT"),
+        one(files[0], name="../.."),
+    ]
+    gather_models(a_recovery(tmp_path, files, models), tmp_path)
+    assert set(linked(tmp_path)) == {
+        *("bert/m-1-of-2.bin", "bert/m-2-of-2.bin", "bert/config.json"),
+        *("BERT-2/pytorch_model.bin", "BERT-2/config.json", "model/pytorch_model.bin", "model/config.json"),
+    }
+
+
+def test_what_is_damaged_or_alone_gets_no_folder(tmp_path):
+    file = a_file("files/x.safetensors")
+    models = [one(file, grade=Grade.DAMAGED), one(file, companions=())]
+    gather_models(a_recovery(tmp_path, [file], models), tmp_path)
+    assert not (tmp_path / "models").exists()
+
+
+def test_each_run_makes_the_links_anew_and_keeps_what_has_no_other_name(tmp_path):
+    file, other = a_file("files/x.safetensors"), a_file("files/y.safetensors")
+    recovery = a_recovery(tmp_path, [file, other], [one(file), one(other, name="other")])
+    gather_models(recovery, tmp_path)
+    (tmp_path / "models/bert/notes.txt").write_text("mine")
+    (tmp_path / "models/bert/config.json").write_text("edited")
+    (tmp_path / other.path).unlink()  # its link is the last name now
+    gather_models(recovery, tmp_path)
+    wanted = {
+        *(("bert/model.safetensors", file.path), ("bert/notes.txt", "mine"), ("bert/config.json", "edited")),
+        *(("other/model.safetensors", other.path), ("other/config.json", CONFIG.path)),
+    }
+    assert linked(tmp_path) == dict(wanted)
+    gather_models(example(files=(file,), side_files=(), models=()), tmp_path)
+    assert linked(tmp_path) == dict(wanted - {("bert/model.safetensors", file.path)})
+
+
+def test_editing_a_small_file_changes_nothing_of_what_was_recovered(tmp_path):
+    file = a_file("files/x.safetensors")
+    gather_models(a_recovery(tmp_path, [file], [one(file)]), tmp_path)
+    (tmp_path / "models/bert/config.json").write_text("edited")
+    assert (tmp_path / CONFIG.path).read_text() == CONFIG.path
+
+
+def test_a_link_in_the_place_of_a_folder_leads_nowhere(tmp_path):
+    outside = tmp_path / "outside"
+    (outside / "bert").mkdir(parents=True)
+    (outside / "bert" / "mine").write_text("mine")
+    os.link(outside / "bert" / "mine", outside / "bert" / "twin")
+    case = tmp_path / "case"
+    case.mkdir()
+    (case / "models").symlink_to(outside)
+    file = a_file("files/x.safetensors")
+    gather_models(a_recovery(case, [file], [one(file)]), case)
+    assert sorted(path.name for path in (outside / "bert").iterdir()) == ["mine", "twin"]
+
+
+def test_without_hard_links_it_is_told_and_no_error(tmp_path, monkeypatch, caplog):
+    def refuse(*paths: object, **options: object) -> None:
+        raise PermissionError(1, "no links here")
+
+    file = a_file("files/x.safetensors")
+    recovery = a_recovery(tmp_path, [file], [one(file)])
+    monkeypatch.setattr(gathering.os, "link", refuse)
+    gather_models(recovery, tmp_path)
+    assert "models are not gathered" in caplog.text
