@@ -2,6 +2,7 @@
 
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -40,7 +41,7 @@ from imaging.source import RawImage
 imaging.mapstore.COMMIT_SECONDS = imaging.rescue.sweep.COMMIT_SECONDS = 0.05
 what, options, contents, damage, image, map_path, pattern = sys.argv[1:]
 options = eval(options)
-slowly = lambda: bool(time.sleep(0.003))
+slowly = lambda: bool(time.sleep({"rescue": 0.003, "fill": 0.015, "generate": 0.3}[what]))
 if what == "fill":
     fill(Path(pattern), Path(image), Path(map_path), filling_of("l-"), options, stop=slowly)
 elif what == "generate":
@@ -75,7 +76,8 @@ class Bench:
                     time.sleep(0.005)
                 time.sleep(rng.uniform(0, seconds))
                 child.kill()
-            return child.wait() == 0
+            assert child.wait() in (0, -signal.SIGKILL), "it ended by itself"
+            return child.returncode == 0
 
     def state(self) -> object:
         """Return what changes as soon as the work has begun."""
@@ -135,7 +137,7 @@ def test_a_filling(bench: Bench, tmp_path: Path) -> None:
     for path in (bench.image_path, bench.map_path):
         shutil.copy(path, whole.with_name(f"whole-{path.name}"))
     fill(bench.pattern_path, tmp_path / "whole-image", tmp_path / "whole-map", filling_of("l-"), small)
-    assert bench.run_through("fill", "RescueOptions(cluster_bytes=512)", seed=3, seconds=0.1) >= 1
+    assert bench.run_through("fill", "RescueOptions(cluster_bytes=512)", seed=3, seconds=0.8) >= 1
     assert bench.image_path.read_bytes() == (tmp_path / "whole-image").read_bytes()
     assert Mapfile.load(bench.map_path) == Mapfile.load(tmp_path / "whole-map")
     check(bench, 0)
@@ -143,7 +145,7 @@ def test_a_filling(bench: Bench, tmp_path: Path) -> None:
 
 def test_a_generating(bench: Bench) -> None:
     bench.image_path.write_bytes(bench.drive[: 3 * MIB])
-    assert bench.run_through("generate", "RescueOptions(cluster_bytes=512)", seed=4, seconds=0.1) >= 1
+    assert bench.run_through("generate", "RescueOptions(cluster_bytes=512)", seed=4, seconds=0.8) >= 1
     finished = Mapfile.load(bench.map_path).extents(BlockStatus.FINISHED)
     inner = span(HOLE.offset_bytes, HOLE.end_bytes // 512 * 512)
     assert finished == ExtentSet([inner]).complement(span(0, 3 * MIB))
