@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from imaging import programs
+from imaging import block_stack, programs
 from imaging.failure_rates import BACKBLAZE_ATTRIBUTES, Risk, attribute_risk, nvme_risk
 
 TIMEOUT_SECONDS = 30.0
@@ -81,8 +81,15 @@ def read_health(
     device: Path | str, *, timeout_seconds: float = TIMEOUT_SECONDS, stop: Callable[[], bool] = lambda: False
 ) -> Health:
     """Ask smartctl; whatever comes in between is told in `note`."""
-    found = ask_smartctl(["-x", str(device)], timeout_seconds=timeout_seconds, stop=stop)
+    found = ask_smartctl(["-x", disk_of(device)], timeout_seconds=timeout_seconds, stop=stop)
     return _nothing(found) if isinstance(found, str) else parse_health(found)
+
+
+def disk_of(device: Path | str) -> str:
+    """Return what smartctl is to be asked of: the whole disk, also where a partition of it is read."""
+    number = block_stack.number_of(device)
+    disk = block_stack.parent_disk_of(number) if number is not None else None
+    return block_stack.name_of(disk) if disk is not None else str(Path(device).absolute())
 
 
 def ask_smartctl(

@@ -196,7 +196,8 @@ class _Drive:
 
     def __init__(self, number: str, roots: Roots, tell: Tell) -> None:
         self._folder = block_stack.disk_folder_of(number, sys_root=roots.sys)
-        self._device = block_stack.name_of(number, sys_root=roots.sys)
+        disk = block_stack.parent_disk_of(number, sys_root=roots.sys) or number
+        self._device = block_stack.name_of(disk, sys_root=roots.sys)
         self._tell = tell
 
     def planned(self, wanted: WantedSettings) -> Iterator[Change]:

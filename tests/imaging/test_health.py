@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from imaging import programs
+from imaging import block_stack, programs
 from imaging.failure_rates import FAILURES_A_YEAR, attribute_risk
 from imaging.health import EXIT_BITS, ask_smartctl, describe_health, parse_health, read_health
 from tests.imaging.fake_smartctl import FakeSmartctl, ata, attribute, nvme, refusing_bridge
@@ -31,6 +31,20 @@ def test_an_ata_disk_is_read_whole(smartctl):
     assert health.problems == (EXIT_BITS[6],)
     assert health.available
     assert (health.risk.band, health.note) == ("low", "")
+
+
+def test_of_a_partition_its_disk_is_asked(smartctl, monkeypatch):
+    monkeypatch.setattr(block_stack, "number_of", lambda path: "8:17")
+    monkeypatch.setattr(block_stack, "parent_disk_of", lambda number: {"8:17": "8:16"}[number])
+    monkeypatch.setattr(block_stack, "name_of", lambda number: {"8:16": "/dev/sdb"}[number])
+    read_health("/dev/disk/by-id/x-part1")
+    assert smartctl.asked() == [["--json", "-x", "/dev/sdb"]]
+
+
+def test_a_name_like_an_option_is_none(smartctl, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    read_health("-d")
+    assert smartctl.asked() == [["--json", "-x", f"{tmp_path}/-d"]]
 
 
 def test_an_nvme_drive_is_read_whole(smartctl):

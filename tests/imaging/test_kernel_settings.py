@@ -254,6 +254,19 @@ def test_error_recovery_time_is_set_and_put_back(machine, tmp_path, monkeypatch)
     assert not machine.note.exists()
 
 
+def test_a_partition_has_the_settings_of_its_disk(machine, tmp_path, monkeypatch):
+    smartctl = FakeSmartctl(tmp_path, monkeypatch)
+    smartctl.answers(ata())
+    machine.write("sdb1/partition", "1")
+    machine.write("sdb1/dev", "8:17")
+    (machine.roots.sys / "dev" / "block" / "8:17").symlink_to(machine.disk / "sdb1")
+    monkeypatch.setattr(block_stack, "number_of", lambda path: "8:17")
+    with machine.changed(command_timeout_seconds=90, erc_deciseconds=(70, 70)) as changes:
+        assert list(map(str, changes)) == ["command timeout: 30 -> 90", "SCT ERC: 0,0 -> 70,70"]
+    assert {words[-1] for words in smartctl.asked()} == {"/dev/sdb"}
+    assert machine.value("device/timeout") == "30"
+
+
 def test_error_recovery_time_is_put_back_also_after_a_new_start_of_the_machine(machine, tmp_path, monkeypatch):
     smartctl = FakeSmartctl(tmp_path, monkeypatch)
     smartctl.answers(ata())
