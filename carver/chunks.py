@@ -10,7 +10,8 @@ populate the window (`MADV_POPULATE_READ`, Linux 5.14), which answers with an er
 still break while a window is scanned is caught by `carver.bus_errors`, and what the window gave since then is read.
 
 Whatever cannot be mapped and populated (devices, bad disks, other systems), or is still being written by a rescue, is
-read into a small buffer that is used again and again. Where a read fails it is tried again page by page, and what stays missing is told.
+read into a small buffer that is used again and again. Where a read fails it is tried again page by page, and what stays
+missing is told.
 """
 
 from __future__ import annotations
