@@ -5,7 +5,8 @@
     describe_health(health) -> tuple[str, ...]                     lines for people
 
 No smartctl, a bridge that passes no SMART, a file instead of a drive: all normal. smartctl runs in a child of its own
-with a deadline, since a dying drive may not answer that either.
+with a deadline, since a dying drive may not answer that either. It opens the drive for reading only (7.3 does, by
+strace), and what it asks changes no sector.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imaging import hash_lane, hashes
+from imaging import hash_lane, hashes, read_back
 from imaging.damaged import DamagedSource
 from imaging.errors import InputError, OutputError
 from imaging.extent import Extent, span
@@ -461,6 +461,18 @@ def test_an_image_of_another_length_does_not_verify(bench, size):
     found = verify(bench.image, bench.log)
     assert found.differing
     assert not found.clean
+
+
+def test_an_image_on_a_larger_device_ends_where_the_drive_does(bench, monkeypatch):
+    monkeypatch.setattr(hashes, "is_device", lambda path: True)
+    monkeypatch.setattr(read_back, "is_device", lambda path: True)
+    bench.image.write_bytes(bytes(SIZE) + b"what the device held before" * 500)
+    with bench.hasher() as hasher:
+        bench.read(hasher, 0, SIZE)
+        done = bench.complete(hasher)
+    assert (done.pieces, done.from_drive, done.read_back_bytes) == (6, 6, 0)
+    assert done.image.digests["sha256"] == bench.digest(0, SIZE)
+    assert verify(bench.image, bench.log).clean
 
 
 def test_what_was_never_hashed_is_counted_and_vouched_for_by_nobody(bench):
