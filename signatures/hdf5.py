@@ -14,6 +14,7 @@ from signatures._hdf5.attributes import Attribute, read_attributes
 from signatures._hdf5.dataset import is_dataset, make_tensor, read_dataset, tensor_of
 from signatures._hdf5.extension import Driver, read_extension
 from signatures._hdf5.labels import is_wanted, label
+from signatures._hdf5.references import check_references
 from signatures._hdf5.space import Damage, Space, lookup3
 from signatures._hdf5.superblock import (
     FIRST_USER_BLOCK_BYTES,
@@ -141,7 +142,7 @@ def _judge_dataset(space: Space, found: FoundObject) -> Tensor | None:
         space.damage(damage)
         return None
     try:
-        return tensor_of(space, dataset)
+        return check_references(space, dataset, tensor_of(space, dataset))
     except Damage as damage:
         space.damage(damage)
         return make_tensor(dataset, (), Grade.DAMAGED)

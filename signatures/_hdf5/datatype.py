@@ -49,6 +49,7 @@ class Datatype:
             "bitfield", "time" or "array".
         big_endian: whether its numbers are.
         elsewhere: whether the elements only point to their bytes (variable length, or a member that has).
+        base_bytes: of variable length, how long one part of a value is.
     """
 
     kind: int
@@ -56,6 +57,7 @@ class Datatype:
     name: str
     big_endian: bool = False
     elsewhere: bool = False
+    base_bytes: int = 0
 
     @property
     def is_vlen_string(self) -> bool:
@@ -75,7 +77,7 @@ def read_datatype(fields: Fields, *, depth: int = 0) -> Datatype:
     fields.expect(1 <= version <= 5 and kind <= COMPLEX, "datatype", f"no datatype has class {kind}, version {version}")
     fields.expect(size_bytes > 0, "datatype", "a datatype of no size")
     big_endian = bool(bits & 1) and kind in (FIXED, FLOAT, BITFIELD)
-    elsewhere = False
+    elsewhere, base_bytes = False, 0
     if kind in (FIXED, BITFIELD):
         first, precision = fields.number(2), fields.number(2)
         fields.expect(precision > 0 and first + precision <= 8 * size_bytes, "datatype", "its bits lie outside it")
@@ -94,7 +96,7 @@ def read_datatype(fields: Fields, *, depth: int = 0) -> Datatype:
     elif kind == ENUM:
         name = _read_enum(fields, version, bits & 0xFFFF, depth)
     elif kind == VLEN:
-        read_datatype(fields, depth=depth + 1)
+        base_bytes = read_datatype(fields, depth=depth + 1).size_bytes
         name, elsewhere = ("string" if bits & 0x0F == _VLEN_IS_STRING else "vlen"), True
     elif kind == ARRAY:
         elsewhere = _read_array(fields, version, depth).elsewhere
@@ -103,7 +105,9 @@ def read_datatype(fields: Fields, *, depth: int = 0) -> Datatype:
         name = _complex_name(read_datatype(fields, depth=depth + 1).name)
     else:
         name = _PLAIN_NAMES[kind]
-    return Datatype(kind=kind, size_bytes=size_bytes, name=name, big_endian=big_endian, elsewhere=elsewhere)
+    return Datatype(
+        kind=kind, size_bytes=size_bytes, name=name, big_endian=big_endian, elsewhere=elsewhere, base_bytes=base_bytes
+    )
 
 
 def _integer_name(size_bytes: int, *, signed: bool) -> str:

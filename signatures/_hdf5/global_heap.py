@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from signatures._hdf5.space import Damage, Space
 
 MAX_COLLECTION_BYTES = 1 << 26
@@ -26,8 +28,23 @@ def read_collection(space: Space, address: int) -> dict[int, bytes]:
         Damage: it is none.
     """
     known = space.collections.get(address)
-    if known is not None:
-        return known
+    if known is None:
+        content = _read(space, address)
+        known = {number: content[at : at + length] for number, at, length in _objects(space, address, content)}
+        space.collections[address] = known
+    return known
+
+
+def read_sizes(space: Space, address: int) -> dict[int, int]:
+    """Return how long the objects of a collection are, by number; nothing of it is kept.
+
+    Raises:
+        Damage: it is none.
+    """
+    return {number: length for number, _, length in _objects(space, address, _read(space, address))}
+
+
+def _read(space: Space, address: int) -> bytes:
     size = space.length_bytes
     head = space.read_signed(address, 8 + size, b"GCOL\x01\0\0\0", "a global heap")
     size_bytes = int.from_bytes(head[8:], "little")
@@ -35,16 +52,19 @@ def read_collection(space: Space, address: int) -> dict[int, bytes]:
         raise Damage("heap", space.at(address), "a global heap of impossible size")
     content = space.read(address, size_bytes, "a global heap")
     space.reached(address, size_bytes)
-    objects: dict[int, bytes] = {}
-    at, head_bytes = -(-(8 + size) // 8) * 8, 8 + size
-    while at + head_bytes <= size_bytes:
+    return content
+
+
+def _objects(space: Space, address: int, content: bytes) -> Iterator[tuple[int, int, int]]:
+    """Yield (number, where in `content`, length) of each object."""
+    head_bytes = 8 + space.length_bytes
+    at = -(-head_bytes // 8) * 8
+    while at + head_bytes <= len(content):
         number = int.from_bytes(content[at : at + 2], "little")
         length = int.from_bytes(content[at + 8 : at + head_bytes], "little")
         if number == 0:  # the rest is free
-            break
-        if at + head_bytes + length > size_bytes:
+            return
+        if at + head_bytes + length > len(content):
             raise Damage("heap", space.at(address) + at, "an object runs out of its global heap")
-        objects[number] = content[at + head_bytes : at + head_bytes + length]
+        yield number, at + head_bytes, length
         at += head_bytes + -(-length // 8) * 8
-    space.collections[address] = objects
-    return objects

@@ -100,6 +100,7 @@ class DataLayout:
         element_bytes: as the layout has it.
         single_bytes: stored size of a filtered single chunk, with its `single_mask`.
         edges_unfiltered: whether chunks that hang over the edge were stored without filters.
+        heap_number: of a virtual dataset's list of sources in the global heap at `address`.
     """
 
     version: int
@@ -113,6 +114,7 @@ class DataLayout:
     single_bytes: int | None = None
     single_mask: int = 0
     edges_unfiltered: bool = False
+    heap_number: int = 0
 
     @property
     def chunk_bytes(self) -> int:
@@ -140,7 +142,8 @@ def read_layout(fields: Fields) -> DataLayout:
         address, size_bytes = fields.address(), fields.length()
         return DataLayout(version=version, kind=LayoutClass.CONTIGUOUS, address=address, size_bytes=size_bytes)
     if kind == LayoutClass.VIRTUAL:
-        return DataLayout(version=version, kind=LayoutClass.VIRTUAL)
+        address, number = fields.address(), fields.number(4)
+        return DataLayout(version=version, kind=LayoutClass.VIRTUAL, address=address, heap_number=number)
     if version == 3:
         rank = fields.number(1)
         address = fields.address()
