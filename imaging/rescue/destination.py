@@ -222,7 +222,8 @@ def _refuse_other_device(path: Path, map_path: Path, finished_bytes: int) -> Non
         raise OutputError(
             f"{finished_bytes} bytes are finished in {map_path}, and they are {where}, not on {path}. To copy them "
             "over, image what has them to this device, with a new map and this one as the domain (-m); or name the "
-            "image that belongs to the map"
+            "image that belongs to the map. (If it is the same device on another adapter, correct the line "
+            f"'{MARK.strip()}' at the head of the map)"
         )
 
 

@@ -90,8 +90,8 @@ def sweep(
         )
 
     reserve = Reserve(Path(store.path).parent)
-    store.checkpoint(sync)  # whatever happens next, the map says what is being done
     try:
+        store.checkpoint(sync)  # whatever happens next, the map says what is being done
         for part in parts:
             mapfile.position_bytes = part.offset_bytes
             if around.stop():
