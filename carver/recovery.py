@@ -78,7 +78,7 @@ class MissingFile:
 
     Attributes:
         name: where it is told, else "".
-        size_bytes: likewise, else None.
+        size_bytes: likewise, else None; of an ONNX model's data file the least that it must have.
         sha256: likewise, else None.
         learnt_from: paths of the small files.
         same_size: paths of recovered files of that length and another hash: one of the two was changed.

@@ -11,7 +11,7 @@ from imaging.window import Window
 from signatures.format import SectorProbe
 
 LOOK_BYTES: Final = 64 << 10
-MAX_FILE_BYTES: Final = 64 << 20  # tokenizer.json of the largest vocabularies takes some 35 MiB
+READ_BYTES: Final = (LOOK_BYTES, 1 << 20, 8 << 20, 64 << 20)  # tokenizer.json of 256,000 words takes some 35 MiB
 ANY_TEXT: Final = bytes([*b"\t\n\r", *range(0x20, 0x100)])
 STYLES: Final = (  # how writers begin an object: on one line, or indented by so many blanks
     ("line", b""),
@@ -57,8 +57,16 @@ def read_object(window: Window, wanted: Callable[[str], bool]) -> JsonText | str
         return "not-json"
     if not wanted(text.decode("utf-8", errors="replace")):
         return "no-known-keys"
-    if len(text) >= LOOK_BYTES:
-        text = _read_text(window, MAX_FILE_BYTES)
+    for limit_bytes in READ_BYTES:  # most are short, and what follows them may be text, too
+        text = _read_text(window, limit_bytes)
+        parsed = _parse(text, cut=len(text) == limit_bytes)
+        if parsed != "cut":
+            return parsed
+    return "too-long"
+
+
+def _parse(text: bytes, *, cut: bool) -> JsonText | str:
+    """Return the object that begins the text, or a code; "cut" where the text may go on and the object with it."""
     decoded = text.decode("utf-8", errors="surrogateescape")  # what follows the object need not be text
     try:
         value, end = json.JSONDecoder().raw_decode(decoded)
@@ -67,8 +75,11 @@ def read_object(window: Window, wanted: Callable[[str], bool]) -> JsonText | str
         return "too-deep"
     except UnicodeEncodeError:
         return "not-utf-8"
-    except ValueError:
-        return "too-long" if len(text) >= MAX_FILE_BYTES else "not-json"
+    except json.JSONDecodeError as fault:
+        near_end = fault.pos + LOOK_BYTES > len(decoded) or fault.msg.startswith("Unterminated string")
+        return "cut" if cut and near_end else "not-json"
+    except ValueError:  # a number of too many digits
+        return "not-json"
     return JsonText(value=value, size_bytes=size_bytes + _line_end_bytes(text, size_bytes))
 
 

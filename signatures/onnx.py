@@ -16,7 +16,10 @@ from signatures.verdict import Finding, Grade, Verdict, rejected
 TOP_OPERATORS = 10
 MAX_METADATA_KEYS = 64
 GENERIC_NAMES = frozenset(
-    ("", "main_graph", "torch_jit", "torch-jit-export", "graph", "spox_graph", "paddle-onnx", "tf2onnx", "main")
+    (
+        *("", "main_graph", "torch_jit", "torch-jit-export", "graph", "spox_graph", "paddle-onnx", "tf2onnx", "main"),
+        "Model from PaddlePaddle.",
+    )
 )
 NUMBER = re.compile(r"[0-9]{1,19}")
 DATA_SUFFIX = re.compile(r"([._]onnx)?[._](data|bin|weights?|pb|onnx)$")

@@ -32,6 +32,8 @@ def run(options: Namespace, stop: Callable[[], bool]) -> int:
         hooks = Hooks(on_progress=bars.show, stop=stop)
         found = _keeping(image, options, chosen, hooks) if options.case else _passing(image, chosen, hooks)
         for candidate in found:
+            if options.formats is None and signatures.formats()[candidate.format].side:
+                continue  # every JSON file on the drive, nearly
             _put(candidate, as_json=options.json)
             total += 1
     screen.say(

@@ -1,4 +1,4 @@
-"""Missing: files that pointers and indices on the source name, and that were not found."""
+"""Missing: files that others on the source name, and that were not found."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MAX_SAME_SIZE = 16  # a missing file
 
 def missing_files(files: Sequence[CarvedFile], side_files: Sequence[CarvedFile]) -> tuple[MissingFile, ...]:
     """Return what is named and not among the recovered files, in the order in which the source tells it."""
-    return (*_by_pointers((*files, *side_files), side_files), *_by_indices(files, side_files))
+    return (*_by_pointers((*files, *side_files), side_files), *_by_indices(files, side_files), *_external(files))
 
 
 def _by_pointers(files: Iterable[CarvedFile], side_files: Iterable[CarvedFile]) -> Iterator[MissingFile]:
@@ -47,3 +47,12 @@ def _by_indices(files: Iterable[CarvedFile], side_files: Iterable[CarvedFile]) -
     for (name, digest), paths in named.items():
         if digest not in found:
             yield MissingFile(name=name, size_bytes=None, sha256=None, learnt_from=tuple(paths))
+
+
+def _external(files: Iterable[CarvedFile]) -> Iterator[MissingFile]:
+    """Yield the files that hold the weights of ONNX models: they have no head by which they could be found."""
+    for file in files:
+        sizes = file.facts.get("external_files")
+        for name, least_bytes in sizes.items() if isinstance(sizes, dict) else ():
+            if name:
+                yield MissingFile(name=name, size_bytes=least_bytes, sha256=None, learnt_from=(file.path,))

@@ -12,6 +12,7 @@ from carver.identify.anatomy import DATA_PRODUCERS, Anatomy, examine, is_weight
 from carver.recovery import CarvedFile
 from signatures.tensors import names_digest
 
+ELSEWHERE = frozenset(("tf_checkpoint_index",))  # tells of weights and holds none
 PLAIN_ARRAYS = frozenset(("numpy_array", "npz"))  # models only where a family's names are known
 
 
@@ -56,6 +57,8 @@ def parts_of(files: Iterable[CarvedFile]) -> list[Part]:
 def _part(file: CarvedFile, copies: tuple[str, ...]) -> Part | None:
     """Return a file as a part; None where it holds data rather than a model."""
     producer = file.facts.get("producer")
+    if file.format in ELSEWHERE:
+        return None
     if isinstance(producer, str) and producer.startswith(DATA_PRODUCERS):
         return None
     anatomy = examine(file.tensors, file.facts)

@@ -39,7 +39,10 @@ def plan_files(
     models: list[Claim] = []
     side: list[Claim] = []
     for claim in _claims(verdicts, formats, size_bytes):
-        (side if formats[claim.format].side else models).append(claim)
+        if not formats[claim.format].side:
+            models.append(claim)
+        elif claim.grade.good:  # of what is small nothing is kept to look at
+            side.append(claim)
     owned = settle(models, lambda claim: _explained(verdicts, claim))
     beside, inside = settle_beside(side, owned)
     for index, intruder in inside.items():

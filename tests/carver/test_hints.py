@@ -5,13 +5,16 @@ from __future__ import annotations
 import hashlib
 
 from carver.identify.hints import Hints, Told, gather, named_shard, proven
+from carver.identify.missing import missing_files
 from fixtures.formats.git_lfs_pointer import pointer
 from fixtures.formats.model_json import LLAMA, written
 from fixtures.formats.weights_index import index
 from imaging.extent import span
 from signatures.tensors import Tensor, names_digest
 from signatures.verdict import DataEvidence, Finding, Grade, Verdict
-from tests.carver.laid_out import carve, weights
+from tests.carver.laid_out import carve, lay_out, weights
+from tests.carver.made_models import a_file
+from tests.command import good
 
 DIGEST = hashlib.sha256(b"a").hexdigest()
 FIRST, SECOND = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"
@@ -106,3 +109,15 @@ def test_a_hash_outweighs_a_small_file_inside_and_off_the_grid_there_is_none(tmp
     report = carve(tmp_path, [held, pointer(held), off_grid[:2059] + b"\0" + off_grid[2060:]])
     assert [file["grade"] for file in report["files"]] == ["INTACT", "CONSISTENT"]
     assert [file["format"] for file in report["side_files"]] == ["model_json", "git_lfs_pointer"]
+
+
+def test_the_data_file_of_an_onnx_model_is_named_and_missing():
+    model = a_file("files/a.onnx", form="onnx", facts={"external_files": {"../w/model.onnx.data": 4096, "": 5}})
+    (missing,) = missing_files([model], [])
+    assert (missing.name, missing.size_bytes, missing.learnt_from) == ("../w/model.onnx.data", 4096, ("files/a.onnx",))
+
+
+def test_the_scans_list_is_of_models_unless_small_files_are_asked_for(tmp_path):
+    lay_out(tmp_path / "disk.img", [written(LLAMA), weights(["a"])])
+    assert len(good("scan", tmp_path / "disk.img", "--json").out.splitlines()) == 1
+    assert len(good("scan", tmp_path / "disk.img", "--json", "--formats", "model_json").out.splitlines()) == 1

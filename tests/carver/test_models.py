@@ -120,6 +120,7 @@ def test_copies_are_told_with_the_first_and_children_and_data_are_no_models():
         a_file("files/array.npy", tensors([("array", (9, 9))]), form="numpy_array"),
         a_file("files/empty.onnx", tensors([("shape", (2,))], "int64"), form="onnx"),
         a_file("files/none.onnx", form="onnx"),
+        a_file("files/x.index", whole, form="tf_checkpoint_index"),
     ]
     model = only(assemble(files, []))
     assert (model.files, model.same_content) == (("files/a.keras",), ("files/b.keras",))

@@ -8,15 +8,17 @@ import json
 import pytest
 
 from fixtures.formats import bpe_merges, git_lfs_pointer, model_json, weights_index
+from imaging.extent import span
+from imaging.window import Window
 from signatures import _json_text
-from signatures._json_text import whole_number
+from signatures._json_text import read_object, whole_number
 from signatures.bpe_merges import FORMAT as MERGES
 from signatures.git_lfs_pointer import FORMAT as POINTER
 from signatures.model_json import FORMAT as JSON
 from signatures.tensors import names_digest
 from signatures.verdict import Grade
 from signatures.weights_index import FORMAT as INDEX
-from tests.signatures.zip_window import codes, judge, starts_in
+from tests.signatures.zip_window import MemorySource, codes, judge, starts_in
 
 CONTENT = b"weights"
 PLAIN = git_lfs_pointer.pointer(CONTENT)
@@ -97,9 +99,23 @@ def test_what_is_no_whole_json_of_a_known_kind_is_rejected(text, code):
 
 
 def test_json_longer_than_any_of_its_kind_is_rejected(monkeypatch):
-    monkeypatch.setattr(_json_text, "MAX_FILE_BYTES", 70_000)
+    monkeypatch.setattr(_json_text, "READ_BYTES", (1000, 70_000))
     long = b'{"model_type": "llama", "x": "' + b"x" * 80_000 + b'"}'
     assert codes(judge(JSON, long)) == {"too-long"}
+    assert judge(JSON, long.replace(b"x" * 40_000, b"")).size_bytes == len(long) - 80_000
+
+
+def test_what_follows_an_object_is_not_read_with_it():
+    source = MemorySource(model_json.written(model_json.LLAMA) + b'{"model_type": 1}\n' * 100_000)
+    assert not isinstance(read_object(Window(source, (span(0, source.size_bytes),)), lambda look: True), str)
+    assert source.reads < 4
+
+
+def test_an_error_far_before_the_end_of_what_was_read_ends_the_reading():
+    broken = b'{"model_type": "llama", "x": nonsense, "y": "' + b"y" * (2 << 20) + b'"}'
+    source = MemorySource(broken)
+    assert read_object(Window(source, (span(0, source.size_bytes),)), lambda look: True) == "not-json"
+    assert source.reads < 8
 
 
 @pytest.mark.parametrize("name", model_json.kinds())
