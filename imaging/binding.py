@@ -9,8 +9,12 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from imaging.device import same_identity
+from imaging.device import DeviceInfo, identity, same_identity
 from imaging.errors import InputError
+from imaging.impatient import Impatient
+from imaging.mapstore import read_remarks
+from imaging.rescue.put_off import recalled
+from imaging.source import Source
 
 MARK = "Source identity: "
 HEAD_BYTES = 1 << 16
@@ -19,6 +23,20 @@ HEAD_BYTES = 1 << 16
 def comment_of(identity: Mapping[str, object]) -> str:
     """Return the comment line that names a drive."""
     return MARK + json.dumps(identity, sort_keys=True)
+
+
+def identify(source: Source, info: DeviceInfo, map_path: Path) -> dict[str, object]:
+    """Return a drive's `identity`, at the cost of seconds where it hangs, and without the places where it hung before.
+
+    Args:
+        source: the drive.
+        info: what the system knows of it.
+        map_path: its mapfile; there may be none yet.
+
+    Raises:
+        InputError: the map cannot be read.
+    """
+    return identity(Impatient(source, spare=recalled(read_remarks(map_path))), info)
 
 
 def refuse_another(map_path: Path, identity: Mapping[str, object]) -> None:

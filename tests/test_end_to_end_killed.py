@@ -35,6 +35,7 @@ from imaging.extent import Extent, ExtentSet, span
 from imaging.mapfile import BlockStatus, Mapfile
 from imaging.mapstore import COMMIT_SECONDS, MapStore
 from tests.command import COMMAND, need, need_program
+from tests.processes import wait_until_nobody_reads
 
 pytestmark = pytest.mark.root
 KIB, MIB = 1 << 10, 1 << 20
@@ -141,7 +142,7 @@ class Bench:
         if tracing:
             _end_group(child.pid)
         assert code in (0, -signal.SIGKILL), messages.read_text()
-        self._wait_for_the_reader()
+        wait_until_nobody_reads(self.drive.device)  # the child that reads ends with its parent, however that ended
         snapshot = MapStore.read_snapshot(self.map) if self.map.exists() else Mapfile.covering(len(self.contents))
         if code:
             self.kills.append(Kill(phase=_phase(snapshot, started, phase), to_group=to_group))
@@ -191,13 +192,6 @@ class Bench:
         inject = f"inject={call}:signal=KILL:when={count}"
         return ["strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={call}", "-e", inject]
 
-    def _wait_for_the_reader(self) -> None:
-        """The child that reads ends with its parent, however that ended."""
-        until = time.monotonic() + SLOWEST_SECONDS
-        while readers := _readers_of(self.drive.device):
-            assert time.monotonic() < until, f"left behind: {readers}"
-            time.sleep(0.01)
-
 
 def _phase(snapshot: Mapfile, started: bool, wanted: str | None) -> str:
     if not started:
@@ -209,18 +203,6 @@ def _phase(snapshot: Mapfile, started: bool, wanted: str | None) -> str:
 
 def _extent(read: DriveRead) -> Extent:
     return Extent(offset_bytes=read.offset_bytes, size_bytes=read.size_bytes)
-
-
-def _readers_of(device: Path) -> list[int]:
-    readers = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            words = (folder / "cmdline").read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if os.fsencode(device) in words and any(b"imaging.reader" in word for word in words):
-            readers.append(int(folder.name))
-    return readers
 
 
 def _end_group(leader: int) -> None:
