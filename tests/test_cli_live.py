@@ -49,7 +49,7 @@ def test_a_preview_shows_the_data_read_last(demo_drive, tmp_path):
     code, seen = show(*image(demo_drive, tmp_path / "o.img", "-P2", "--pause-on-error=0.01"))
     assert code == 0
     dumps = [[row for row in text.splitlines() if HEX.match(row)] for text in seen]
-    assert {len(dump) for dump in dumps} == {0, 2}
+    assert max(map(len, dumps)) == 2
 
 
 def test_a_small_terminal_gets_the_bar_alone(demo_drive, tmp_path):

@@ -19,7 +19,8 @@ from imaging.errors import UsageError
 EXIT_CODES = """exit codes:
   0 finished (damage of the drive is told, not an error)   1 internal error   2 usage
   3 input or permission   4 output (no room, write error)   130 interrupted, the same command goes on
-  10 with --strict (or a score's bar): unread sectors or damaged files remain, or a score falls short
+  10 with --strict (or a score's bar): unread sectors or damaged files remain, or a score falls short; with --verify:
+     the image is not as it was hashed   11 ended by a limit (-X, -e, -E, -T …), the same command goes on
   141 whoever read the output has closed it (`| head`)"""
 
 AS_GETOPT_READS: dict[str, Callable[[Sequence[str]], list[str]]] = {
@@ -100,6 +101,7 @@ def _image(command: argparse.ArgumentParser) -> None:
     command.add_argument("map", type=Path, nargs="?", metavar="MAPFILE", help="default: IMAGE.map")
     command.usage = "carver image [OPTIONS] SOURCE IMAGE [MAPFILE]"
     imaging_arguments.add(command, whole_road=False)
+    _case_options(command)
 
 
 def _scan(command: argparse.ArgumentParser) -> None:
@@ -149,7 +151,7 @@ def _choice_options(command: argparse.ArgumentParser) -> None:
 
 
 def _case_options(command: argparse.ArgumentParser) -> None:
-    group = command.add_argument_group("the case (also in CASE/case.toml)")
+    group = command.add_argument_group("the case (also in CASE/case.toml, where there is a case folder)")
     group.add_argument("--case-number", metavar="TEXT", help="the lab's number of the case")
     for name, text in (
         ("evidence", "the item examined"),

@@ -12,6 +12,7 @@ from carver.cli.sizes import SizeInSectors, interval, size
 PREVIEW_LINES, MAX_PREVIEW_LINES = 3, 32
 COPYING_PASSES = 5
 MIN_SKIP_BYTES = 64 * 1024
+ALGORITHMS = ("sha256", "md5")
 
 ALWAYS_SO: dict[tuple[str, ...], str] = {
     ("-B", "--binary-prefixes"): "sizes are shown in KiB, MiB, GiB",
@@ -59,6 +60,8 @@ def add(command: argparse.ArgumentParser, *, whole_road: bool) -> None:
     _limits(command.add_argument_group("when to pause, when to give up (the map is kept, the same command goes on)"))
     _image(command.add_argument_group("the image"), whole_road=whole_road)
     _shown(command.add_argument_group("what is shown and noted"))
+    _evidence(command.add_argument_group("the record (IMAGE.acquisition.json)"))
+    _drive(command.add_argument_group("the drive itself (only where asked for; settings are put back at the end)"))
     for names in ALWAYS_SO:
         command.add_argument(*names, action="store_true", help=argparse.SUPPRESS)
     for names, reason in NOT_TAKEN.items():
@@ -183,6 +186,35 @@ def _shown(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--log-reads", type=Path, metavar="FILE", help="append every read; FILE grows fast")
 
 
+def _evidence(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--hash", type=_algorithms, default=("sha256",), metavar="A,B", help="of the image: sha256, md5 [sha256]"
+    )
+    group.add_argument("--no-hash", action="store_const", const=(), dest="hash", help="the image is not hashed")
+    group.add_argument("--verify", action="store_true", help="at the end, read the image again and compare its hashes")
+    group.add_argument("--no-smart", action="store_true", help="do not ask the drive for its SMART values")
+
+
+def _drive(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--max-temperature", type=_count, metavar="CELSIUS", help="pause above, end if it does not cool")
+    group.add_argument(
+        "--on-trouble", metavar="COMMAND", help="run when the drive hangs or is gone, to switch its power, say"
+    )
+    group.add_argument(
+        "--on-trouble-time", type=interval, default=60.0, metavar="TIME", help="COMMAND may take so long [60]"
+    )
+    group.add_argument(
+        "--command-timeout", type=_count, metavar="SECONDS", help="after which the kernel gives a command up"
+    )
+    group.add_argument("--readahead", type=size, metavar="BYTES", help="how far the kernel reads ahead")
+    group.add_argument(
+        "--scterc",
+        type=_recovery,
+        metavar="R[,W]",
+        help="tenths of a second that the drive tries a bad sector; 0: ever",
+    )
+
+
 def _position(group: argparse._ArgumentGroup, *names: str, text: str, default: int | None = None) -> None:
     """Add a position or size, whose `s` counts the sectors of -b."""
     group.add_argument(
@@ -211,6 +243,21 @@ def _count(text: str) -> int:
     if not text.isascii() or not text.isdigit() or len(text) > 18:
         raise argparse.ArgumentTypeError(f"{text!r} is no number from 0")
     return int(text)
+
+
+def _algorithms(text: str) -> tuple[str, ...]:
+    """Return the names of hashes, each once."""
+    names = tuple(dict.fromkeys(text.lower().replace("-", "").split(",")))
+    unknown = [name for name in names if name not in ALGORITHMS]
+    if unknown:
+        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is no hash that is known; those are {', '.join(ALGORITHMS)}")
+    return names
+
+
+def _recovery(text: str) -> tuple[int, int]:
+    """Return the drive's time for reading and for writing; one number is for both."""
+    reading, _, writing = text.partition(",")
+    return _count(reading), _count(writing or reading)
 
 
 def _lines(text: str) -> int:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from collections.abc import Mapping
 from pathlib import Path
 
 from carver.cli import map_files
 from carver.cli.sizes import SECTOR_BYTES
+from imaging.acquisition import Wishes
 from imaging.errors import UsageError
 from imaging.extent import ExtentSet
+from imaging.kernel_settings import WantedSettings
 from imaging.mapfile import BlockStatus, Mapfile
 from imaging.rescue.limits import Limits
 from imaging.rescue.options import DEFAULT_CLUSTER_BYTES, RescueOptions
@@ -34,6 +37,8 @@ def check(options: Namespace) -> None:
         raise UsageError("-H is about reading a drive, which -F and -G do not: leave it out")
     if options.ignore_write_errors:
         raise UsageError("-w would hide that an image is not what its map says: mend the destination instead")
+    if options.verify and not options.hash:
+        raise UsageError("--verify compares hashes, and --no-hash makes none: leave one of them out")
     if [options.domain_mapfile, options.test_mode].count(map_files.STANDARD) > 1:
         raise UsageError("standard input can be read only once: name a file")
 
@@ -90,6 +95,23 @@ def rescue_options(options: Namespace) -> RescueOptions:
         preallocate=options.preallocate,
         compare_before_write=options.compare_before_write,
         force=options.force,
+    )
+
+
+def wishes(options: Namespace, case: Mapping[str, str]) -> Wishes:
+    """Return what is to be kept and watched around the rescue."""
+    return Wishes(
+        case=case,
+        algorithms=options.hash,
+        smart=not options.no_smart,
+        settings=WantedSettings(
+            command_timeout_seconds=options.command_timeout,
+            readahead_kib=None if options.readahead is None else options.readahead // 1024,
+            erc_deciseconds=options.scterc,
+        ),
+        max_celsius=options.max_temperature,
+        hook=options.on_trouble,
+        hook_seconds=options.on_trouble_time,
     )
 
 

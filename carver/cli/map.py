@@ -19,6 +19,7 @@ from imaging.mapfile import MAX_OFFSET_BYTES, BlockStatus, Mapfile
 from imaging.mapstore import journal_path, lock_exclusively
 
 NO = 1  # differs, is not done: ddrescuelog's exit status, on which scripts rely
+HTML = (".html", ".htm")
 LINES_AT_ONCE = 1 << 16
 
 Stop = Callable[[], bool]
@@ -151,6 +152,24 @@ def _annotate(options: Namespace, stop: Stop) -> int:
     return 0
 
 
+def _picture(options: Namespace, stop: Stop) -> int:
+    """Draw a map, also one that is being written."""
+    from carver.report import map_picture  # here: the other operations need no reports
+
+    mapfile, domain = map_files.load(options.maps[0]), _domain(options)
+    draw = map_picture.picture_html if options.picture.suffix.lower() in HTML else map_picture.picture_svg
+    content = draw(mapfile, name=options.maps[0].name, domain=domain & _extent(mapfile)).encode()
+    if options.picture == STANDARD:
+        map_files.write_out([content])
+        return 0
+    map_files.write_new(options.picture, content)
+    if options.json:
+        screen.put_json({"picture": str(options.picture)})
+    elif not options.quiet:
+        screen.say(f"{options.picture} is the picture of {options.maps[0]}; any browser shows it")
+    return 0
+
+
 def _combine(options: Namespace, stop: Stop) -> int:
     first, other = map_files.load(options.maps[0]), map_files.load(_other(options) or STANDARD)
     operation = maptool.or_finished
@@ -270,6 +289,7 @@ OPERATIONS: dict[str, Callable[[Namespace, Stop], int]] = {
     "and_mapfile": _combine,
     "or_mapfile": _combine,
     "annotate_mapfile": _annotate,
+    "picture": _picture,
     "shift": _shift,
     "compare_mapfile": _compare,
     "compare_as_domain": _compare,

@@ -89,6 +89,7 @@ def _operations(group: argparse._ArgumentGroup) -> None:
     one.add_argument("-y", "--and-mapfile", type=Path, metavar="FILE", help="finished in both")
     one.add_argument("-z", "--or-mapfile", type=Path, metavar="FILE", help="finished in either")
     one.add_argument("-A", "--annotate-mapfile", action="store_true", default=None, help="add positions for people")
+    one.add_argument("--picture", type=Path, metavar="FILE", help="draw the map: an SVG, or a page when FILE is *.html")
     one.add_argument("--shift", action="store_true", default=None, help="move all blocks by -o minus -i")
     one.add_argument("-p", "--compare-mapfile", type=Path, metavar="FILE", help="are the blocks the same?")
     one.add_argument("-P", "--compare-as-domain", type=Path, metavar="FILE", help="are the finished ones the same?")

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
 from argparse import Namespace
 from collections.abc import Callable
 
 from carver.case import Case
 from carver.cli import carve, imaging_options
-from carver.cli.image import check, ended_as, image_drive, open_drive
+from carver.cli.image import ended_as
+from carver.cli.imaging_run import check, image_drive, open_drive
 from carver.cli.imaging_words import Road
 from carver.cli.opening import check_path
-from carver.recover import image_paths
+from carver.recover import case_metadata, image_paths
 from imaging.device import describe, identity
 from imaging.direct import is_device
 from imaging.errors import UsageError
@@ -40,9 +42,10 @@ def _from_drive(options: Namespace, stop: Callable[[], bool]) -> int:
     bound = identity(source, describe(options.source))
     with Case.create(options.case, locator=str(options.source), identity=bound) as case:
         carve.keep_head(case, options)
-        summary = image_drive(source, road, bound, options, stop)
+        head = dataclasses.asdict(case_metadata(case))
+        imaged = image_drive(source, road, bound, head, options, stop)
         recovery = carve.carve_into(case, open_image(image_path, map_path), options, stop)
-    return carve.finish(recovery, options.case, options) or ended_as(summary)
+    return carve.finish(recovery, options.case, options) or ended_as(imaged)
 
 
 def _habit(options: Namespace) -> str:

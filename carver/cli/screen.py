@@ -38,7 +38,7 @@ STAGES = {
 
 def say(text: str) -> None:
     """Tell the user something; a terminal that is gone is no reason to fail."""
-    with suppress(OSError):
+    with suppress(OSError), tqdm.external_write_mode(file=sys.stderr):  # above the bars that are drawn
         print(visible(text), file=sys.stderr, flush=True)
 
 

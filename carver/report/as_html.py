@@ -15,6 +15,7 @@ from markupsafe import Markup
 from carver.recovery import CarvedFile, Recovery
 from carver.report import Report, model_words, wording
 from carver.report.as_json import document, encode, file_record, plain
+from carver.report.map_picture import PATTERNS, STYLE, picture_in_page
 from carver.report.source_map import WORST_STATUSES, draw, map_source, status_class
 from carver.report.summary import summarise
 from carver.report.visible import shortened, visible
@@ -82,6 +83,9 @@ def render(recovery: Recovery) -> str:
         report_id=report_id(recovery),
         cell_bytes=cells.cell_bytes,
         picture=draw(cells),
+        grid=picture_in_page(recovery.source.size_bytes, recovery.source.unread or ()),
+        map_style=STYLE,
+        map_patterns=PATTERNS,
         tables=[entries[at : at + FILES_A_TABLE] for at in range(0, len(entries), FILES_A_TABLE)],
         hurt=hurt,
         linked={entry.number for entry in hurt[:MAX_DAMAGED_FILES]},

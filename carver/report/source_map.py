@@ -85,21 +85,25 @@ def map_source(recovery: Recovery) -> SourceMap:
         size_bytes=size_bytes,
         cell_bytes=cell_bytes,
         files={
-            grade: _count(ExtentSet(e for file in own if file.grade is grade for e in file.layout), cell_bytes, cells)
+            grade: count_in_cells(
+                ExtentSet(e for file in own if file.grade is grade for e in file.layout), cell_bytes, cells
+            )
             for grade in {file.grade for file in own}
         },
         unread=None
         if unread is None
         else {
-            kind: _count(ExtentSet(span(at, at + size) for at, size, k in unread if k == kind), cell_bytes, cells)
+            kind: count_in_cells(
+                ExtentSet(span(at, at + size) for at, size, k in unread if k == kind), cell_bytes, cells
+            )
             for kind in {kind for _, _, kind in unread}
         },
         names=_names(own, cell_bytes, cells),
     )
 
 
-def _count(extents: ExtentSet, cell_bytes: int, cells: int) -> Counts:
-    """Return how many bytes of the set each cell holds; O((extents + cells) log extents)."""
+def count_in_cells(extents: ExtentSet, cell_bytes: int, cells: int) -> Counts:
+    """Return how many bytes of the set each cell holds, shape (cells,); O((extents + cells) log extents)."""
     edges = np.arange(cells + 1, dtype=np.int64) * cell_bytes
     index = np.searchsorted(extents.ends, edges, side="right")  # extents that end at or before each edge
     before = np.concatenate(([0], np.cumsum(extents.ends - extents.starts)))[index]

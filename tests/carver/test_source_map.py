@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from carver.recovery import SourceRecord
-from carver.report.source_map import MAX_CELLS, _count, draw, map_source
+from carver.report.source_map import MAX_CELLS, count_in_cells, draw, map_source
 from carver.report.summary import summarise
 from imaging.extent import ExtentSet, span
 from signatures.verdict import Grade
@@ -26,7 +26,7 @@ def test_each_cell_counts_its_own_bytes(pairs, cell_bytes):
     cells = -(-size_bytes // cell_bytes)
     extents = ExtentSet(span(start, start + size) for start, size in pairs)
     wanted = [extents.within(span(cell * cell_bytes, (cell + 1) * cell_bytes)).total_bytes for cell in range(cells)]
-    assert _count(extents, cell_bytes, cells).tolist() == wanted
+    assert count_in_cells(extents, cell_bytes, cells).tolist() == wanted
 
 
 @pytest.mark.parametrize("size_bytes", [1, 512, 513, MIB, 64 * MIB + 512, 20 * 10**12, 1 << 60])
