@@ -6,6 +6,8 @@ as_text(record) -> str
 
 from __future__ import annotations
 
+import shlex
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -15,7 +17,7 @@ from imaging.failure_rates import BACKBLAZE_ATTRIBUTES
 Row: TypeAlias = tuple[str, str, str]
 
 SHOWN_RANGES = 200
-LABEL_WIDTH = 26
+LABEL_WIDTH, VALUE_WIDTH = 26, 84
 STATUSES = {"?": "not tried", "*": "not trimmed", "/": "not scraped", "-": "bad sector"}
 CASE_LABELS = ("case", "evidence", "examiner", "organisation", "notes")
 DRIVE_LABELS = {
@@ -51,11 +53,18 @@ def as_text(record: AcquisitionRecord) -> str:
         if here != section:
             lines += ["", here, "-" * len(here)]
             section = here
-        lines.append(f"{label + ':':<{LABEL_WIDTH}} {value}".rstrip())
+        lines += _wrapped(label, value)
     blank = "_" * 30
     lines += ["", "Signed", "------"]
     lines += [f"{label + ':':<{LABEL_WIDTH}} {blank}" for label in ("Name", "Date", "Signature")]
     return "\n".join([*lines, "", "End of the acquisition record", ""])
+
+
+def _wrapped(label: str, value: str) -> list[str]:
+    """Return the lines of a row; paths and digests are never broken."""
+    parts = textwrap.wrap(value, VALUE_WIDTH, break_long_words=False, break_on_hyphens=False) or [""]
+    first = f"{label + ':':<{LABEL_WIDTH}} {parts[0]}".rstrip()
+    return [first, *(" " * (LABEL_WIDTH + 1) + part for part in parts[1:])]
 
 
 def _case(record: AcquisitionRecord) -> Iterator[Row]:
@@ -89,7 +98,7 @@ def _session(session: Session) -> Iterator[tuple[str, str]]:
     yield "Ended (UTC)", session.ended or NOT_TOLD
     yield "Outcome", session.outcome
     yield "Tool", f"{session.tool} {session.version}"
-    yield "Command", " ".join(session.command)
+    yield "Command", shlex.join(session.command)
     yield "Host, system, user", f"{session.host}, {session.system}, {session.user or NOT_TOLD}"
     yield "Source", session.source
     yield "Write protection", _protection(session.write_protection)
@@ -115,7 +124,7 @@ def _result(result: Result) -> Iterator[tuple[str, str]]:
     yield "Finished", "yes" if result.finished else "no"
     yield "Image", f"{result.image_bytes} bytes"
     yield "Read from the drive", f"{result.rescued_bytes} bytes"
-    yield "Not read", f"{result.unread_bytes} bytes in {result.unread_range_count} ranges"
+    yield "Not read", f"{result.unread_bytes} bytes, {_ranges_told(result.unread_range_count)}"
     if result.unread_range_count:
         yield "Fill of what is not read", result.fill
     yield from _ranges(result)
@@ -125,6 +134,10 @@ def _result(result: Result) -> Iterator[tuple[str, str]]:
     if not result.digests:
         yield "Image, hash", "not computed"
     yield from _hashes(result.hashes)
+
+
+def _ranges_told(count: int) -> str:
+    return "1 range" if count == 1 else f"{count} ranges"
 
 
 def _ranges(result: Result) -> Iterator[tuple[str, str]]:

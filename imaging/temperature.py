@@ -85,7 +85,7 @@ class TemperatureGuard:
         if health.temperature_celsius is None:
             raise InputError(
                 f"{device} does not tell its temperature ({health.note or 'smartctl shows none'}), so no limit can be "
-                "kept; leave the highest temperature out, and feel the drive now and then"
+                "kept; leave --max-temperature out, and feel the drive now and then"
             )
         self.celsius: int | None = health.temperature_celsius
         self.highest_celsius = health.temperature_celsius

@@ -22,7 +22,7 @@ def session(**changes) -> Session:
             "outcome": "finished",
             "tool": "carver",
             "version": "0.1.0",
-            "command": ("carver", "image", "/dev/sdb", "d.img"),
+            "command": ("carver", "image", "/dev/sdb", "my d.img"),
             "host": "bench",
             "system": "Linux",
             "user": "lab",
@@ -94,11 +94,11 @@ def test_a_lab_finds_all_that_it_expects():
         "Format": "raw, 1 segment",
         "Started (UTC)": "2026-11-22T18:00:00+00:00",
         "Tool": "carver 0.1.0",
-        "Command": "carver image /dev/sdb d.img",
+        "Command": "carver image /dev/sdb 'my d.img'",
         "Host, system, user": "bench, Linux, lab",
         "Reads, failed reads": "12, 3",
         "Retry passes": "0",
-        "Not read": "512 bytes in 1 ranges",
+        "Not read": "512 bytes, 1 range",
         "Not read at": "0x1000+0x200 (bad sector)",
         "Fill of what is not read": "zeros",
         "Map, SHA-256": DIGEST,
@@ -225,6 +225,13 @@ def test_a_serial_number_cannot_forge_lines_or_move_the_cursor():
     assert "\x1b" not in text
     assert "\u202e" not in text
     assert text.count("\nSignature:") == 1
+
+
+def test_long_values_are_wrapped_and_digests_stay_whole():
+    text = as_text(record())
+    assert max(map(len, text.splitlines())) <= 112
+    assert f"Image, SHA-256:            {DIGEST}\n" in text
+    assert " ".join(NO_BLOCKER.split()) in " ".join(text.split())
 
 
 def test_an_empty_record_has_its_text_too():
