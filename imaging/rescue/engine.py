@@ -28,15 +28,14 @@ from imaging.rescue.contact import Contact, Word
 from imaging.rescue.destination import check_destination, device_comments
 from imaging.rescue.governor import Governor
 from imaging.rescue.options import Geometry, RescueOptions, settle_geometry, settle_placement
-from imaging.rescue.order import plan_rescue
 from imaging.rescue.plan import (
     Mark,
-    Outcome,
     Phase,
     Planner,
     Read,
     Resume,
     Territory,
+    plan_rescue,
     reset_marks,
     settle,
 )
@@ -245,7 +244,7 @@ class _Run:
         step = next(plan, None)
         at: tuple[Phase, int] | None = None
         while step is not None or self._turn_to_put_off():
-            outcome = Outcome()
+            good_bytes = 0
             if isinstance(step, Mark):
                 self._enter(step)
             elif step is not None:
@@ -256,7 +255,7 @@ class _Run:
                     at = step.phase, step.pass_number
                     self._around.on_progress(self._progress())
                 try:
-                    outcome = self._read(step)
+                    good_bytes = self._read(step)
                 except Interrupted:  # while the drive did not answer, or in a pause
                     return False
                 if self._store.due(self._stopwatch.now_seconds):
@@ -267,7 +266,7 @@ class _Run:
                 step = next(plan, None)
                 continue
             try:
-                step = plan.send(outcome)
+                step = plan.send(good_bytes)
             except StopIteration:
                 step = None
         return True
@@ -290,8 +289,8 @@ class _Run:
     def _enter(self, mark: Mark) -> None:
         self._pump.publish(Piece(extent=mark.extent, status=mark.status))
 
-    def _read(self, read: Read) -> Outcome:
-        """Read, hand out what came, and tell the plan what that was."""
+    def _read(self, read: Read) -> int:
+        """Read, hand out what came, and return how many bytes that was."""
         self._governor.before_read(read)
         self._reading = read
         reading = self._contact.read(read)
@@ -301,7 +300,7 @@ class _Run:
         word = self._contact.judge(read, reading)
         if word is Word.OF_NOTHING:
             self._plan_is_void = True
-            return Outcome()
+            return 0
         if word is Word.OF_THE_END:
             self._cut_at_the_end()
         elif good_bytes < read.extent.size_bytes:
@@ -316,7 +315,7 @@ class _Run:
         self._weigh(read, reading, before)
         self._take_late()
         self._govern(read, reading)
-        return Outcome(good_bytes=good_bytes)
+        return good_bytes
 
     def _weigh(self, read: Read, reading: Reading, before: BlockStatus) -> None:
         """See what a read means for those to come; `before` is the status that a failure has changed."""
@@ -337,13 +336,12 @@ class _Run:
 
     def _settle(self, read: Read, reading: Reading) -> Iterator[Mark]:
         """Yield what a read makes of its bytes; one that hung tells nothing of its sectors, which are left for last."""
-        waits = isinstance(reading.fault, ReadTimeout) and self._put_off.may_wait(read)
+        hung = isinstance(reading.fault, ReadTimeout)
         for mark in settle(read, len(reading.data), self._geometry):
-            if not waits or mark.status is BlockStatus.FINISHED:
+            if hung and mark.status is not BlockStatus.FINISHED and self._put_off.may_wait(read):
+                yield Mark(extent=mark.extent, status=BlockStatus.NON_SCRAPED)
+            else:
                 yield mark
-        if waits:
-            rest = span(read.extent.offset_bytes + len(reading.data), read.extent.end_bytes)
-            yield Mark(extent=rest, status=BlockStatus.NON_SCRAPED)
 
     def _cut_at_the_end(self) -> None:
         """Plan nothing behind the place where the source ended."""
