@@ -14,9 +14,13 @@ from carver import hits as hits_room
 from carver.automaton import build
 from carver.following import Follower, Grid, KnownHits, Readings, follow_key
 from carver.scan import scan
+from fixtures.failing_drive import bad_zones, damage_of, scattered_sectors
+from imaging.damaged import DamagedSource
 from imaging.extent import Extent, ExtentSet, span
-from imaging.mapfile import BlockStatus
+from imaging.mapfile import BlockStatus, Mapfile
 from imaging.pump import Piece
+from imaging.rescue.engine import rescue
+from imaging.rescue.options import RescueOptions
 from imaging.source import RawImage
 from signatures.format import SectorProbe
 from tests.carver.scanning import MAGICS, FaultyImage, a_format, planted
@@ -47,7 +51,8 @@ class Imaging:
 
     @property
     def finished(self) -> ExtentSet:
-        return ExtentSet(span(int(at), int(at) + 1) for at in np.flatnonzero(self.status))
+        edges = np.flatnonzero(np.diff(self.status, prepend=False, append=False))
+        return ExtentSet.from_arrays(edges[::2], edges[1::2])
 
     def follower(self, **options: object) -> Follower:
         return Follower(
@@ -231,11 +236,54 @@ def full(descriptor: int) -> None:
     raise OSError(errno.ENOSPC, "full")
 
 
+def test_what_cannot_be_followed_is_left_for_the_scan_afterwards(tmp_path, monkeypatch):
+    monkeypatch.setattr(following, "MAX_WAITING", 0)
+    imaging = Imaging(tmp_path, a_drive(4 * CELL))
+    with imaging.follower() as follower:
+        imaging.read(span(0, 4 * CELL), follower)
+    assert imaging.cells_known() == []
+    assert imaging.hits(known=imaging.known()) == imaging.hits()
+
+
 def test_a_run_that_is_told_to_stop_leaves_what_waits(tmp_path):
     imaging = Imaging(tmp_path, a_drive(4 * CELL))
     with imaging.follower(stop=lambda: True) as follower:
         imaging.read(span(0, 4 * CELL), follower)
     assert imaging.cells_known() == []
+
+
+@pytest.mark.parametrize("damage", ["none", "scattered", "zones"])
+def test_a_rescue_that_is_followed_and_stopped_and_gone_on_with_gives_the_hits_of_a_scan_afterwards(
+    tmp_path, monkeypatch, damage
+):
+    monkeypatch.setattr(following, "MAX_WAITING", 1000)  # however long the kernels take to load
+    drive, size = tmp_path / "drive", 64 * CELL
+    drive.write_bytes(a_drive(size))
+    bad = {
+        "none": damage_of(size, ()),
+        "scattered": scattered_sectors(5, size, 20),
+        "zones": bad_zones(5, size, 3, zone_bytes=3 * SECTOR),
+    }[damage]
+    imaging = Imaging(tmp_path, drive.read_bytes())
+    imaging.path.unlink()
+    map_path = tmp_path / "map"
+    for enough in (40, 200, 1 << 30):
+        source = DamagedSource(RawImage(drive), Mapfile.parse(bad.mapfile_text()))
+        with imaging.follower() as follower:
+            rescue(
+                source,
+                imaging.path,
+                map_path,
+                RescueOptions(cluster_bytes=2048),
+                stop=lambda source=source, enough=enough: source.reads >= enough,
+                subscribers=(follower,),
+            )
+        imaging.status[:] = False
+        for extent in Mapfile.load(map_path).extents(BlockStatus.FINISHED):
+            imaging.status[extent.offset_bytes : extent.end_bytes] = True
+        grid = Grid(image_bytes=size, cell_bytes=CELL, reach_bytes=AUTOMATON.reach_bytes)
+        assert imaging.cells_known() == [n for n in range(64) if imaging.finished.covers(grid.needed(n))]
+        assert imaging.hits(known=imaging.known()) == imaging.hits() != []
 
 
 @settings(max_examples=200, deadline=None)
