@@ -18,6 +18,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from itertools import count
 from pathlib import Path
 
 from imaging.acquisition_facts import Tool, begun, hashes_told, outcome_of, sha256_of
@@ -33,6 +34,7 @@ from imaging.acquisition_record import (
 )
 from imaging.device import describe
 from imaging.direct import is_device
+from imaging.disk import failures_named
 from imaging.errors import CarverError
 from imaging.extent import ExtentSet, span
 from imaging.hash_log import log_path, note_change
@@ -288,8 +290,10 @@ def session(
     placement = settle_placement(options, ExtentSet([span(0, source.size_bytes)]), drive_bytes=source.size_bytes)
     check_destination(image_path, map_path, device, placement=placement, force=options.force)
     _refuse_second(map_path)
-    record = load(record_path(image_path, map_path)) or AcquisitionRecord()
+    record, aside = _record_of(image_path, map_path)
     made = AcquisitionSession(image_path, map_path, placement, record, stop, tell)
+    if aside is not None:
+        made.tell(f"the record of an image that is not there any more was set aside as {aside}")
     with ExitStack() as stack:
         changes = stack.enter_context(changed(device, wishes.settings, note=note_path(map_path), tell=made.tell))
         _equip(made, stack, device, wishes, stop)
@@ -362,6 +366,25 @@ def _headed(
     }
     case = {**record.case, **{key: value for key, value in wishes.case.items() if value}}
     return replace(record, case=case, drive=drive, image=image)
+
+
+def _record_of(image_path: Path, map_path: Path) -> tuple[AcquisitionRecord, Path | None]:
+    """Return the record to go on with, and where that of an earlier image of this name was set aside.
+
+    Raises:
+        InputError: there is one that is not ours.
+        OutputError: it cannot be renamed.
+    """
+    path = record_path(image_path, map_path)
+    found = load(path)
+    if found is None:
+        return AcquisitionRecord(), None
+    if map_path.exists() or found.result is None:
+        return found, None
+    aside = next(each for number in count(1) if not (each := path.with_suffix(f".{number}.json")).exists())
+    with failures_named(aside):
+        path.rename(aside)
+    return AcquisitionRecord(), aside
 
 
 def _refuse_second(map_path: Path) -> None:

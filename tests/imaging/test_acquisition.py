@@ -21,6 +21,7 @@ from imaging.acquisition_record import (
     KILLED,
     MAX_RANGES,
     AcquisitionRecord,
+    Session,
     add_verification,
     load,
     note_filling,
@@ -254,6 +255,30 @@ def test_a_record_of_something_else_is_not_written_over(bench):
     path.write_text('{"schema_version": 99, "sessions": [], "result": null}')
     with pytest.raises(InputError, match="another version"):
         load(path)
+
+
+def test_the_record_of_an_image_that_is_gone_is_set_aside_and_kept(bench):
+    for number in (1, 2):
+        bench.run(Wishes(case={"case": str(number)}))
+        bench.image.unlink()
+        bench.map.unlink()
+    bench.run()
+    assert bench.record().case == {}
+    assert len(bench.record().sessions) == 1
+    for number in (1, 2):
+        kept = load(bench.image.with_name(f"d.img.acquisition.{number}.json"))
+        assert kept is not None
+        assert kept.case == {"case": str(number)}
+    assert "set aside" in bench.record().sessions[0].events[0]
+    assert verify(bench.image, log_path(bench.image, bench.map)).clean
+
+
+def test_a_run_that_was_killed_before_it_had_a_map_is_gone_on_with(bench):
+    save(
+        record_path(bench.image, bench.map), AcquisitionRecord(sessions=(Session(started="2026-11-22T18:00:00+00:00"),))
+    )
+    bench.run()
+    assert [session.outcome for session in bench.record().sessions] == [KILLED, "finished"]
 
 
 def test_a_record_that_cannot_be_completed_does_not_hide_the_error(bench, monkeypatch, caplog):
