@@ -18,7 +18,7 @@ from signatures._pickle import Node, Pickle, read_pickle
 from signatures._pickle_globals import Global
 from signatures._pickle_span import pickle_at
 from signatures._torch_legacy import Front, Storage, keys_of, read_front, storages_of
-from signatures._torch_pickle import StoredTensor, tensors_of
+from signatures._torch_pickle import StoredTensor, counters, tensors_of
 from signatures.format import Format, Pattern
 from signatures.tensors import Tensor
 from signatures.verdict import Finding, Grade, Verdict, rejected
@@ -181,6 +181,8 @@ def _facts(reading: _Reading, tensors: tuple[Tensor, ...]) -> dict[str, object]:
     }
     if isinstance(value, Node):
         facts["object"] = str(value.head)[:200] if isinstance(value.head, Global) else value.kind
+    if counted := counters(value):
+        facts["counters"] = counted
     if reading.sources:
         facts["source_files"] = reading.sources[:MAX_FINDINGS]
     if reading.pickle.unsafe:

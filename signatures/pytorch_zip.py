@@ -16,7 +16,7 @@ from imaging.window import Window
 from signatures._pickle import Pickle, read_pickle
 from signatures._pickle_opcodes import MAX_PICKLE_BYTES
 from signatures._torch_layout import TAIL_BYTES, predicted_size
-from signatures._torch_pickle import StoredTensor, tensors_of
+from signatures._torch_pickle import StoredTensor, counters, tensors_of
 from signatures._torch_pt2 import MAX_TABLE_BYTES, tensors_of_table
 from signatures._torch_starts import PATTERNS, torch_starts
 from signatures._zip import STORED
@@ -228,6 +228,9 @@ def _facts(reading: _Reading) -> dict[str, object]:
         if text:
             facts[fact] = text[:40]
     facts["torch_version"] = _torch_version(reading)
+    pickle = reading.pickles.get("data.pkl")
+    if counted := counters(pickle.value if pickle else None):
+        facts["counters"] = counted
     unsafe = sorted({name for pickle in reading.pickles.values() for name in pickle.unsafe})
     if unsafe:
         facts["unsafe_globals"] = unsafe

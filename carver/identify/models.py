@@ -85,7 +85,11 @@ def _name(part: Part) -> str:
 
 
 def _told_step(part: Part) -> tuple[int | None, str]:
-    """Return the training step that the file's own name tells, e.g. a zip root `checkpoint-500`."""
+    """Return the training step that a checkpoint counts itself, or that its own name tells (a zip root, mostly)."""
+    counted = part.file.facts.get("counters")
+    if isinstance(counted, dict) and counted:
+        key, step = next(iter(counted.items()))  # the finest first
+        return step, f"{key} in the checkpoint"
     name = part.file.facts.get("name")
     steps = STEP.findall(name) if isinstance(name, str) else []
     return (int(steps[-1]), str(part.file.facts.get("name_source", "contents"))) if steps else (None, "")

@@ -156,6 +156,12 @@ def test_a_step_is_read_from_a_name_that_tells_one(name, step):
     assert only(assemble([a_file("files/a", tensors(llama()), facts=facts)], [])).step == step
 
 
+def test_a_checkpoint_that_counts_its_steps_is_believed_before_its_name():
+    facts = {"name": "checkpoint-500", "counters": {"global_step": 640, "epoch": 2}}
+    model = only(assemble([a_file("files/a", tensors(llama()), facts=facts)], []))
+    assert (model.step, model.step_source) == (640, "global_step in the checkpoint")
+
+
 def test_a_configuration_of_the_very_sizes_belongs_to_the_model_and_tells_its_family():
     far = 1 << 40
     files = [a_file("files/a", tensors(llama())), a_file("files/b", tensors(llama(range(3))), at_bytes=far)]
