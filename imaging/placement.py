@@ -69,7 +69,7 @@ def refuse_other_shift(map_path: Path, shift_bytes: int) -> None:
     if recorded is None or recorded == shift_bytes:
         return
     raise InputError(
-        f"{map_path} belongs to an image in which everything lies {recorded:+#x} bytes from where the drive has it, and "
-        f"now {shift_bytes:+#x} is asked for: keep the difference between the output and the input position (-o and "
-        "-i), or name another image and map"
+        f"{map_path} belongs to an image in which everything lies {recorded:+#x} bytes from where the drive has it, "
+        f"and {shift_bytes:+#x} is asked for: keep the difference between the output and the input position (-o, -i), "
+        "or name another image and map"
     )

@@ -113,15 +113,15 @@ def test_a_device_gets_what_ddrescue_would_write_there(bench: Bench) -> None:
 @pytest.mark.parametrize(
     "options",
     [
-        RescueOptions(force=True),
-        RescueOptions(force=True, compare_before_write=True, synchronous=True),
-        RescueOptions(force=True, input_offset_bytes=512, output_offset_bytes=4096, domain=GOOD),
+        RescueOptions(force=True, cluster_bytes=16_384),
+        RescueOptions(force=True, cluster_bytes=16_384, compare_before_write=True, synchronous=True),
+        RescueOptions(force=True, cluster_bytes=16_384, input_offset_bytes=512, output_offset_bytes=4096, domain=GOOD),
     ],
 )
 def test_an_interrupted_rescue_to_a_device_goes_on(options: RescueOptions, bench: Bench) -> None:
     with loop_device(bench.folder / "disk", SIZE + MIB) as device:
         for _ in range(2):
-            assert bench.rescue(device, options, stop=stop_after(9)).stopped
+            assert bench.rescue(device, options, stop=stop_after(5)).stopped
         assert bench.rescue(device, options).finished
         after = device.read_bytes()
     shift = 4096 - 512 if options.output_offset_bytes else 0
@@ -210,13 +210,13 @@ def test_files_manners_are_refused_on_a_device(bench: Bench) -> None:
 @pytest.mark.root
 def test_going_on_with_another_device_or_a_file_in_its_place_is_refused(bench: Bench) -> None:
     with loop_device(bench.folder / "one", SIZE) as one, loop_device(bench.folder / "two", SIZE + 512) as two:
-        assert bench.rescue(one, stop=stop_after(9)).stopped
+        assert bench.rescue(one, stop=stop_after(5)).stopped
         bench.refused(two, "on another device")
         with pytest.raises(InputError, match="cut short"):
             bench.rescue(bench.folder / "file.img")
         assert bench.rescue(one).finished
         bench.map_path.unlink()
-        assert bench.rescue(bench.folder / "file.img", stop=stop_after(9)).stopped
+        assert bench.rescue(bench.folder / "file.img", stop=stop_after(5)).stopped
         bench.refused(two, "they are in a file")
 
 
