@@ -12,6 +12,7 @@ from importlib import metadata as packages
 from pathlib import Path
 
 from carver import __version__, metadata
+from carver.acquired import acquisition_of
 from carver.case import METADATA, Case
 from carver.identify.missing import missing_files
 from carver.identify.models import assemble
@@ -80,6 +81,7 @@ def recover(
             "ended": _now(),
             "host": platform.node(),
             "system": platform.platform(),
+            "acquisition": acquisition_of(image),
         },
         carved={
             "source": {

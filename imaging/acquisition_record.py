@@ -154,15 +154,20 @@ def load(path: Path) -> AcquisitionRecord | None:
     except OSError as fault:
         raise InputError(f"cannot read {path}: {os.strerror(fault.errno or 0)}") from fault
     try:
-        fields = json.loads(content)
-        sessions = tuple(_session(each) for each in fields.pop("sessions"))
-        result = fields.pop("result")
-        record = AcquisitionRecord(**fields, sessions=sessions, result=None if result is None else Result(**result))
+        record = record_of(json.loads(content))
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as fault:
         raise InputError(f"{path} is no acquisition record of this version; keep it, under another name") from fault
     if record.schema_version != SCHEMA_VERSION:
         raise InputError(f"{path} is of another version of carver; keep it, under another name")
     return record
+
+
+def record_of(document: Mapping[str, Any]) -> AcquisitionRecord:
+    """Return the record of a JSON document; whatever the document lacks is a ValueError, TypeError or KeyError."""
+    fields = dict(document)
+    sessions = tuple(_session(each) for each in fields.pop("sessions"))
+    result = fields.pop("result")
+    return AcquisitionRecord(**fields, sessions=sessions, result=None if result is None else Result(**result))
 
 
 def save(path: Path, record: AcquisitionRecord) -> None:

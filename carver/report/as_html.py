@@ -12,6 +12,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from carver.acquired import acquisition_rows
 from carver.recovery import CarvedFile, Recovery
 from carver.report import Report, model_words, wording
 from carver.report.as_json import document, encode, file_record, plain
@@ -83,6 +84,8 @@ def render(recovery: Recovery) -> str:
         report_id=report_id(recovery),
         cell_bytes=cells.cell_bytes,
         picture=draw(cells),
+        run={key: value for key, value in recovery.run.items() if key != "acquisition"},
+        acquisition=acquisition_rows(recovery.run),
         grid=picture_in_page(recovery.source.size_bytes, recovery.source.unread or ()),
         map_style=STYLE,
         map_patterns=PATTERNS,

@@ -1,0 +1,49 @@
+"""Acquired: how the image that is carved came about, as its acquisition record tells, for the reports."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from typing import Any
+
+from imaging.acquisition_record import load, record_of, record_path
+from imaging.acquisition_text import Row, rows
+from imaging.errors import InputError
+from imaging.image import MappedImage
+
+log = logging.getLogger(__name__)
+
+
+def acquisition_of(image: MappedImage) -> dict[str, Any] | None:
+    """Return the record beside the image, but for its list of unread ranges, which the map has; None without one.
+
+    One that cannot be read is told, and left out: it hinders no recovery.
+    """
+    path = image.source.path
+    try:
+        record = load(record_path(path, image.map_path or path))
+    except InputError as fault:
+        log.warning("%s; the report goes without it", fault)
+        return None
+    if record is None:
+        return None
+    if record.result is not None:
+        record = replace(record, result=replace(record.result, unread_ranges=()))
+    return asdict(record)
+
+
+def acquisition_rows(run: Mapping[str, Any]) -> dict[str, list[Row]]:
+    """Return the rows of the record that a run keeps, by section; nothing where it keeps none that can be read."""
+    document = run.get("acquisition")
+    if document is None:
+        return {}
+    try:
+        found = rows(record_of(document))
+    except (ValueError, TypeError, KeyError, AttributeError) as fault:
+        log.warning("the acquisition record in this case is of another version and is left out (%s)", fault)
+        return {}
+    sections: dict[str, list[Row]] = {}
+    for row in found:
+        sections.setdefault(row[0], []).append(row)
+    return sections
