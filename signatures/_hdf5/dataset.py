@@ -142,8 +142,9 @@ def make_tensor(dataset: Dataset, layout: tuple[Extent, ...], grade: Grade = Gra
 
 def _judge_compact(dataset: Dataset) -> Tensor:
     size_bytes = dataset.layout.size_bytes or 0
-    if size_bytes < dataset.size_bytes:
-        raise Damage("data-size", dataset.layout.compact_at_bytes, f"{dataset.path}: less data than its shape asks for")
+    if size_bytes != dataset.size_bytes:
+        detail = f"{dataset.path}: {size_bytes} bytes are stored, its shape asks for {dataset.size_bytes}"
+        raise Damage("data-size", dataset.layout.compact_at_bytes, detail)
     extent = Extent(offset_bytes=dataset.layout.compact_at_bytes, size_bytes=dataset.size_bytes)
     proven = dataset.layout_sealed and not dataset.datatype.elsewhere
     layout = (extent,) if extent.size_bytes else ()

@@ -118,10 +118,10 @@ def _read_float(fields: Fields, bits: int, size_bytes: int) -> str:
     """Take where a float's parts lie; they must lie in it and apart."""
     first, precision, exponent_at, exponent_bits = (fields.number(width) for width in (2, 2, 1, 1))
     mantissa_at, mantissa_bits = fields.number(1), fields.number(1)
-    fields.number(4)
+    bias = fields.number(4)
     sound = size_bytes <= MAX_NUMBER_BYTES and 0 < first + precision <= 8 * size_bytes
     sign_at = bits >> 8 & 0xFF
-    sound = sound and exponent_bits > 0 and mantissa_bits > 0 and sign_at < precision
+    sound = sound and exponent_bits > 0 and mantissa_bits > 0 and bias > 0 and sign_at < precision
     sound = sound and not exponent_at <= sign_at < exponent_at + exponent_bits
     sound = sound and not mantissa_at <= sign_at < mantissa_at + mantissa_bits
     sound = sound and exponent_at + exponent_bits <= precision and mantissa_at + mantissa_bits <= precision

@@ -62,9 +62,10 @@ def _objects(space: Space, address: int, content: bytes) -> Iterator[tuple[int, 
     while at + head_bytes <= len(content):
         number = int.from_bytes(content[at : at + 2], "little")
         length = int.from_bytes(content[at + 8 : at + head_bytes], "little")
-        if number == 0:  # the rest is free
-            return
-        if at + head_bytes + length > len(content):
+        needed = length if number == 0 else head_bytes + length  # the free rest counts its own head
+        if at + needed > len(content):
             raise Damage("heap", space.at(address) + at, "an object runs out of its global heap")
+        if number == 0:
+            return
         yield number, at + head_bytes, length
         at += head_bytes + -(-length // 8) * 8

@@ -84,3 +84,11 @@ def test_of_gigabytes_of_text_not_all_is_looked_up(monkeypatch):
     content[at + 12] = 99
     monkeypatch.setattr(references, "MAX_METADATA_BYTES", 1 << 60)
     assert told(bytes(content)) == GOOD
+
+
+def test_the_free_rest_of_a_heap_lies_inside_it():
+    content = bytearray(built(lambda file: file.create_dataset("texts", data=["one"], dtype=h5py.string_dtype())))
+    assert told(bytes(content)) == GOOD
+    free = content.index(b"GCOL") + 16 + 16 + 8  # behind the heap's head and the only object
+    content[free + 14] = 0x80
+    assert told(bytes(content)) == (Grade.DAMAGED, {"heap"})
