@@ -3,7 +3,7 @@
     python -m tests.fuzz.run FORMAT INPUTS [SEED]       our own mutations
     python -m tests.fuzz.run --atheris FORMAT INPUTS    atheris, guided by coverage, where it is installed
 
-An input that raises, takes more than `SLOW_SECONDS`, or makes a verdict that is not plain values is kept in the folder
+An input that raises, takes more than `SLOW_SECONDS` of processor time, or makes a verdict that is not plain values is kept in the folder
 that `CARVER_KEEP` names, and told; the exit code is then 1. Memory is limited, so that a bomb raises as well.
 """
 
@@ -84,10 +84,10 @@ def limit() -> None:
     """Bound memory and time of this process; an input that hangs raises."""
 
     def hung(number: int, frame: object) -> None:
-        raise HungError(f"longer than {SLOW_SECONDS} s")
+        raise HungError(f"more than {SLOW_SECONDS} s of processor time")
 
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
-    signal.signal(signal.SIGALRM, hung)
+    signal.signal(signal.SIGPROF, hung)
 
 
 def fuzz(name: str, inputs: int, seed: int = 0) -> tuple[Counter[str], list[str]]:
@@ -96,14 +96,14 @@ def fuzz(name: str, inputs: int, seed: int = 0) -> tuple[Counter[str], list[str]
     counts, failures = Counter[str](), list[str]()
     for number in range(seed, seed + inputs):
         content = mutated(random.Random(number), seeds)
-        signal.setitimer(signal.ITIMER_REAL, SLOW_SECONDS)
+        signal.setitimer(signal.ITIMER_PROF, SLOW_SECONDS)
         try:
             counts[judged(form, content)] += 1
         except Exception:  # noqa: BLE001 - any failure is what is looked for
             failures.append(f"{number}: {' | '.join(traceback.format_exc().strip().splitlines()[-3:])}")
             keep(name, content)
         finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.setitimer(signal.ITIMER_PROF, 0)
     return counts, failures
 
 
