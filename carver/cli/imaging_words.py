@@ -202,19 +202,21 @@ def _happened(summary: RescueSummary) -> list[str]:
 
 
 def _read(summary: RescueSummary, road: Road) -> str:
-    totals = summary.totals
-    if totals.rescued_bytes == totals.size_bytes:
-        return f"All {human(totals.size_bytes)} were read into {road.image}."
-    rescued, whole = human(totals.rescued_bytes), human(totals.size_bytes)
+    """Return what was read of what was asked for; where that was not all of the drive, the rest as well."""
+    asked = summary.asked or summary.totals
+    rest_bytes = summary.totals.size_bytes - asked.size_bytes
+    rest = f" The other {human(rest_bytes)} of the drive were not asked for." if rest_bytes else ""
+    if asked.rescued_bytes == asked.size_bytes:
+        return f"All {human(asked.size_bytes)} were read into {road.image}.{rest}"
+    rescued, whole = human(asked.rescued_bytes), human(asked.size_bytes)
     if not summary.finished:
-        return f"{rescued} of {whole} ({share(totals)}) are read so far into {road.image}."
-    reasons = _reasons(summary, road.options)
-    return f"{rescued} of {whole} ({share(totals)}) were read into {road.image}. Not read: {', '.join(reasons)}."
+        return f"{rescued} of {whole} ({share(asked)}) are read so far into {road.image}.{rest}"
+    reasons = ", ".join(_reasons(asked, summary, road.options))
+    return f"{rescued} of {whole} ({share(asked)}) were read into {road.image}. Not read: {reasons}.{rest}"
 
 
-def _reasons(summary: RescueSummary, options: RescueOptions) -> list[str]:
+def _reasons(totals: Totals, summary: RescueSummary, options: RescueOptions) -> list[str]:
     """Return why what is missing was not read, each with its size."""
-    totals = summary.totals
     reasons = []
     if totals.bad_bytes:
         areas = "1 bad area" if totals.bad_areas == 1 else f"{totals.bad_areas:,} bad areas"
@@ -232,10 +234,6 @@ def _reasons(summary: RescueSummary, options: RescueOptions) -> list[str]:
 
 def _not_tried(summary: RescueSummary, options: RescueOptions) -> str:
     reasons = []
-    if options.input_offset_bytes or options.size_bytes is not None:
-        reasons.append("outside the range of -i and -s")
-    if options.domain is not None:
-        reasons.append("outside the map of -m")
     if len(options.copying_passes) < len(RescueOptions().copying_passes):
         reasons.append("left to passes that --cpass leaves out")
     if summary.source_end_bytes is not None:
@@ -245,7 +243,7 @@ def _not_tried(summary: RescueSummary, options: RescueOptions) -> str:
 
 def _next(summary: RescueSummary, road: Road) -> list[str]:
     """Return what to run next."""
-    totals, options, steps = summary.totals, road.options, []
+    totals, options, steps = summary.asked or summary.totals, road.options, []
     if summary.limit:
         steps.append("the same command without that limit goes on")
     elif not summary.finished:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
-from imaging.extent import Extent
+from imaging.extent import Extent, ExtentSet
 from imaging.mapfile import BlockStatus, Mapfile
 from imaging.rescue.plan import Phase
 
@@ -25,6 +25,10 @@ class Totals:
     bad_bytes: int
     bad_areas: int
 
+    def __sub__(self, other: Totals) -> Totals:
+        """Return what is left without `other`, a part of it."""
+        return Totals(**{field.name: getattr(self, field.name) - getattr(other, field.name) for field in fields(self)})
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
@@ -34,7 +38,7 @@ class Progress:
         phase: copying, trimming, scraping, retrying or finished; `phase.word` is the word.
         pass_number: the pass of that phase, from 1.
         position_bytes: what is read next.
-        totals: what the map knows.
+        totals: what the map knows of what was asked for (the range, the domain).
         reads: reads of the drive in this run.
         read_errors: how many of them failed.
         rate_bytes: bytes rescued a second, over about the last second.
@@ -74,6 +78,7 @@ class RescueSummary:
     Attributes:
         finished: everything that was asked for is done (bad sectors may remain); False: stopped on request.
         totals: what the map knows.
+        asked: what it knows of what was asked for (the range, the domain); None: that was all of the drive.
         rescued_bytes: what this run added.
         reads: reads of the drive in this run.
         read_errors: how many of them failed.
@@ -95,6 +100,7 @@ class RescueSummary:
     seconds: float
     last_error_bytes: int | None
     source_end_bytes: int | None
+    asked: Totals | None = None
     limit: str | None = None
     hung: tuple[Extent, ...] = ()
     returned_as: tuple[str, ...] = ()
@@ -105,6 +111,24 @@ class RescueSummary:
     def stopped(self) -> bool:
         """Whether it was stopped, on request or by a limit; the same call goes on."""
         return not self.finished
+
+
+def outside_of(mapfile: Mapfile, domain: ExtentSet) -> Totals:
+    """Count what a map knows outside of what is asked for, which no run changes; O(n), so do it once.
+
+    A bad area that reaches inside counts as inside.
+    """
+    held = {status: mapfile.extents(status) for status in BlockStatus}
+    outer_bytes = {status: (extents - domain).total_bytes for status, extents in held.items()}
+    return Totals(
+        size_bytes=sum(outer_bytes.values()),
+        rescued_bytes=outer_bytes[BlockStatus.FINISHED],
+        non_tried_bytes=outer_bytes[BlockStatus.NON_TRIED],
+        non_trimmed_bytes=outer_bytes[BlockStatus.NON_TRIMMED],
+        non_scraped_bytes=outer_bytes[BlockStatus.NON_SCRAPED],
+        bad_bytes=outer_bytes[BlockStatus.BAD_SECTOR],
+        bad_areas=sum(not domain.touches(extent) for extent in held[BlockStatus.BAD_SECTOR]),
+    )
 
 
 def totals_of(mapfile: Mapfile) -> Totals:

@@ -10,7 +10,7 @@ import pytest
 from carver.cli import imaging_words as words
 from carver.cli.durations import duration, roughly
 from carver.cli.imaging_words import Road
-from imaging.extent import ExtentSet, span
+from imaging.extent import span
 from imaging.rescue.forecast import Forecast
 from imaging.rescue.options import RescueOptions
 from imaging.rescue.plan import Phase
@@ -228,8 +228,6 @@ def test_carving_is_not_proposed_where_it_follows_by_itself():
         ({"non_trimmed_bytes": MIB}, {"no_trim": True}, "1.0 MiB not trimmed, as -N asks"),
         ({"non_trimmed_bytes": MIB}, {"no_trim": True}, "without -N trims and scrapes"),
         ({"non_trimmed_bytes": MIB}, {}, "1.0 MiB not trimmed"),
-        ({"non_tried_bytes": MIB}, {"size_bytes": 5}, "outside the range of -i and -s"),
-        ({"non_tried_bytes": MIB}, {"domain": ExtentSet([span(0, 5)])}, "outside the map of -m"),
         ({"non_tried_bytes": MIB}, {"copying_passes": frozenset({1})}, "passes that --cpass leaves out"),
         ({"non_tried_bytes": MIB}, {}, "left for the next run"),
     ],
@@ -239,6 +237,14 @@ def test_what_was_not_read_is_told_with_its_reason_and_what_to_run_next(held, as
     text = ended(totals(999 * MIB, **held), road)
     assert said in text
     assert "999.0 MiB of 1000.0 MiB (99.90 %) were read into my disk.img. Not read: 1.0 MiB" in text
+
+
+def test_what_was_not_asked_for_is_told_apart():
+    whole, asked = totals(20 * MIB, non_tried_bytes=980 * MIB), totals(20 * MIB, size=20 * MIB)
+    text = ended(whole, asked=asked)
+    assert "All 20.0 MiB were read into my disk.img. The other 980.0 MiB of the drive were not asked for." in text
+    part = totals(19 * MIB, size=20 * MIB, bad_bytes=MIB, bad_areas=1)
+    assert "19.0 MiB of 20.0 MiB (95.00 %) were read" in ended(whole, asked=part)
 
 
 def test_a_source_that_ended_early_is_told():
