@@ -190,13 +190,16 @@ class Stopwatch:
         return True
 
 
-def progress_of(mapfile: Mapfile, stopwatch: Stopwatch, *, reads: int, read_errors: int, hangs: int) -> Progress:
-    """Return where a run is, by its map and its stopwatch."""
+def progress_of(
+    mapfile: Mapfile, stopwatch: Stopwatch, *, reads: int, read_errors: int, hangs: int, outside: Totals | None = None
+) -> Progress:
+    """Return where a run is, by its map and its stopwatch; `outside` was not asked for, and does not count."""
+    totals = totals_of(mapfile)
     return Progress(
         phase=Phase(mapfile.current_status),
         pass_number=mapfile.current_pass,
         position_bytes=mapfile.position_bytes,
-        totals=totals_of(mapfile),
+        totals=totals if outside is None else totals - outside,
         reads=reads,
         read_errors=read_errors,
         rate_bytes=stopwatch.rate_bytes,
