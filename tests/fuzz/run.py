@@ -3,8 +3,9 @@
     python -m tests.fuzz.run FORMAT INPUTS [SEED]       our own mutations
     python -m tests.fuzz.run --atheris FORMAT INPUTS    atheris, guided by coverage, where it is installed
 
-An input that raises, takes more than `SLOW_SECONDS` of processor time, or makes a verdict that is not plain values is kept in the folder
-that `CARVER_KEEP` names, and told; the exit code is then 1. Memory is limited, so that a bomb raises as well.
+An input that raises, takes more than `SLOW_SECONDS` of processor time, or makes a verdict that is not plain values is
+kept in the folder that `CARVER_KEEP` names, and told; the exit code is then 1. Memory is limited, so that a bomb raises
+as well.
 """
 
 from __future__ import annotations
