@@ -17,11 +17,13 @@ from pathlib import Path
 import carver
 from imaging import block_stack, mac_disks
 from imaging.device import DeviceInfo, in_use
+from imaging.direct import is_claimed, is_device
 from imaging.encodings import Caution, Recognition, recognise_path
 from imaging.errors import InputError, OutputError
 from imaging.impatient import Impatient
+from imaging.reads import ChildDevice
 from imaging.sampling import Sampling, sample
-from imaging.source import Source
+from imaging.source import RawImage, Source
 from imaging.volumes import recognise
 
 MIN_READ_SAMPLES = 16
@@ -99,7 +101,7 @@ def examine(
         *_path_notices(path),
         *_destination_notices(path, image or folder, roots),  # first: these no option overrides
         *_destination_notices(path, map_path, roots),
-        *_busy_notices(path, allow_mounted, roots),
+        *_busy_notices(path, source, allow_mounted, roots),
         *own_paths_notices(path, roots),
     ]
     if source is not None:
@@ -144,8 +146,11 @@ def _path_notices(path: Path) -> Iterator[Notice]:
         yield _of_recognition(recognition)
 
 
-def _busy_notices(path: Path, allow_mounted: bool, roots: Roots) -> Iterator[Notice]:
-    for reason in in_use(path, sys_root=roots.sys, proc_root=roots.proc):
+def _busy_notices(path: Path, source: Source | None, allow_mounted: bool, roots: Roots) -> Iterator[Notice]:
+    reasons = in_use(path, sys_root=roots.sys, proc_root=roots.proc)
+    if not reasons and _is_held(path, source):
+        reasons = (f"{path} is in use: something holds it (a file system of another container, an array, a mapping)",)
+    for reason in reasons:
         if allow_mounted:
             advice = "what it writes meanwhile can overwrite what you look for, and make the image disagree with itself"
             yield Notice(code="source-busy", level=Caution.WARN, message=reason, advice=advice)
@@ -154,6 +159,13 @@ def _busy_notices(path: Path, allow_mounted: bool, roots: Roots) -> Iterator[Not
                 "unmount or stop it first (even a read-only mount replays a journal), or say --allow-mounted-source"
             )
             yield Notice(code="source-busy", level=Caution.REFUSE, message=reason, advice=advice)
+
+
+def _is_held(path: Path, source: Source | None) -> bool:
+    """Tell whether the kernel knows of a holder that its trees do not show us."""
+    if isinstance(source, ChildDevice):
+        return source.claimed
+    return isinstance(source, RawImage) and is_device(path) and is_claimed(path)
 
 
 def _destination_notices(path: Path, output: Path | None, roots: Roots) -> Iterator[Notice]:

@@ -88,6 +88,14 @@ def holders_of(number: str, *, sys_root: Path = SYS) -> tuple[str, ...]:
     return _numbers(sorted((folder / "holders").glob("*"))) if folder else ()
 
 
+def btrfs_of(number: str, *, sys_root: Path = SYS) -> str | None:
+    """Return the UUID of the btrfs file system in use that a device is a member of: mounts name only one member."""
+    for link in (sys_root / "fs" / "btrfs").glob("*/devices/*"):
+        if read_text(link / "dev") == number:
+            return link.parents[1].name
+    return None
+
+
 def loops_on(path: Path | str, *, sys_root: Path = SYS) -> tuple[str, ...]:
     """Return the numbers of loop devices backed by this file or device."""
     return _numbers(

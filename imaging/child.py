@@ -16,7 +16,7 @@ import tempfile
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
@@ -34,11 +34,12 @@ PARTING_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Greeting:
-    """What a child opened, in bytes."""
+    """What a child opened, in bytes, and whether something in the system holds it for itself."""
 
     size_bytes: int
     sector_bytes: int
     physical_sector_bytes: int
+    claimed: bool = field(default=False, compare=False)  # this may change while it stays the same drive
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

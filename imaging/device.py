@@ -141,6 +141,8 @@ def uses_of_number(number: str, *, sys_root: Path = SYS, proc_root: Path = PROC)
         ]
         holders = block_stack.holders_of(here, sys_root=sys_root)
         reasons += [f"{name} is part of {_holder_title(holder, sys_root)}" for holder in holders]
+        if (uuid := block_stack.btrfs_of(here, sys_root=sys_root)) is not None:
+            reasons.append(f"{name} is part of the btrfs file system {uuid}, which is in use")
         reasons += [
             f"{name} is in use as swap" for swap in swaps if swap == name or block_stack.number_of(swap) == here
         ]

@@ -11,6 +11,7 @@ written from Apple's headers and was never tested.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import mmap
 import os
@@ -182,6 +183,22 @@ class DirectDevice(AlignedDevice):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def is_claimed(path: Path) -> bool:
+    """Tell whether something in this system holds a block device for itself, by asking to do so and letting go at once.
+
+    The kernel refuses (EBUSY) where a file system is mounted from it, also in another container or beneath an overlay,
+    where it is swap, or a member of an array, a volume group, an encrypted mapping; for a disk also where one of its
+    partitions is (open(2), O_EXCL without O_CREAT). Nothing is written. Elsewhere than on Linux nothing is known.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        os.close(os.open(path, os.O_RDONLY | os.O_EXCL | os.O_CLOEXEC))
+    except OSError as fault:
+        return fault.errno == errno.EBUSY  # what else keeps it from being opened is told by those who read it
+    return False
 
 
 def is_device(path: Path) -> bool:

@@ -17,8 +17,9 @@ import struct
 import sys
 from collections.abc import Sequence
 from errno import ECANCELED
+from pathlib import Path
 
-from imaging.direct import BUFFER_BYTES, DirectDevice
+from imaging.direct import BUFFER_BYTES, DirectDevice, is_claimed
 from imaging.errors import CarverError
 
 QUESTION = struct.Struct("<QIIi")  # position, size, offset in the memory, whether it depends on the one before
@@ -52,6 +53,7 @@ def serve(arguments: Sequence[str]) -> None:
             "size_bytes": device.size_bytes,
             "sector_bytes": device.sector_bytes,
             "physical_sector_bytes": device.physical_sector_bytes,
+            "claimed": is_claimed(Path(path)),
         }
     )
     answer_questions(device)

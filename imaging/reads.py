@@ -148,6 +148,11 @@ class ChildDevice(AlignedDevice):
         self._sector_bytes = self._greeting.sector_bytes
         self._physical_sector_bytes = self._greeting.physical_sector_bytes
 
+    @property
+    def claimed(self) -> bool:
+        """Whether something in this system held it for itself when it was opened (see `direct.is_claimed`)."""
+        return self._greeting.claimed
+
     def present_bytes(self) -> int:
         """Return the size that the device has now; 0 when its node or the drive behind it is gone or another."""
         identity = _identity(self.path)

@@ -158,6 +158,14 @@ def test_btrfs_mounts_are_known_by_the_device_they_name(machine):
     assert machine.uses("8:16") == ("/dev/sdb2 is mounted at /data (read-write)",)
 
 
+def test_every_member_of_a_btrfs_in_use_is_busy_though_mounts_name_only_one(machine):
+    machine._link(machine.sys / "fs" / "btrfs" / "44606201-b637" / "devices" / "sdb2", machine.sys / "devices/sdb/sdb2")
+    reason = "/dev/sdb2 is part of the btrfs file system 44606201-b637, which is in use"
+    assert machine.uses("8:18") == (reason,)
+    assert machine.uses("8:16") == (reason,)
+    assert machine.uses("8:17") == (), "its neighbour is not"
+
+
 def test_swap_is_a_use(machine):
     machine.write(machine.proc / "swaps", "Filename Type Size Used Priority\n/dev/sdb2 partition 10 0 -2\n")
     assert machine.uses("8:16") == ("/dev/sdb2 is in use as swap",)
