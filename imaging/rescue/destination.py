@@ -144,12 +144,13 @@ def refuse_device(
     number = block_stack.number_of(path)
     if number is None:
         raise OutputError(f"{path} is not a regular file or a block device; name a new image file")
-    for reason in _hazards(path, number, map_path, source_path, needed_bytes, roots or Roots()):
+    roots = roots or Roots()
+    for reason in _hazards(path, number, map_path, source_path, needed_bytes, roots):
         raise OutputError(reason)
     if not force:
         raise OutputError(
-            f"{path} is a device ({title_of(describe(path))}), and everything on it would be overwritten. If that is "
-            "meant, say --force (-f); if not, name an image file"
+            f"{path} is a device ({title_of(describe(path))}{_parts_told(number, roots)}), and everything on it would be "
+            "overwritten. If that is meant, say --force (-f); if not, name an image file"
         )
 
 
@@ -206,6 +207,12 @@ def title_of(info: DeviceInfo) -> str:
     size = f"{info.size_bytes} bytes" if info.size_bytes is not None else None
     serial = f"serial number {info.serial}" if info.serial else None
     return ", ".join(part for part in (info.model, serial, size) if part) or "nothing more is known of it"
+
+
+def _parts_told(number: str, roots: Roots) -> str:
+    parts = block_stack.partitions_of(number, sys_root=roots.sys)
+    names = [block_stack.name_of(part, sys_root=roots.sys) for part in parts]
+    return f", with {', '.join(names)} on it" if names else ""
 
 
 def _refuse_other_device(path: Path, map_path: Path, finished_bytes: int) -> None:

@@ -132,7 +132,7 @@ def settle_placement(options: RescueOptions, domain: ExtentSet, *, drive_bytes: 
     return Placement(
         shift_bytes=shift_bytes,
         image_bytes=end_bytes if shift_bytes else drive_bytes,
-        needed_bytes=int(domain.ends[-1]) + shift_bytes if domain else 0,
+        needed_bytes=min(int(domain.ends[-1]) + shift_bytes, end_bytes) if domain else 0,
     )
 
 

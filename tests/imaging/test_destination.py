@@ -18,6 +18,7 @@ from imaging.errors import InputError, OutputError
 from imaging.extent import ExtentSet, span
 from imaging.mapfile import BlockStatus, Mapfile
 from imaging.placement import Placement
+from imaging.reads import open_source
 from imaging.rescue import fill
 from imaging.rescue.destination import Roots, check_destination, refuse_device, title_of
 from imaging.rescue.engine import rescue
@@ -27,6 +28,7 @@ from imaging.rescue.writer import ImageWriter
 from imaging.source import RawImage
 from tests.imaging.test_device import Machine
 from tests.imaging.test_engine import stop_after
+from tests.imaging.test_failing_drive import bench as failing_bench
 from tests.imaging.test_failing_drive import gnu, need, need_program
 
 MIB = 1 << 20
@@ -130,6 +132,27 @@ def test_an_interrupted_rescue_to_a_device_goes_on(options: RescueOptions, bench
         there = after[extent.offset_bytes + shift : extent.end_bytes + shift]
         assert there == drive[extent.offset_bytes : extent.end_bytes]
     assert after[SIZE + shift :] == b"\xaa" * (MIB - shift)
+
+
+@pytest.mark.root
+def test_a_failing_device_is_copied_to_another_at_another_position(bench: Bench) -> None:
+    options = RescueOptions(
+        force=True, input_offset_bytes=4096, output_offset_bytes=0, recheck_errors=2, compare_before_write=True
+    )
+    with ExitStack() as stack:
+        drive = stack.enter_context(failing_bench(bench.folder, DAMAGE))
+        device = stack.enter_context(loop_device(bench.folder / "disk", SIZE))
+        for stop in (stop_after(12), lambda: False):
+            with open_source(drive.device) as source:
+                rescue(source, device, bench.map_path, options, stop=stop)
+        finished = Mapfile.load(bench.map_path).extents(BlockStatus.FINISHED)
+        after, contents = device.read_bytes(), (bench.folder / "contents").read_bytes()
+    assert finished == GOOD.within(span(4096, SIZE))
+    for extent in finished:
+        assert (
+            after[extent.offset_bytes - 4096 : extent.end_bytes - 4096]
+            == contents[extent.offset_bytes : extent.end_bytes]
+        )
 
 
 @pytest.mark.root
@@ -301,6 +324,11 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     monkeypatch.setattr(block_stack, "number_of", lambda path: numbers.get(Path(path).name))
     (made.proc / "self").mkdir(parents=True, exist_ok=True)
     return made
+
+
+def test_the_partitions_of_a_device_are_named_before_it_is_overwritten(machine: Machine, tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="with /dev/sda1, /dev/sda2 on it"):
+        refuse_device(tmp_path / "sda", tmp_path / "map", force=False, roots=Roots(sys=machine.sys, proc=machine.proc))
 
 
 def _refuse(machine: Machine, tmp_path: Path, name: str, source: str | None = None, needed_bytes: int = 0) -> None:

@@ -264,6 +264,8 @@ def test_an_image_at_the_drives_positions_is_as_long_as_the_drive_and_a_device_n
         RescueOptions(size_bytes=5000, input_offset_bytes=512, output_offset_bytes=0), domain, drive_bytes=SIZE
     )
     assert (moved.shift_bytes, moved.image_bytes, moved.needed_bytes) == (-512, 5000, 3584)
+    cut = settle_placement(RescueOptions(size_bytes=1024), domain, drive_bytes=SIZE)
+    assert cut.needed_bytes == 1024
 
 
 def blocks_of(path: Path) -> int:
