@@ -34,7 +34,7 @@ from carver.chunks import Chunk
 from carver.hits import HitStore
 from carver.scan import CHUNK_BYTES, HIT_DTYPE, ChunkHits, Scanner
 from carver.stagelog import read_log
-from imaging.errors import CarverError
+from imaging.errors import CarverError, InputError
 from imaging.extent import Extent, ExtentSet, span
 from imaging.mapfile import BlockStatus
 from imaging.pump import Piece
@@ -233,15 +233,20 @@ class Follower:
         try:
             while (order := self._orders.get()) is not None:
                 number, scan = order
-                if not scan or self._stop():
+                if scan and not self._stop():
+                    scanner = scanner or self._new_scanner()
+                    self._scan(scanner, number)
+                else:
                     self._forget(number)
-                    continue
-                if scanner is None:  # not earlier: the image is made when its first bytes come
-                    self._image = RawImage(self._image_path)
-                    scanner = Scanner(self._automaton, self._image, may_map=False)
-                self._scan(scanner, number)
         except CarverError as fault:
             log.warning("the scan along with the imaging ends here; the rest is scanned afterwards: %s", fault)
+
+    def _new_scanner(self) -> Scanner:
+        """Open the image, which is made when the first bytes come."""
+        self._image = RawImage(self._image_path)
+        if self._image.size_bytes != self._grid.image_bytes:
+            raise InputError(f"{self._image_path} is not as long as the drive")
+        return Scanner(self._automaton, self._image, may_map=False)
 
     def _scan(self, scanner: Scanner, number: int) -> None:
         cell = self._grid.cell(number)

@@ -15,6 +15,7 @@ from imaging.errors import Interrupted
 from imaging.extent import ExtentSet
 from imaging.image import MappedImage
 from imaging.mapfile import BlockStatus
+from imaging.mapstore import MapStore
 from signatures.format import Format
 
 
@@ -59,8 +60,8 @@ def follow(
     formats: Mapping[str, Format],
     choices: Choices,
     *,
+    map_path: Path,
     image_bytes: int,
-    finished: ExtentSet,
     stop: Callable[[], bool],
 ) -> Follower:
     """Return a subscriber for the read pump that scans the image while it is made; `scan_image` takes it from there.
@@ -70,13 +71,17 @@ def follow(
         image_path: the image that is being made.
         formats: all there are.
         choices: which of them, and where.
+        map_path: its map, if an earlier run began it.
         image_bytes: length of the drive.
-        finished: what an earlier run has read, by the map.
         stop: whether to leave what is left for later.
 
     Raises:
         OutputError: the case folder cannot be written.
+        MapfileError: the map breaks its grammar.
     """
+    finished = ExtentSet()
+    if map_path.is_file():
+        finished = MapStore.read_snapshot(map_path).extents(BlockStatus.FINISHED)
     return Follower(
         case.folder,
         image_path,

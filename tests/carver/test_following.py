@@ -212,13 +212,16 @@ def test_another_choice_of_patterns_or_another_domain_knows_nothing(tmp_path):
     assert imaging.cells_known() == []
 
 
-@pytest.mark.parametrize("fault", ["full", "unreadable"])
+@pytest.mark.parametrize("fault", ["full", "unreadable", "short", "gone"])
 def test_trouble_of_the_follower_is_none_of_the_imaging(tmp_path, monkeypatch, fault, caplog):
     imaging = Imaging(tmp_path, a_drive(4 * CELL))
     follower = imaging.follower()
     if fault == "full":
         monkeypatch.setattr(hits_room, "COMMIT_SECONDS", 0.0)
         monkeypatch.setattr(hits_room.os, "fsync", full)
+    elif fault in ("short", "gone"):
+        follower._image_path = tmp_path / fault
+        (tmp_path / "short").write_bytes(b"PK\x03\x04")
     else:
         FaultyImage.use(monkeypatch)
         monkeypatch.setattr(FaultyImage, "bad", staticmethod(lambda at, size: at <= 5000 < at + size))
@@ -227,8 +230,8 @@ def test_trouble_of_the_follower_is_none_of_the_imaging(tmp_path, monkeypatch, f
         imaging.read(extent, follower)
     follower.close()
     monkeypatch.undo()
-    assert imaging.cells_known() == ([] if fault == "full" else [1, 2, 3])
-    assert "scanned afterwards" in caplog.text or fault != "full"
+    assert imaging.cells_known() == ([1, 2, 3] if fault == "unreadable" else [])
+    assert "scanned afterwards" in caplog.text or fault == "unreadable"
     assert imaging.hits(known=imaging.known()) == imaging.hits()
 
 
