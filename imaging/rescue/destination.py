@@ -148,9 +148,10 @@ def refuse_device(
     for reason in _hazards(path, number, map_path, source_path, needed_bytes, roots):
         raise OutputError(reason)
     if not force:
+        title = title_of(describe(path)) + _parts_told(number, roots)
         raise OutputError(
-            f"{path} is a device ({title_of(describe(path))}{_parts_told(number, roots)}), and everything on it would be "
-            "overwritten. If that is meant, say --force (-f); if not, name an image file"
+            f"{path} is a device ({title}), and everything on it would be overwritten. If that is meant, say --force "
+            "(-f); if not, name an image file"
         )
 
 
