@@ -25,12 +25,13 @@ from imaging.device import describe
 from imaging.errors import Interrupted
 from imaging.hashes import Hashing
 from imaging.health import describe_health
+from imaging.pump import Subscriber
 from imaging.read_back import Verification, verify
 from imaging.reads import Drive, open_device, open_source
 from imaging.rescue.comeback import WaitForReturn
 from imaging.rescue.engine import rescue
 from imaging.rescue.forecast import Forecaster
-from imaging.rescue.options import RescueOptions, settle_geometry
+from imaging.rescue.options import COPYING_PASSES, RescueOptions, settle_geometry
 from imaging.rescue.progress import Progress, RescueSummary
 from imaging.source import Source
 
@@ -128,6 +129,8 @@ def image_drive(
     case: Mapping[str, str],
     options: Namespace,
     stop: Callable[[], bool],
+    *,
+    subscribers: tuple[Subscriber, ...] = (),
 ) -> Imaged:
     """Run the rescue, show it, keep its record, and tell how it ended.
 
@@ -138,6 +141,7 @@ def image_drive(
         case: what a lab writes at the head of the record.
         options: what was typed.
         stop: whether the user wants an end.
+        subscribers: get every piece that was read, after the image.
 
     Raises:
         Interrupted: stopped by the user; image and map are saved.
@@ -150,7 +154,7 @@ def image_drive(
         if session.health_before is not None and session.health_before.available and not options.quiet:
             for line in describe_health(session.health_before):
                 screen.say(line)
-        summary = _rescue(source, road, bound, session, options)
+        summary = _rescue(source, road, bound, session, options, subscribers)
         for sentence in imaging_words.ending(summary, road):
             if not options.quiet or sentence.startswith("warning: "):
                 screen.say(sentence)
@@ -170,11 +174,19 @@ def image_drive(
 
 
 def _rescue(
-    source: Source, road: Road, bound: Mapping[str, object], session: AcquisitionSession, options: Namespace
+    source: Source,
+    road: Road,
+    bound: Mapping[str, object],
+    session: AcquisitionSession,
+    options: Namespace,
+    subscribers: tuple[Subscriber, ...],
 ) -> RescueSummary:
     preview = Preview(options.data_preview)
     forecaster = Forecaster(
-        sector_bytes=_sector_bytes(source, options), trims=not options.no_trim, scrapes=not options.no_scrape
+        sector_bytes=_sector_bytes(source, options),
+        sweeps=COPYING_PASSES in road.options.copying_passes,
+        trims=not options.no_trim,
+        scrapes=not options.no_scrape,
     )
     with ExitStack() as stack:
         logs = stack.enter_context(
@@ -201,7 +213,7 @@ def _rescue(
             stop=session.stop,
             on_gone=session.before(_wait_for_return(source, options)),
             on_read=logs.on_read,
-            subscribers=(*((preview,) if options.data_preview else ()), *session.subscribers),
+            subscribers=(*((preview,) if options.data_preview else ()), *session.subscribers, *subscribers),
             comments=(f"Command line: {options.command_line}", comment_of(bound)),
         )
         if session.guard is not None and session.guard.ended is not None:

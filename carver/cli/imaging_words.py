@@ -88,6 +88,8 @@ def remaining(forecast: Forecast) -> str:
     text = "unknown" if forecast.seconds is None else f"about {roughly(forecast.seconds)}"
     if forecast.phase is Phase.RETRYING:
         text += " for this pass"
+    if forecast.later_bytes:
+        text += f", then {human(forecast.later_bytes)} that were left for later"
     if forecast.later_reads:
         text += f", then up to {forecast.later_reads:,} reads in bad areas"
         if forecast.later_seconds is not None:
@@ -153,6 +155,8 @@ def advice(progress: Progress, forecast: Forecast, road: Road) -> str | None:
     likely they are to win anything is told from this phase's own reads, once there are enough of them.
     """
     if progress.phase not in (Phase.TRIMMING, Phase.SCRAPING, Phase.RETRYING) or not forecast.reads:
+        return None
+    if forecast.later_bytes:  # among them much may still read well
         return None
     reads = forecast.later_reads + forecast.reads
     known = None not in (forecast.seconds, forecast.later_seconds)

@@ -4,7 +4,8 @@ Each phase lives off one status of the map: copying off what was not tried, trim
 off what was not scraped. What is left of the phase divided by how fast it shrank during the last half minute is its
 remaining time, so slow zones, errors and hangs of that half minute count as they are. A retry pass asks for each bad
 sector once: its reads left, at the seconds that a read took lately. While too little was seen, or nothing moves, the
-time is unknown (None), not a guess. What copying leaves behind in bad areas is counted in reads of one sector, at most;
+time is unknown (None), not a guess. Phases may take turns: what trimming finds not tried is copied later, at a pace
+that nobody knows yet. What copying leaves behind in bad areas is counted in reads of one sector, at most;
 what these will take is known once such reads are made, and not before: a bad sector may cost a thousand good ones.
 """
 
@@ -37,6 +38,7 @@ class Forecast:
         phase: the phase it speaks of.
         seconds: to the end of the phase (of the pass, while retrying); None: unknown.
         reads: reads of one sector to that end, at most; None while copying, which reads clusters.
+        later_bytes: what was not tried and is still to be copied, once this phase is through.
         later_reads: reads of one sector that the phases behind it may need, at most, retry passes left out.
         later_seconds: how long those would take at the present pace; None: unknown.
         tried: reads of this phase that this run has made.
@@ -46,6 +48,7 @@ class Forecast:
     phase: Phase
     seconds: float | None
     reads: int | None
+    later_bytes: int
     later_reads: int
     later_seconds: float | None
     tried: int
@@ -65,16 +68,17 @@ class _Mark:
 class Forecaster:
     """Follows the progress of one run."""
 
-    def __init__(self, *, sector_bytes: int, trims: bool = True, scrapes: bool = True) -> None:
+    def __init__(self, *, sector_bytes: int, sweeps: bool = True, trims: bool = True, scrapes: bool = True) -> None:
         """Begin.
 
         Args:
             sector_bytes: what trimming, scraping and retrying read at a time.
+            sweeps: the last pass of copying is not left out.
             trims: the trimming phase is not left out.
             scrapes: nor is the scraping phase.
         """
         self._sector_bytes = sector_bytes
-        self._trims, self._scrapes = trims, scrapes
+        self._sweeps, self._trims, self._scrapes = sweeps, trims, scrapes
         self._phase, self._pass_number = Phase.COPYING, 0
         self._phase_begin: _Mark | None = None
         self._pass_begin: _Mark | None = None
@@ -110,12 +114,15 @@ class Forecaster:
             reads = None if progress.phase is Phase.COPYING else self._sectors(now.left_bytes)
             seconds = self._shrinking(now)
         later_reads = self._later_reads(progress)
+        later_bytes = progress.totals.non_tried_bytes if progress.phase is Phase.TRIMMING and self._sweeps else 0
+        later_is_known = progress.phase is not Phase.COPYING and not later_bytes
         return Forecast(
             phase=progress.phase,
             seconds=None if progress.hung or progress.gone else seconds,
             reads=reads,
+            later_bytes=later_bytes,
             later_reads=later_reads,
-            later_seconds=None if progress.phase is Phase.COPYING else _times(later_reads, seconds_a_read),
+            later_seconds=_times(later_reads, seconds_a_read) if later_is_known else None,
             tried=tried,
             won=tried - (now.read_errors - phase_begin.read_errors),
         )

@@ -43,7 +43,9 @@ def progress(phase: Phase = Phase.COPYING, **others: object) -> Progress:
 
 
 def forecast(phase: Phase = Phase.SCRAPING, **others: object) -> Forecast:
-    plain = Forecast(phase=phase, seconds=11_500.0, reads=8206, later_reads=0, later_seconds=0.0, tried=1200, won=7)
+    plain = Forecast(
+        phase=phase, seconds=11_500.0, reads=8206, later_bytes=0, later_reads=0, later_seconds=0.0, tried=1200, won=7
+    )
     return replace(plain, **others)
 
 
@@ -119,6 +121,7 @@ def test_a_time_that_is_not_known_is_not_guessed():
             forecast(Phase.TRIMMING, seconds=10.0, later_reads=60, later_seconds=60.0),
             "about 10 s, then up to 60 reads in bad areas (1 min)",
         ),
+        (forecast(Phase.TRIMMING, seconds=9.0, later_bytes=MIB), "about 9 s, then 1.0 MiB that were left for later"),
         (forecast(Phase.FINISHED, seconds=0.0), "nothing"),
     ],
 )
@@ -183,6 +186,7 @@ def test_advice_says_only_what_is_known(made, said):
     [
         forecast(Phase.COPYING, reads=None, later_reads=9999, later_seconds=None),
         forecast(seconds=59.0),
+        forecast(Phase.TRIMMING, later_bytes=512, later_seconds=None),
         forecast(seconds=None, reads=999),
         forecast(reads=0, seconds=0.0),
         forecast(Phase.FINISHED, reads=0, seconds=0.0),

@@ -34,8 +34,8 @@ def progress_at(
     )
 
 
-def after(*steps: Progress, scrapes: bool = True, trims: bool = True) -> Forecast:
-    forecaster = Forecaster(sector_bytes=SECTOR, scrapes=scrapes, trims=trims)
+def after(*steps: Progress, **phases: bool) -> Forecast:
+    forecaster = Forecaster(sector_bytes=SECTOR, **phases)
     return [forecaster.note(step) for step in steps][-1]
 
 
@@ -89,6 +89,16 @@ def test_trimming_knows_what_scraping_will_take_at_its_own_pace():
         progress_at(10, Phase.TRIMMING, reads=5, errors=5, non_trimmed_bytes=MIB // 2, non_scraped_bytes=100 * SECTOR),
     )
     assert (forecast.seconds, forecast.later_reads, forecast.later_seconds) == (10.0, 100, 200.0)
+
+
+def test_what_is_copied_after_trimming_is_counted_and_makes_the_rest_unknown():
+    steps = [
+        progress_at(0, Phase.TRIMMING, non_trimmed_bytes=MIB, non_tried_bytes=MIB),
+        progress_at(10, Phase.TRIMMING, reads=5, non_trimmed_bytes=MIB // 2, non_tried_bytes=MIB),
+    ]
+    forecast = after(*steps)
+    assert (forecast.seconds, forecast.later_bytes, forecast.later_seconds) == (10.0, MIB, None)
+    assert after(*steps, sweeps=False).later_bytes == 0
 
 
 def test_scraping_counts_its_sectors_and_what_they_won():
