@@ -110,7 +110,8 @@ class Model:
     """A model: one file, or the shards of one.
 
     Attributes:
-        name: from inside its files; else the first file's stem.
+        name: from inside its files, or a configuration; else the first file's stem.
+        name_source: what tells it: as of its first file, "index file", "config.json" or "offset".
         family: e.g. "Llama-like"; "" when unknown.
         family_source: "tensor names", "general.architecture", "config.json", "name"; "" likewise.
         parameters: elements of all weights that are there, shared ones once.
@@ -133,6 +134,7 @@ class Model:
     """
 
     name: str
+    name_source: str
     family: str
     family_source: str
     parameters: int

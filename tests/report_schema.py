@@ -23,9 +23,9 @@ GOOD = {"INTACT", "CONSISTENT"}
 BASES = {"proven", "mapped", "contiguous", "probable"}
 EVIDENCE = {"hash", "checksum", "plausible", "none"}
 MODEL = {
-    "name", "family", "family_source", "parameters", "uncounted", "dtypes", "layers", "hidden_size", "vocabulary",
-    "step", "step_source", "files", "grade", "shards", "shard_basis", "missing_shards", "same_content", "versions",
-    "companions",
+    "name", "name_source", "family", "family_source", "parameters", "uncounted", "dtypes", "layers", "hidden_size",
+    "vocabulary", "step", "step_source", "files", "grade", "shards", "shard_basis", "missing_shards", "same_content",
+    "versions", "companions",
 }  # fmt: skip
 MISSING = {"name", "size_bytes", "sha256", "learnt_from", "same_size"}
 UNREAD_STATUS = set("?*/-")

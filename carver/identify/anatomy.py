@@ -16,13 +16,15 @@ from carver.identify.family_table import GGUF_ARCHITECTURES, RULES, WORDS, Rule
 from signatures.tensors import Tensor
 
 MAX_COLLAPSED = 20_000  # different names but for their numbers; a model has hundreds
-NUMBERS = re.compile(r"\d+")
-LAYER = re.compile(r"(?:^|[._])(?:layers?|h|blk|blocks?|resblocks|encoder_layer_?)[._]?(\d+)[._]")
+NAMES_KEPT = 1 << 16
+NUMBERS = re.compile(r"[0-9]+")
+LAYER = re.compile(r"(?:^|[._])(?:layers?|h|blk|blocks?|resblocks|encoder_layer)[._]([0-9]{1,6})[._]")
 NOT_WEIGHTS = re.compile(
     r"(?:^|[./_])(?:running_mean|running_var|num_batches_tracked|position_ids|inv_freq|exp_avg|exp_avg_sq"
     r"|momentum_buffer|optimizer|optimizer_states?|optimizer_weights)(?:[./_]|$)"
 )
 WHOLE_NUMBERS = frozenset(("int16", "int32", "int64", "uint16", "uint32", "uint64", "bool"))
+PACKING_DTYPES = WHOLE_NUMBERS | {"uint8", "int8"}
 NUMBER_KINDS = ("float", "bfloat", "complex", "int", "uint", "q", "iq", "tq", "mxfp", "nvfp")
 PACKED = re.compile(r"(?:^|\.)(?:qweight|qzeros|weight_packed)$|\.(?:absmax|quant_state\.\S+)$")
 EMBEDDINGS = ("embed_tokens", "wte", "word_embeddings", "token_embd", "tok_embeddings", "shared", "embed_in")
@@ -73,9 +75,9 @@ def examine(tensors: Sequence[Tensor], facts: Mapping[str, object]) -> Anatomy:
         family=family,
         family_source=source,
         parameters=dtypes.total(),
-        uncounted=_in_nodes(weights, facts) or any(PACKED.search(tensor.name) for tensor in weights),
+        uncounted=_in_nodes(weights, facts) or any(_is_packed(tensor) for tensor in weights),
         dtypes=dict(sorted(dtypes.items())),
-        layers=tuple(sorted({int(met[1]) for tensor in tensors if (met := LAYER.search(tensor.name))})),
+        layers=tuple(sorted({layer for tensor in tensors if (layer := _layer(tensor.name)) is not None})),
         hidden_size=hidden_size,
         vocabulary=vocabulary,
     )
@@ -83,9 +85,32 @@ def examine(tensors: Sequence[Tensor], facts: Mapping[str, object]) -> Anatomy:
 
 def is_weight(tensor: Tensor) -> bool:
     """Tell weights from counters, indices, running statistics and optimizer state."""
-    if NOT_WEIGHTS.search(tensor.name) or not tensor.dtype.startswith(NUMBER_KINDS):
+    if not tensor.dtype.startswith(NUMBER_KINDS) or _is_state(tensor.name):
         return False
-    return tensor.dtype not in WHOLE_NUMBERS or PACKED.search(tensor.name) is not None
+    return tensor.dtype not in WHOLE_NUMBERS or _is_packed(tensor)
+
+
+# the names of a model are the same in all its checkpoints: what they tell is found out once
+
+
+@lru_cache(maxsize=NAMES_KEPT)
+def _is_state(name: str) -> bool:
+    return NOT_WEIGHTS.search(name) is not None
+
+
+@lru_cache(maxsize=NAMES_KEPT)
+def _layer(name: str) -> int | None:
+    met = LAYER.search(name)
+    return int(met[1]) if met else None
+
+
+@lru_cache(maxsize=NAMES_KEPT)
+def _collapsed(name: str) -> str:
+    return NUMBERS.sub("#", name.replace("/", ".").replace(":", "."))
+
+
+def _is_packed(tensor: Tensor) -> bool:
+    return tensor.dtype in PACKING_DTYPES and PACKED.search(tensor.name) is not None
 
 
 def _in_nodes(weights: Iterable[Tensor], facts: Mapping[str, object]) -> bool:
@@ -123,7 +148,7 @@ def family_of_names(names: Iterable[str]) -> str:
     """Return the family whose rule fits, or ""."""
     collapsed: set[str] = set()
     for name in names:
-        collapsed.add(NUMBERS.sub("#", name.replace("/", ".").replace(":", ".")))
+        collapsed.add(_collapsed(name))
         if len(collapsed) > MAX_COLLAPSED:
             return ""
     return _first_rule("\n".join(f".{name}." for name in sorted(collapsed)))
@@ -166,7 +191,7 @@ def _resnet(tensors: Iterable[Tensor]) -> str:
     blocks: dict[str, set[str]] = {}
     bottleneck = False
     for tensor in tensors:
-        met = re.search(r"(?:^|\.)layer([1-4])\.(\d+)\.conv(\d)\.weight$", tensor.name)
+        met = re.search(r"(?:^|\.)layer([1-4])\.([0-9]{1,6})\.conv([0-9])\.weight$", tensor.name)
         if met:
             blocks.setdefault(met[1], set()).add(met[2])
             bottleneck |= met[3] == "3"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 
 from carver.identify.hints import INDEX, POINTER
 from carver.recovery import CarvedFile, Companion, Model
@@ -43,14 +44,14 @@ def companions(
 
 
 def has_sizes(model: Model, facts: Mapping[str, object]) -> bool:
-    """Tell whether a configuration gives a model's very sizes: the width, and one more at least."""
-    pairs = [
-        (model.hidden_size, _first_number(facts, HIDDEN_KEYS)),
-        (model.layers or None, _first_number(facts, LAYER_KEYS)),
-        (model.vocabulary, _first_number(facts, ("vocab_size",))),
-    ]
-    known = [pair for pair in pairs if None not in pair]
-    return pairs[0] in known and len(known) > 1 and all(ours == theirs for ours, theirs in known)
+    """Tell whether a configuration gives a model's very sizes: width and layers, and the vocabulary where both tell."""
+    rows = _first_number(facts, ("vocab_size",))
+    same_rows = rows is None or model.vocabulary is None or rows == model.vocabulary
+    return None not in _sizes(facts) and _sizes(facts) == (model.hidden_size, model.layers) and same_rows
+
+
+def _sizes(facts: Mapping[str, object]) -> tuple[int | None, int | None]:
+    return _first_number(facts, HIDDEN_KEYS), _first_number(facts, LAYER_KEYS)
 
 
 def _first_number(facts: Mapping[str, object], keys: Sequence[str]) -> int | None:
@@ -59,21 +60,22 @@ def _first_number(facts: Mapping[str, object], keys: Sequence[str]) -> int | Non
 
 def _by_sizes(models: Sequence[Model], side_files: Sequence[CarvedFile]) -> Iterator[tuple[int, str]]:
     """Give a configuration or a tokenizer to the one model that it fits."""
-    by_width: dict[int | None, list[int]] = {}
+    by_sizes: dict[tuple[int | None, int | None], list[int]] = {}
     for number, model in enumerate(models):
-        by_width.setdefault(model.hidden_size, []).append(number)
+        by_sizes.setdefault((model.hidden_size, model.layers), []).append(number)
     rows = sorted((model.vocabulary, number) for number, model in enumerate(models) if model.vocabulary is not None)
     for side in side_files:
-        fitting: list[int] = []
+        fitting: Iterable[int] = ()
         kind, words = side.facts.get("kind"), side.facts.get("vocab_size")
         if kind in CONFIGURATIONS:
-            wide = by_width.get(_first_number(side.facts, HIDDEN_KEYS), ())
-            fitting = [number for number in wide if has_sizes(models[number], side.facts)]
+            wide = by_sizes.get(_sizes(side.facts), ())
+            fitting = (number for number in wide if has_sizes(models[number], side.facts))
         elif kind in VOCABULARIES and isinstance(words, int) and words > 0:
             low, high = bisect_left(rows, (words, -1)), bisect_left(rows, (words + min(MAX_PADDING, words), -1))
-            fitting = [number for _, number in rows[low:high]]
-        if len(fitting) == 1:
-            yield fitting[0], side.path
+            fitting = (number for _, number in rows[low : min(high, low + 2)])
+        first = list(islice(fitting, 2))
+        if len(first) == 1:
+            yield first[0], side.path
 
 
 def _by_place(

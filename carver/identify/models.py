@@ -22,6 +22,7 @@ STEP = re.compile(
 MIN_TELLING_TENSORS = 8  # of an unknown family: files of a few tensors look alike without being versions of one model
 REFINED = frozenset(("Llama-like", "BERT", "RoBERTa"))
 GRADES = list(Grade)
+DULL_NAMES = frozenset(("model", "pytorch_model", "diffusion_pytorch_model", "adapter_model", "consolidated"))
 
 
 def assemble(files: Sequence[CarvedFile], side_files: Sequence[CarvedFile]) -> tuple[Model, ...]:
@@ -45,6 +46,7 @@ def _model(one: Group) -> Model:
     step, step_source = _told_step(first)
     return Model(
         name=one.name or _name(first),
+        name_source=one.basis if one.name else first.file.name_source,
         family=anatomy.family,
         family_source=anatomy.family_source,
         parameters=anatomy.parameters,
@@ -106,7 +108,15 @@ def _with_companions(model: Model, found: Sequence[Companion], side_files: Mappi
         kind = facts.get("model_type")
         if model.family in REFINED and isinstance(kind, str) and kind in MODEL_TYPES and has_sizes(model, facts):
             model = replace(model, family=MODEL_TYPES[kind], family_source="config.json")
+        told = facts.get("_name_or_path") or facts.get("base_model_name_or_path")
+        if isinstance(told, str) and _last_part(told) and (model.name_source == "offset" or model.name in DULL_NAMES):
+            model = replace(model, name=_last_part(told), name_source=str(facts["kind"]))
     return model
+
+
+def _last_part(path: str) -> str:
+    """Return "llama-7b" of "meta/llama-7b" or "./runs/llama-7b/"."""
+    return re.split(r"[/\\]", path.rstrip("/\\"))[-1].strip()
 
 
 def _with_versions(models: Sequence[Model], groups: Sequence[Group]) -> list[Model]:

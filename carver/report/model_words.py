@@ -9,6 +9,7 @@ from carver.recovery import MissingFile, Model
 from carver.report.wording import human_size, plural
 
 LISTED = 4  # paths in a sentence
+GOOD_ROOM = "files/"  # where files of a good grade are, and no others
 FAMILY_SOURCES = {
     "tensor names": "by its tensors' names",
     "general.architecture": "as the file itself says",
@@ -67,6 +68,9 @@ def notes(model: Model) -> list[str]:
         said.append(f"all {model.shards} files are there")
     if model.shard_basis:
         said.append(f"put together {BASES.get(model.shard_basis, model.shard_basis)}")
+    whole = [path for path in model.versions if path.startswith(GOOD_ROOM)]
+    if whole and not model.grade.good:
+        said.append(f"what is damaged in it may be taken from a version that is whole: {_listed(whole)}")
     if model.versions:
         order = ", by training step" if model.step is not None else "; which is newer cannot be told"
         said.append(f"the same tensors with other values: {_listed(model.versions)}{order}")

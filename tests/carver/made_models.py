@@ -50,6 +50,7 @@ def a_file(
     facts: Mapping[str, object] | None = None,
     parent: str | None = None,
     side: bool = False,
+    name_source: str = "offset",
 ) -> CarvedFile:
     """Return a recovered file; two of the same `content` have the same hash."""
     return CarvedFile(
@@ -65,4 +66,5 @@ def a_file(
         tensors=tuple(held),
         facts=facts or {},
         side=side,
+        name_source=name_source,
     )

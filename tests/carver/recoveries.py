@@ -108,6 +108,7 @@ def example_files() -> tuple[CarvedFile, ...]:
 def example_model(**changes: object) -> Model:
     values: dict[str, object] = {
         "name": HOSTILE,
+        "name_source": "zip root",
         "family": "ResNet-50",
         "family_source": "tensor names",
         "parameters": 25_557_032,

@@ -201,3 +201,8 @@ def test_the_architecture_of_a_gguf_and_a_models_own_name_tell_too():
 @pytest.mark.parametrize("producer", DATA_PRODUCERS)
 def test_data_files_are_of_no_family(producer):
     assert examine(tensors([("h.0.attn.c_attn.weight", (4,))]), {"producer": f"{producer} 7"}).family == ""
+
+
+def test_a_name_of_ten_thousand_digits_is_only_a_name():
+    anatomy = examine(tensors([(f"layers.{'9' * 10_000}.w", (4,)), (f"layer1.{'9' * 10_000}.conv1.weight", (4,))]), {})
+    assert anatomy.layers == () and anatomy.family == ""

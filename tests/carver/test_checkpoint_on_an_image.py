@@ -14,7 +14,13 @@ from tests.carver.made_models import WIDTH, WORDS, llama
 
 NAMES = [f"model-{n:05d}-of-00003.safetensors" for n in (1, 2, 3)]
 SHARDS = (llama([0, 1], last=False), llama([2, 3], first=False, last=False), llama([4], first=False))
-CONFIG = {"model_type": "mistral", "hidden_size": WIDTH, "num_hidden_layers": 5, "vocab_size": WORDS}
+CONFIG = {
+    "_name_or_path": "runs/tiny",
+    "model_type": "mistral",
+    "hidden_size": WIDTH,
+    "num_hidden_layers": 5,
+    "vocab_size": WORDS,
+}
 STATE = {"global_step": 1500, "log_history": []}
 
 
@@ -36,6 +42,7 @@ def test_the_whole_of_it_is_told_as_one_model_and_gathered(tmp_path: Path) -> No
     report = carve(tmp_path, [shard(2), *small_files(), shard(0), pointer(shard(0)), shard(1)])
     (model,) = report["models"]
     assert model["files"] == [f"files/{name}" for name in NAMES]
+    assert (model["name"], model["name_source"]) == ("tiny", "config.json")
     assert (model["family"], model["layers"], model["step"]) == ("Mistral", 5, 1500)
     assert (model["shards"], model["missing_shards"], report["missing"]) == (3, [], [])
     assert [(one["path"], one["why"]) for one in model["companions"]] == [
@@ -48,7 +55,7 @@ def test_the_whole_of_it_is_told_as_one_model_and_gathered(tmp_path: Path) -> No
         "INTACT",
         *2 * ["CONSISTENT"],
     ]
-    room = tmp_path / "case" / "models" / "model"
+    room = tmp_path / "case" / "models" / "tiny"
     index = json.loads((room / "model.safetensors.index.json").read_text())
     for tensor, name in index["weight_map"].items():  # as transformers loads it
         with library.safe_open(room / name, "np") as held:
@@ -60,7 +67,7 @@ def test_a_lost_shard_is_named_and_the_rest_is_gathered(tmp_path: Path) -> None:
     report = carve(tmp_path, [*small_files(), shard(0), shard(2)])
     (model,) = report["models"]
     assert model["missing_shards"] == [NAMES[1]] == [file["name"] for file in report["missing"]]
-    there = {path.name for path in (tmp_path / "case" / "models" / "model").iterdir()}
+    there = {path.name for path in (tmp_path / "case" / "models" / "tiny").iterdir()}
     assert there >= {NAMES[0], NAMES[2], "config.json", "tokenizer.json"}
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from carver.recovery import MissingFile
 from carver.report.model_words import described, families_sentence, human_count, missing_line, notes, telling
+from signatures.verdict import Grade
 from tests.carver.recoveries import example_model
 
 
@@ -33,6 +34,12 @@ def test_notes_put_what_is_missing_first_and_say_what_is_a_guess():
     assert notes(example_model(missing_shards=(), shards=None, shard_basis="", versions=("a",))) == [
         "the same tensors with other values: a, by training step"
     ]
+
+
+def test_a_damaged_model_is_told_where_whole_tensors_are():
+    told = example_model(grade=Grade.DAMAGED, versions=("damaged/a.pt", "files/b.pt"))
+    assert "what is damaged in it may be taken from a version that is whole: files/b.pt" in notes(told)
+    assert not any("whole" in note for note in notes(example_model(versions=("files/b.pt",))))
 
 
 def test_families_are_counted_and_the_unknown_are_said_to_be():

@@ -171,6 +171,18 @@ def test_a_configuration_of_the_very_sizes_belongs_to_the_model_and_tells_its_fa
     assert (models[1].family, models[1].companions) == ("Llama-like", ())
 
 
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [("meta/tiny", "tiny"), ("./runs/tiny/", "tiny"), ("C:\\runs\\tiny", "tiny"), ("/", None), ("", None)],
+)
+def test_a_model_without_a_name_of_its_own_has_the_one_in_its_configuration(path, name):
+    config = small("files/config.json", {**CONFIG, "_name_or_path": path})
+    model = only(assemble([a_file("files/safetensors-0x200", tensors(llama()))], [config]))
+    assert (model.name, model.name_source) == ((name, "config.json") if name else ("safetensors-0x200", "offset"))
+    named = a_file("files/mine", tensors(llama()), facts={"name": "mine"}, name_source="zip root")
+    assert only(assemble([named], [config])).name == "mine"
+
+
 def test_a_configuration_that_fits_two_goes_by_place():
     far = 1 << 40
     files = [a_file("files/a", tensors(llama())), a_file("files/b", tensors(llama()), at_bytes=far)]
