@@ -7,6 +7,7 @@ import shlex
 from argparse import Namespace
 from collections.abc import Callable
 
+import signatures
 from carver.case import Case
 from carver.cli import carve, imaging_options
 from carver.cli.image import ended_as
@@ -14,7 +15,9 @@ from carver.cli.imaging_run import check, image_drive, open_drive
 from carver.cli.imaging_words import Road
 from carver.cli.opening import check_path
 from carver.recover import case_metadata, image_paths
-from imaging.device import describe, identity
+from carver.stages.scanning import follow
+from imaging.binding import identify
+from imaging.device import describe
 from imaging.direct import is_device
 from imaging.errors import UsageError
 from imaging.image import open_image
@@ -39,11 +42,20 @@ def _from_drive(options: Namespace, stop: Callable[[], bool]) -> int:
     road = Road(image=image_path, map=map_path, options=imaging_options.rescue_options(options), carves=True)
     source = open_drive(options, stop)
     check(options, source, road, folder=options.case)
-    bound = identity(source, describe(options.source))
+    bound = identify(source, describe(options.source), map_path)
     with Case.create(options.case, locator=str(options.source), identity=bound) as case:
         carve.keep_head(case, options)
         head = dataclasses.asdict(case_metadata(case))
-        imaged = image_drive(source, road, bound, head, options, stop)
+        with follow(
+            case,
+            image_path,
+            signatures.formats(),
+            carve.choices(options),
+            map_path=map_path,
+            image_bytes=source.size_bytes,
+            stop=stop,
+        ) as follower:
+            imaged = image_drive(source, road, bound, head, options, stop, subscribers=(follower,))
         recovery = carve.carve_into(case, open_image(image_path, map_path), options, stop)
     return carve.finish(recovery, options.case, options) or ended_as(imaged)
 
