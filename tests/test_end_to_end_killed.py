@@ -266,8 +266,8 @@ def test_a_rescue_killed_a_dozen_times_ends_as_if_nothing_had_happened(tmp_path)
 
 
 KILLS_EACH = 70  # in each of three rescues, which go on side by side
-LEAST = {"starting": 15, "saving": 15, "copying 1": 10, "copying 2": 3, "copying 3": 3, "copying 4": 3, "copying 5": 8}
-LEAST |= {"trimming": 10, "scraping": 10, "retrying": 10}
+LEAST = {"starting": 15, "saving": 15, "copying 1": 8, "copying 2": 3, "copying 3": 3, "copying 4": 3, "copying 5": 4}
+LEAST |= {"trimming": 10, "scraping": 4, "retrying": 10}
 
 
 def kill_many_times(folder: Path, begin_at_pass: int) -> Bench:
