@@ -28,18 +28,19 @@ from imaging.rescue.contact import Contact, Word
 from imaging.rescue.destination import check_destination, device_comments
 from imaging.rescue.governor import Governor
 from imaging.rescue.options import Geometry, RescueOptions, settle_geometry, settle_placement
+from imaging.rescue.order import plan_rescue
 from imaging.rescue.plan import (
     Mark,
+    Outcome,
     Phase,
     Planner,
     Read,
     Resume,
     Territory,
-    plan_rescue,
     reset_marks,
     settle,
 )
-from imaging.rescue.progress import Progress, RescueSummary, Stopwatch, progress_of, totals_of
+from imaging.rescue.progress import Progress, RescueSummary, Stopwatch, outside_of, progress_of, totals_of
 from imaging.rescue.put_off import SUSPECT_SECONDS, PutOff, recalled
 from imaging.rescue.storm import Storm
 from imaging.rescue.writer import ImageWriter, Reserve
@@ -176,6 +177,7 @@ class _Run:
         self._store = store
         self._writer = writer
         self._territory = Territory(store.mapfile, domain)
+        self._outside = outside_of(store.mapfile, domain)
         self._geometry = geometry
         self._options = options
         self._around = around
@@ -225,6 +227,7 @@ class _Run:
             finished=finished,
             limit=None if finished else self._governor.reached,
             totals=totals_of(self._store.mapfile),
+            asked=totals_of(self._store.mapfile) - self._outside if self._outside.size_bytes else None,
             rescued_bytes=self._stopwatch.rescued_bytes,
             reads=self._pump.reads,
             read_errors=self._pump.read_errors,
@@ -244,7 +247,7 @@ class _Run:
         step = next(plan, None)
         at: tuple[Phase, int] | None = None
         while step is not None or self._turn_to_put_off():
-            good_bytes = 0
+            outcome = Outcome()
             if isinstance(step, Mark):
                 self._enter(step)
             elif step is not None:
@@ -255,7 +258,7 @@ class _Run:
                     at = step.phase, step.pass_number
                     self._around.on_progress(self._progress())
                 try:
-                    good_bytes = self._read(step)
+                    outcome = self._read(step)
                 except Interrupted:  # while the drive did not answer, or in a pause
                     return False
                 if self._store.due(self._stopwatch.now_seconds):
@@ -266,7 +269,7 @@ class _Run:
                 step = next(plan, None)
                 continue
             try:
-                step = plan.send(good_bytes)
+                step = plan.send(outcome)
             except StopIteration:
                 step = None
         return True
@@ -289,8 +292,8 @@ class _Run:
     def _enter(self, mark: Mark) -> None:
         self._pump.publish(Piece(extent=mark.extent, status=mark.status))
 
-    def _read(self, read: Read) -> int:
-        """Read, hand out what came, and return how many bytes that was."""
+    def _read(self, read: Read) -> Outcome:
+        """Read, hand out what came, and tell the plan what that was."""
         self._governor.before_read(read)
         self._reading = read
         reading = self._contact.read(read)
@@ -300,7 +303,7 @@ class _Run:
         word = self._contact.judge(read, reading)
         if word is Word.OF_NOTHING:
             self._plan_is_void = True
-            return 0
+            return Outcome()
         if word is Word.OF_THE_END:
             self._cut_at_the_end()
         elif good_bytes < read.extent.size_bytes:
@@ -315,7 +318,7 @@ class _Run:
         self._weigh(read, reading, before)
         self._take_late()
         self._govern(read, reading)
-        return good_bytes
+        return Outcome(good_bytes=good_bytes)
 
     def _weigh(self, read: Read, reading: Reading, before: BlockStatus) -> None:
         """See what a read means for those to come; `before` is the status that a failure has changed."""
@@ -336,12 +339,13 @@ class _Run:
 
     def _settle(self, read: Read, reading: Reading) -> Iterator[Mark]:
         """Yield what a read makes of its bytes; one that hung tells nothing of its sectors, which are left for last."""
-        hung = isinstance(reading.fault, ReadTimeout)
+        waits = isinstance(reading.fault, ReadTimeout) and self._put_off.may_wait(read)
         for mark in settle(read, len(reading.data), self._geometry):
-            if hung and mark.status is not BlockStatus.FINISHED and self._put_off.may_wait(read):
-                yield Mark(extent=mark.extent, status=BlockStatus.NON_SCRAPED)
-            else:
+            if not waits or mark.status is BlockStatus.FINISHED:
                 yield mark
+        if waits:
+            rest = span(read.extent.offset_bytes + len(reading.data), read.extent.end_bytes)
+            yield Mark(extent=rest, status=BlockStatus.NON_SCRAPED)
 
     def _cut_at_the_end(self) -> None:
         """Plan nothing behind the place where the source ended."""
@@ -424,4 +428,5 @@ class _Run:
             reads=self._pump.reads,
             read_errors=self._pump.read_errors,
             hangs=len(self._put_off.hung),
+            outside=self._outside,
         )

@@ -1,4 +1,4 @@
-"""Rescue options: what the user may ask of a rescue, with GNU ddrescue's meanings and defaults."""
+"""Rescue options: what the user may ask of a rescue, with GNU ddrescue's meanings."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from imaging.extent import ExtentSet
 from imaging.mapfile import MAX_OFFSET_BYTES
 from imaging.placement import Placement
 from imaging.rescue.limits import Limits
+from imaging.rescue.slowness import SlowReads
 
 COPYING_PASSES = 5
 DEFAULT_CLUSTER_BYTES = 64 * 1024
+LARGE_CLUSTER_BYTES = 4 * DEFAULT_CLUSTER_BYTES
 MIN_SKIP_BYTES = 64 * 1024
 SKIP_DIVISOR, MAX_SKIP_DIVISOR = 100_000, 100  # of the drive's size: ddrescue's manual, --skip-size
 
@@ -21,11 +23,13 @@ class RescueOptions:
     """How a rescue goes about its work.
 
     Attributes:
-        cluster_bytes: how much the copying phase reads at a time (ddrescue's -c); a multiple of the sector.
+        compatible: read in the very order of GNU ddrescue; the default order gets most of a drive sooner (see `order`).
+        cluster_bytes: how much the copying phase reads at a time (ddrescue's -c); a multiple of the sector. At the
+            default size, and in the default order, healthy stretches are read four clusters at a time.
         sector_bytes: how much trimming, scraping and retrying read at a time (-b); None: the drive's physical sector.
         initial_skip_bytes: how far the first pass jumps after a first error (-K); 0: it never jumps; None: a
             100,000th of the drive, at least 64 KiB.
-        max_skip_bytes: the jump doubles with each error up to this (-K); None: a 100th of the drive.
+        max_skip_bytes: the jump grows with each error up to this (-K); None: a 100th of the drive.
         copying_passes: which of the passes 1 … 5 of the copying phase are run (--cpass).
         no_trim: leave the trimming phase out (-N).
         no_scrape: leave the scraping phase out (-n).
@@ -40,6 +44,7 @@ class RescueOptions:
         recheck_errors: after so many errors in a row a drive must read again what it has read before, then after twice
             as many, and so on; 0: never.
         limits: what ends or slows it.
+        slow_reads: when a read counts as slow, and is jumped over like one that failed (-a and its companions).
         domain: only this is rescued, as far as it is in the range (-m: the finished blocks of a mapfile); None: all.
         output_offset_bytes: where the image has the range's first byte (-o); None: where the drive has it.
         sparse: zeros that were read are left as holes in the image (-S).
@@ -48,6 +53,7 @@ class RescueOptions:
         force: the image may be a block device, and what is on it be overwritten (-f).
     """
 
+    compatible: bool = False
     cluster_bytes: int = DEFAULT_CLUSTER_BYTES
     sector_bytes: int | None = None
     initial_skip_bytes: int | None = None
@@ -65,6 +71,7 @@ class RescueOptions:
     synchronous: bool = False
     recheck_errors: int = 64
     limits: Limits = field(default_factory=Limits)
+    slow_reads: SlowReads = field(default_factory=SlowReads)
     domain: ExtentSet | None = None
     output_offset_bytes: int | None = None
     sparse: bool = False
@@ -75,9 +82,13 @@ class RescueOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Geometry:
-    """The sizes a rescue reads and jumps by, settled for one drive; all in bytes."""
+    """The sizes a rescue reads and jumps by, settled for one drive; all in bytes.
+
+    A read of `large_bytes` that fails is read again in clusters; it is the cluster where there are no larger reads.
+    """
 
     cluster_bytes: int
+    large_bytes: int
     sector_bytes: int
     initial_skip_bytes: int
     max_skip_bytes: int
@@ -101,8 +112,10 @@ def settle_geometry(options: RescueOptions, *, drive_bytes: int, sector_bytes: i
     else:
         initial_bytes = _round_up(options.initial_skip_bytes, sector_bytes)
     max_bytes = drive_bytes // MAX_SKIP_DIVISOR if options.max_skip_bytes is None else options.max_skip_bytes
+    grows = not options.compatible and options.cluster_bytes == DEFAULT_CLUSTER_BYTES
     return Geometry(
         cluster_bytes=options.cluster_bytes,
+        large_bytes=LARGE_CLUSTER_BYTES if grows else options.cluster_bytes,
         sector_bytes=options.sector_bytes or max(sector_bytes, physical_bytes),
         initial_skip_bytes=initial_bytes,
         max_skip_bytes=max(initial_bytes, _round_up(max_bytes, sector_bytes)),
@@ -138,6 +151,7 @@ def settle_placement(options: RescueOptions, domain: ExtentSet, *, drive_bytes: 
 
 def _check(options: RescueOptions, sector_bytes: int) -> None:
     options.limits.check()
+    options.slow_reads.check()
     for name, value in (("cluster", options.cluster_bytes), ("sector", options.sector_bytes)):
         if value is not None and (value <= 0 or value % sector_bytes):
             raise UsageError(f"a {name} of {value} bytes is not a multiple of the drive's sector, {sector_bytes} bytes")

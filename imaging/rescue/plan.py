@@ -1,8 +1,9 @@
 """Plan: which extent a rescue reads next, as pure generators over a map; nothing here touches a drive.
 
-A planner yields steps. To a `Read` it is sent back how many bytes came, counted from the read's start, and by then the
-map must hold what `settle` made of that; a `Mark` only wants to be entered in the map. The phases are those of GNU
-ddrescue's manual, chapter "Algorithm": copying in up to five passes, trimming, scraping, retrying.
+A planner yields steps. To a `Read` it is sent back what came of it, and by then the map must hold what `settle` made of
+that; a `Mark` only wants to be entered in the map. The phases are those of GNU ddrescue's manual, chapter "Algorithm":
+copying in up to five passes, trimming, scraping, retrying. Here they read in the very order of GNU ddrescue, which is
+the compatibility mode; the default order is in `order`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from imaging.mapfile import BlockStatus, Mapfile
 from imaging.rescue.options import COPYING_PASSES, Geometry, RescueOptions
 
 SKIPPING_PASS, SWEEPING_PASS = 1, COPYING_PASSES
+SLOW_PASSES = (1, 2)  # in which slow reads count: ddrescue's manual, --min-read-rate
 
 
 class Phase(StrEnum):
@@ -92,8 +94,21 @@ class Mark:
     status: BlockStatus
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What came of a step.
+
+    Attributes:
+        good_bytes: how many bytes a read gave, counted from its start.
+        slow: they came, but slowly; see `slowness`.
+    """
+
+    good_bytes: int = 0
+    slow: bool = False
+
+
 Step: TypeAlias = Read | Mark
-Planner: TypeAlias = Generator[Step, int, None]
+Planner: TypeAlias = Generator[Step, Outcome, None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,13 +190,14 @@ class Territory:
 def settle(read: Read, good_bytes: int, geometry: Geometry) -> Iterator[Mark]:
     """Yield what a read makes of its bytes: what came is finished, the rest failed.
 
-    A rest of one sector is bad, since no smaller read can win anything of it; a longer one is to be trimmed.
+    A rest of one sector is bad, since no smaller read can win anything of it; a longer one is to be trimmed. What
+    failed of a read larger than a cluster stays as it is: it will be read again in clusters.
     """
     extent = read.extent
     if good_bytes > 0:
         yield Mark(extent=Extent(offset_bytes=extent.offset_bytes, size_bytes=good_bytes), status=BlockStatus.FINISHED)
     rest = span(extent.offset_bytes + good_bytes, extent.end_bytes)
-    if rest.size_bytes > 0:
+    if rest.size_bytes > 0 and extent.size_bytes <= max(geometry.cluster_bytes, geometry.sector_bytes):
         failed_whole = read.phase is Phase.COPYING and rest.size_bytes > geometry.sector_bytes
         yield Mark(extent=rest, status=BlockStatus.NON_TRIMMED if failed_whole else BlockStatus.BAD_SECTOR)
 
@@ -197,10 +213,8 @@ def reset_marks(territory: Territory, options: RescueOptions) -> Iterator[Mark]:
             yield Mark(extent=extent, status=status)
 
 
-def plan_rescue(territory: Territory, geometry: Geometry, options: RescueOptions, resume: Resume) -> Planner:
-    """Yield all steps of a rescue, from where `resume` says."""
-    if resume.phase == Phase.RETRYING and territory.blocks(*_pending(options)):
-        resume = Resume()  # other work comes first, so the retry pass is a new one
+def plan_in_gnu_order(territory: Territory, geometry: Geometry, options: RescueOptions, resume: Resume) -> Planner:
+    """Yield all steps of a rescue, from where `resume` says, in the order of GNU ddrescue."""
     yield from plan_copying(territory, geometry, options, resume)
     heading = heading_of(1, options)
     if not options.no_trim:
@@ -210,7 +224,7 @@ def plan_rescue(territory: Territory, geometry: Geometry, options: RescueOptions
     yield from plan_retrying(territory, geometry, options, resume)
 
 
-def _pending(options: RescueOptions) -> Iterator[BlockStatus]:
+def pending(options: RescueOptions) -> Iterator[BlockStatus]:
     """Yield the statuses that the phases before retrying work on."""
     yield BlockStatus.NON_TRIED
     if not options.no_trim:
@@ -252,16 +266,17 @@ def _plan_copying_pass(
             continue  # only what follows good data is promising
         skip_bytes = geometry.initial_skip_bytes
         while block.size_bytes > 0:
-            extent = _first_cluster(block, geometry, heading)
+            extent = first_cluster(block, geometry.cluster_bytes, heading)
             block = heading.after(block, extent.size_bytes)
-            good_bytes = yield Read(
+            outcome = yield Read(
                 extent=extent,
                 phase=Phase.COPYING,
                 pass_number=number,
                 heading=heading,
-                next_extent=_first_cluster(block, geometry, heading) if block.size_bytes else None,
+                next_extent=first_cluster(block, geometry.cluster_bytes, heading) if block.size_bytes else None,
             )
-            if good_bytes == extent.size_bytes:
+            slow = outcome.slow and number in SLOW_PASSES
+            if outcome.good_bytes == extent.size_bytes and not slow:
                 skip_bytes = geometry.initial_skip_bytes
             elif number == SKIPPING_PASS:
                 block = heading.after(block, skip_bytes)
@@ -270,10 +285,9 @@ def _plan_copying_pass(
                 break  # the rest of the block is left to a later pass
 
 
-def _first_cluster(block: Extent, geometry: Geometry, heading: Heading) -> Extent:
-    if block.size_bytes <= geometry.cluster_bytes:
-        return block
-    return heading.first_part(block, geometry.cluster_bytes)
+def first_cluster(block: Extent, cluster_bytes: int, heading: Heading) -> Extent:
+    """Return what to read first of a block: all of it where it is no larger than a cluster."""
+    return block if block.size_bytes <= cluster_bytes else heading.first_part(block, cluster_bytes)
 
 
 def plan_trimming(territory: Territory, geometry: Geometry, heading: Heading) -> Planner:
@@ -286,9 +300,9 @@ def plan_trimming(territory: Territory, geometry: Geometry, heading: Heading) ->
             trimmed = territory.status_before(block, way) is BlockStatus.BAD_SECTOR
             while block.size_bytes > 0 and not trimmed:
                 extent = way.first_part(block, geometry.sector_bytes)
-                good_bytes = yield Read(extent=extent, phase=Phase.TRIMMING, pass_number=1, heading=way)
+                outcome = yield Read(extent=extent, phase=Phase.TRIMMING, pass_number=1, heading=way)
                 block = way.after(block, extent.size_bytes)
-                trimmed = good_bytes < extent.size_bytes
+                trimmed = outcome.good_bytes < extent.size_bytes
         if block.size_bytes > 0:
             yield Mark(extent=block, status=BlockStatus.NON_SCRAPED)
 

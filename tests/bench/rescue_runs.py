@@ -11,7 +11,9 @@ from pathlib import Path
 from imaging.extent import ExtentSet, span
 from imaging.mapfile import BlockStatus, Mapfile
 from imaging.rescue.options import RescueOptions, settle_geometry
-from imaging.rescue.plan import Mark, Resume, Territory, plan_rescue, settle
+from imaging.rescue.order import plan_rescue
+from imaging.rescue.plan import Mark, Outcome, Phase, Read, Resume, Territory, settle
+from imaging.rescue.slowness import SlowJudge
 from tests.bench.drive_model import Condition, Mechanics, SimulatedDrive
 
 SHARES = (0.5, 0.9, 0.99, 1.0)
@@ -52,31 +54,46 @@ class Curve:
 
 
 def run_ours(mechanics: Mechanics, condition: Condition, options: RescueOptions) -> Curve:
-    """Carry out our plan."""
+    """Carry out our plan, as the engine does."""
     drive, curve = SimulatedDrive(mechanics, condition), Curve()
     size_bytes = condition.damage.size_bytes
     geometry = settle_geometry(
         options, drive_bytes=size_bytes, sector_bytes=512, physical_bytes=condition.physical_sector_bytes
     )
     mapfile = Mapfile.covering(size_bytes)
+    judge = SlowJudge(options.slow_reads, adaptive=not options.compatible)
     plan = plan_rescue(Territory(mapfile, ExtentSet([span(0, size_bytes)])), geometry, options, Resume())
     step = next(plan, None)
     while step is not None:
-        good_bytes = 0
+        outcome = Outcome()
         if isinstance(step, Mark):
             mapfile.mark(step.extent, step.status)
         else:
-            extent = step.extent
-            good_bytes = extent.size_bytes if drive.read(extent.offset_bytes, extent.size_bytes) else 0
-            for mark in settle(step, good_bytes, geometry):
+            outcome = _read(drive, step, curve, judge)
+            for mark in settle(step, outcome.good_bytes, geometry):
                 mapfile.mark(mark.extent, mark.status)
-            curve.add(drive.seconds, good_bytes)
         try:
-            step = plan.send(good_bytes)
+            step = plan.send(outcome)
         except StopIteration:
             step = None
-    assert mapfile.count_bytes(BlockStatus.FINISHED) == curve.final_bytes
+    if mapfile.count_bytes(BlockStatus.FINISHED) != curve.final_bytes:
+        raise SystemExit("a good sector was read twice, or lost")
     return curve
+
+
+def _read(drive: SimulatedDrive, read: Read, curve: Curve, judge: SlowJudge) -> Outcome:
+    size_bytes, begin = read.extent.size_bytes, drive.seconds
+    good_bytes = size_bytes if drive.read(read.extent.offset_bytes, size_bytes) else 0
+    curve.add(drive.seconds, good_bytes)
+    slow = False
+    if good_bytes and read.phase is Phase.COPYING:
+        slow = judge.judge(
+            size_bytes,
+            drive.seconds - begin,
+            run_seconds=drive.seconds,
+            average_rate_bytes=curve.final_bytes / drive.seconds,
+        )
+    return Outcome(good_bytes=good_bytes, slow=slow)
 
 
 def run_gnu(mechanics: Mechanics, condition: Condition, arguments: tuple[str, ...] = ()) -> Curve:

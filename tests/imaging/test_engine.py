@@ -431,7 +431,7 @@ def test_a_drive_that_vanishes_is_not_a_bad_sector(bench: Bench, code: int, left
     source = Vanishing(RawImage(bench.contents_path), Mapfile.parse(bench.damage.mapfile_text()))
     source.code, source.left_bytes = code, left_bytes
     with pytest.raises(InputError, match=r"the drive is gone.*saved.*same command again"):
-        bench.rescue(source)
+        bench.rescue(source, RescueOptions(compatible=True))
     mapfile = Mapfile.load(bench.map_path)
     assert mapfile.count_bytes(BlockStatus.FINISHED) > 0
     assert mapfile.count_bytes(BlockStatus.NON_TRIMMED) == 65_536, "the one cluster that failed before"
@@ -514,7 +514,7 @@ def test_synchronous_writes_are_on_the_disk_before_the_next_read(bench: Bench, m
 
     monkeypatch.setattr(ImageWriter, "sync", sync)
     source = bench.source(on_read=lambda extent: events.append("read"))
-    bench.rescue(source, RescueOptions(synchronous=True), stop=stop_after(3))
+    bench.rescue(source, RescueOptions(compatible=True, synchronous=True), stop=stop_after(3))
     assert events[:5] == ["read", "sync", "read", "read", "sync"], "the second read failed"
 
 

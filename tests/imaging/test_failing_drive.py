@@ -196,12 +196,12 @@ def test_on_the_same_damage_gnu_ddrescue_reads_the_same_places_in_the_same_order
     need_program("ddrescue")
     damage = Damage(size_bytes=SIZE, bad=KINDS[kind].bad)  # the last sector is good: ddrescue cuts a bad end off
     ours = {
-        (): RescueOptions(),
-        ("-r2",): RescueOptions(retry_passes=2),
-        ("-R",): RescueOptions(reverse=True),
-        ("-u",): RescueOptions(unidirectional=True),
-        ("-n", "-N"): RescueOptions(no_scrape=True, no_trim=True),
-        ("-c", "16", "-K", "0,65536"): RescueOptions(cluster_bytes=8192, initial_skip_bytes=0),
+        (): RescueOptions(compatible=True),
+        ("-r2",): RescueOptions(compatible=True, retry_passes=2),
+        ("-R",): RescueOptions(compatible=True, reverse=True),
+        ("-u",): RescueOptions(compatible=True, unidirectional=True),
+        ("-n", "-N"): RescueOptions(compatible=True, no_scrape=True, no_trim=True),
+        ("-c", "16", "-K", "0,65536"): RescueOptions(compatible=True, cluster_bytes=8192, initial_skip_bytes=0),
     }[options]
     contents_path, damage_path = tmp_path / "contents", tmp_path / "damage.map"
     with contents_path.open("wb") as file:

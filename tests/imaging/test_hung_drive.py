@@ -51,7 +51,7 @@ class Rescue:
                 source,
                 self.image_path,
                 self.map_path,
-                options or RescueOptions(),
+                options or RescueOptions(compatible=True),
                 on_progress=self._tell,
                 subscribers=(lambda piece: self.on_piece(piece),),
                 **kwargs,
@@ -211,7 +211,7 @@ def test_a_drive_that_lies_is_stopped(tmp_path: Path) -> None:
 
     bench.on_piece = lie
     with pytest.raises(InputError, match="answers other bytes"):
-        bench.run(options=RescueOptions(recheck_errors=16), timeout_seconds=60.0)
+        bench.run(options=RescueOptions(compatible=True, recheck_errors=16), timeout_seconds=60.0)
 
 
 def test_zeros_after_errors_are_a_fact_of_the_summary(tmp_path: Path) -> None:
@@ -369,7 +369,7 @@ device, image, map_path = sys.argv[1:]
 source = open_device(device, read_timeout_seconds=1.5)
 told = []
 summary = rescue(
-    source, Path(image), Path(map_path), RescueOptions(),
+    source, Path(image), Path(map_path), RescueOptions(compatible=True),
     on_progress=told.append, stop=lambda: bool(told) and told[-1].hung,
 )
 print(summary.stopped, *(child.process_id for child in source._children if child.questions))
@@ -414,7 +414,7 @@ def test_a_block_device_that_hangs_is_rescued_whole(tmp_path: Path, parallel: bo
                 drive.release()
 
         image_path, map_path = tmp_path / "drive.img", tmp_path / "drive.map"
-        summary = rescue(source, image_path, map_path, RescueOptions(), on_progress=look)
+        summary = rescue(source, image_path, map_path, RescueOptions(compatible=True), on_progress=look)
     assert summary.finished
     assert summary.hung
     assert known[0] >= MIB - 128 * KIB, "the map is saved while the drive hangs"

@@ -59,7 +59,7 @@ class Bench:
             source,
             self.folder / "image",
             self.map_path,
-            RescueOptions(limits=limits, **options),
+            RescueOptions(compatible=True, limits=limits, **options),
             clock=self.time.clock,
             sleep=self.time.sleep,
             stop=stop,
@@ -187,7 +187,7 @@ def test_the_drive_is_opened_anew_after_each_error_of_the_copying_phase(tmp_path
             reopen()
 
         device.reopen = counted  # type: ignore[method-assign]
-        options = RescueOptions(limits=Limits(reopen_on_error=True), no_trim=True)
+        options = RescueOptions(compatible=True, limits=Limits(reopen_on_error=True), no_trim=True)
         summary = rescue(device, tmp_path / "image", tmp_path / "map", options)
     assert len(opened) == summary.read_errors == 2
     mapfile = Mapfile.load(tmp_path / "map")

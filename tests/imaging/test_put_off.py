@@ -82,7 +82,7 @@ class Bench:
                 source,
                 self.image_path,
                 self.map_path,
-                RescueOptions(),
+                RescueOptions(compatible=True),
                 on_progress=self.told.append,
                 stop=self.waits if stop else lambda: False,
             )
@@ -127,7 +127,7 @@ def test_what_hung_is_known_while_the_run_still_waits_for_it(tmp_path: Path, mon
         return bool(known[-1])
 
     with bench.drive.open(read_timeout_seconds=60.0) as source:
-        summary = rescue(source, bench.image_path, bench.map_path, RescueOptions(), stop=look)
+        summary = rescue(source, bench.image_path, bench.map_path, RescueOptions(compatible=True), stop=look)
     assert summary.stopped
     assert known[-1] == ExtentSet([span(MIB, MIB + 64 * KIB)]), "a kill would not have lost it"
 
