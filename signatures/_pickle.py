@@ -70,13 +70,21 @@ def read_pickle(raw: bytes) -> Pickle:
     """Run the opcodes of one pickle on an inert stack. Never imports, never calls; bounded; never raises."""
     machine = _Machine()
     size_bytes = 0
+    broken = False
     try:
         for name, argument, end_bytes in opcodes(raw[:MAX_PICKLE_BYTES]):
+            if broken:
+                machine.note_import(name, argument)
+                continue
             size_bytes = end_bytes
             if name == "STOP":
                 machine.complete = True
                 break
-            machine.step(name, argument)
+            try:
+                machine.step(name, argument)
+            except (ValueError, IndexError, KeyError):
+                broken = True  # for us; a loader might go on
+                machine.note_import(name, argument)
     except (ValueError, IndexError, KeyError):
         machine.complete = False
     return Pickle(
@@ -118,6 +126,16 @@ class _Machine:
             action(self, argument)
         elif name not in _IGNORED:
             self.stack.append(argument)  # every other opcode pushes its literal
+
+    def note_import(self, name: str, argument: Any) -> None:  # noqa: ANN401 - a literal of any type
+        """Note what an opcode behind a break would import, where its stack is not known any more."""
+        if name in ("GLOBAL", "INST"):
+            module, _, inner = str(argument).partition(" ")
+            self.name(module, inner)
+        elif name == "STACK_GLOBAL":
+            self.name(None, None)
+        elif name.startswith("EXT"):
+            self.name("copyreg", f"extension-{argument}")
 
     def to_mark(self) -> list[Any]:
         """Pop down to the topmost mark and return what was above it."""

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 MAX_OPCODES = 5_000_000
+MAX_DIGITS = 4000  # Python itself refuses more
 MAX_PICKLE_BYTES = 256 << 20
 
 
@@ -19,7 +20,7 @@ def opcodes(raw: bytes) -> Iterator[tuple[str, Any, int]]:
 
     Raises:
         KeyError: a byte is no opcode.
-        ValueError, IndexError: an argument is cut short or no number.
+        ValueError, IndexError: an argument is cut short.
     """
     at = 0
     for _ in range(MAX_OPCODES):
@@ -47,8 +48,26 @@ def _argument(raw: bytes, at: int, kind: str) -> tuple[Any, int]:
         second, at = _line(raw, at)
         return f"{line} {second}", at
     if kind.startswith("decimalnl"):
-        return {"00": False, "01": True}.get(line) if line in ("00", "01") else int(line.rstrip("L")), at
-    return (float(line) if kind == "floatnl" else line.strip("'\"")), at
+        return {"00": False, "01": True}[line] if line in ("00", "01") else _integer(line), at
+    return (_float(line) if kind == "floatnl" else line.strip("'\"")), at
+
+
+def _integer(line: str) -> object:
+    """Return a number as the loader does: any base, and what follows a NUL does not count; else the text itself."""
+    digits = line.partition("\0")[0].strip().rstrip("L")
+    for base in (10, 0):
+        try:
+            return int(digits[:MAX_DIGITS], base)
+        except ValueError:
+            continue
+    return line
+
+
+def _float(line: str) -> object:
+    try:
+        return float(line.partition("\0")[0])
+    except ValueError:
+        return line
 
 
 def _counted(piece: bytes, kind: str) -> object:

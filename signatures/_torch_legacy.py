@@ -26,6 +26,7 @@ class Front:
     protocol: int
     little_endian: bool
     end_bytes: int
+    unsafe: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,11 +45,14 @@ def read_front(window: Window) -> Front | str:
         return "magic"
     at_bytes = 0
     values: list[Any] = []
+    unsafe: list[str] = []
     for code in ("magic", "protocol-version", "sys-info"):
         raw, fault = pickle_at(window, at_bytes)
         if fault:
             return code
-        values.append(read_pickle(raw).value)
+        read = read_pickle(raw)
+        values.append(read.value)
+        unsafe += read.unsafe
         at_bytes += len(raw)
         if (code, values[-1]) in (("magic", MAGIC_NUMBER), ("protocol-version", PROTOCOL_VERSION)):
             continue
@@ -57,7 +61,8 @@ def read_front(window: Window) -> Front | str:
     told = dict(_text_pairs(values[2]))
     if not {"protocol_version", "little_endian", "type_sizes"} <= told.keys():
         return "sys-info"
-    return Front(protocol=head[1], little_endian=told["little_endian"] is not False, end_bytes=at_bytes)
+    little_endian = told["little_endian"] is not False
+    return Front(protocol=head[1], little_endian=little_endian, end_bytes=at_bytes, unsafe=tuple(unsafe))
 
 
 def _text_pairs(value: object) -> list[tuple[str, Any]]:

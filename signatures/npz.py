@@ -12,6 +12,7 @@ from imaging.extent import Extent, Layout
 from imaging.source import Source
 from imaging.window import Window
 from signatures._npy import MAX_HEADER_BYTES, ArrayHeader, read_array_header
+from signatures._pickle import read_pickle
 from signatures._zip import (
     DESCRIPTOR,
     END,
@@ -24,7 +25,7 @@ from signatures._zip import (
     read_local_header,
 )
 from signatures._zip_grade import explained, grade_of, judge_records, record_grade, size_of
-from signatures._zip_records import Record, contents
+from signatures._zip_records import Record, contents, record_contents
 from signatures._zip_starts import tail_at_end, whole_source
 from signatures._zip_survey import Survey, survey_zip
 from signatures.format import Format, Pattern
@@ -33,6 +34,8 @@ from signatures.verdict import DataEvidence, Grade, Verdict, rejected
 
 LOOK_BACK_BYTES = 1 << 16
 SECTOR_BYTES = 512
+MAX_PICKLE_BYTES = 16 << 20
+MAX_UNSAFE = 16
 TAIL_NAME = "tail"
 _DATE = b"\x00\x00\x21\x00"  # numpy leaves the date at 1980-01-01
 SUFFIX = ".npy"
@@ -86,6 +89,7 @@ def _array(window: Window, survey: Survey, record: Record) -> Tensor:
         survey.note("array-header", record.data_offset_bytes, f"{record.name} has no NumPy array header")
     elif head.dtype == "object":
         survey.note("object-array", record.data_offset_bytes, f"{record.name} is a pickle; it is never loaded")
+        _tell_unsafe(window, survey, record, head)
     if head is not None and head.size_bytes not in (None, record.size_bytes):
         what = f"{record.name} has {record.size_bytes} bytes, its header wants {head.size_bytes}"
         survey.note("array-size-mismatch", record.data_offset_bytes, what)
@@ -97,6 +101,12 @@ def _array(window: Window, survey: Survey, record: Record) -> Tensor:
         layout=_layout(record, head),
         grade=grade.value,
     )
+
+
+def _tell_unsafe(window: Window, survey: Survey, record: Record, head: ArrayHeader) -> None:
+    raw = record_contents(window, record, limit_bytes=MAX_PICKLE_BYTES) or b""
+    for name in read_pickle(raw[head.data_offset_bytes :]).unsafe[:MAX_UNSAFE]:
+        survey.note("unsafe-global", record.data_offset_bytes, f"loading {record.name} would import {name}")
 
 
 def _head(window: Window, record: Record) -> ArrayHeader | None:

@@ -50,6 +50,7 @@ class _Reading:
     storages: Mapping[str, Storage]
     sources: list[str]
     end_bytes: int
+    unsafe: list[str] = field(default_factory=list)
     places: dict[str, _Place] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
     codes: set[str] = field(default_factory=set)
@@ -79,13 +80,14 @@ def validate(window: Window) -> Verdict:
         pickle=pickle,
         storages=storages,
         sources=sources,
+        unsafe=[*front.unsafe, *pickle.unsafe],
         end_bytes=front.end_bytes + (pickle.size_bytes if fault == "pickle-broken" else len(raw)),
     )
     if fault or not pickle.complete:
         reading.note(fault or "pickle-broken", reading.end_bytes, "the object's pickle does not reach its end")
     else:
         _place_storages(reading, _read_keys(reading))
-    for name in pickle.unsafe[:MAX_UNSAFE]:
+    for name in reading.unsafe[:MAX_UNSAFE]:
         reading.note("unsafe-global", front.end_bytes, f"loading it would import {name}")
     if window.size_bytes < reading.end_bytes:
         detail = f"{reading.end_bytes - window.size_bytes} bytes are missing at the end"
@@ -109,7 +111,9 @@ def _read_keys(reading: _Reading) -> list[str]:
     at_bytes = reading.end_bytes
     expected = sorted(reading.storages)
     raw, fault = pickle_at(reading.window, at_bytes)
-    told = keys_of(read_pickle(raw)) if not fault else None
+    keys = read_pickle(raw)
+    reading.unsafe += keys.unsafe
+    told = keys_of(keys) if not fault else None
     if told is None:
         reading.note("keys-broken", at_bytes, "the list of storage keys cannot be read; it is foretold")
         reading.end_bytes = at_bytes + len(dumping.dumps(expected, protocol=reading.front.protocol))
@@ -185,8 +189,8 @@ def _facts(reading: _Reading, tensors: tuple[Tensor, ...]) -> dict[str, object]:
         facts["counters"] = counted
     if reading.sources:
         facts["source_files"] = reading.sources[:MAX_FINDINGS]
-    if reading.pickle.unsafe:
-        facts["unsafe_globals"] = list(reading.pickle.unsafe[:MAX_UNSAFE])
+    if reading.unsafe:
+        facts["unsafe_globals"] = reading.unsafe[:MAX_UNSAFE]
     return facts
 
 

@@ -131,10 +131,21 @@ def _tensors(reading: _Reading) -> list[Tensor]:
             reading.note("pickle-cut", record.data_offset_bytes, f"{pickle_name} breaks off; its names may be partial")
         tensors.extend(_placed(reading, stored, folder, prefix) for stored in tensors_of(pickle.value))
     tensors.extend(_exported(reading))
+    _read_other_pickles(reading)
     for pickle_name, pickle in reading.pickles.items():
         for name in pickle.unsafe:
             reading.note("unsafe-global", None, f"loading {pickle_name} would import {name}")
     return tensors
+
+
+def _read_other_pickles(reading: _Reading) -> None:
+    """Read what else a loader may take for a pickle: torch finds names in any case, and the last of equal ones."""
+    told = {id(pickle) for pickle in reading.pickles.values()}
+    for record in reading.survey.records:
+        if record.name.lower().endswith(".pkl") and record.packed_bytes:
+            pickle = _read_record(reading.read, reading.window, record)
+            if pickle is not None and id(pickle) not in told:
+                reading.pickles[f"{record.name} at {record.offset_bytes:#x}"] = pickle
 
 
 def _exported(reading: _Reading) -> Iterator[Tensor]:
