@@ -148,7 +148,7 @@ def _is_special_tokens(value: Mapping[str, Any]) -> bool:
 def _is_added_tokens(value: Mapping[str, Any]) -> bool:
     """Tell whether it numbers marks like <|im_end|> on from the end of a vocabulary."""
     numbers = sorted(number for number in value.values() if type(number) is int)
-    marked = all(key[:1] == "<" and key[-1:] == ">" for key in value)
+    marked = bool(numbers) and all(key[:1] == "<" and key[-1:] == ">" for key in value)
     return marked and len(numbers) == len(value) and numbers == list(range(numbers[0], numbers[0] + len(numbers)))
 
 

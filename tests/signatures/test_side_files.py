@@ -178,5 +178,10 @@ def test_what_is_no_list_of_merges_is_rejected(text, code):
 
 def test_added_tokens_are_marks_numbered_on_from_one_another():
     assert judge(JSON, b'{"<a>": 7, "<b>": 8}').facts["kind"] == "added_tokens.json"
-    for other in (b'{"<a>": 7, "<b>": 9}', b'{"<a>": 7, "b": 8}', b'{"<a>": 7, "<b>": "8"}'):
+    for other in (
+        b"{}" + b'"<a>": 7, "model_type"',
+        b'{"<a>": 7, "<b>": 9}',
+        b'{"<a>": 7, "b": 8}',
+        b'{"<a>": 7, "<b>": "8"}',
+    ):
         assert codes(judge(JSON, other)) == {"no-known-keys"}
