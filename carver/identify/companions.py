@@ -44,10 +44,16 @@ def companions(
 
 
 def has_sizes(model: Model, facts: Mapping[str, object]) -> bool:
-    """Tell whether a configuration gives a model's very sizes: width and layers, and the vocabulary where both tell."""
-    rows = _first_number(facts, ("vocab_size",))
-    same_rows = rows is None or model.vocabulary is None or rows == model.vocabulary
-    return None not in _sizes(facts) and _sizes(facts) == (model.hidden_size, model.layers) and same_rows
+    """Tell whether a configuration gives a model's very sizes: width and layers, and the vocabulary where both tell.
+
+    Of a model with shards missing only some of the layers are there.
+    """
+    (width, layers), rows = _sizes(facts), _first_number(facts, ("vocab_size",))
+    if width is None or layers is None or width != model.hidden_size:
+        return False
+    if model.missing_shards:
+        return model.layers <= layers and rows == model.vocabulary
+    return model.layers == layers and (rows is None or model.vocabulary is None or rows == model.vocabulary)
 
 
 def _sizes(facts: Mapping[str, object]) -> tuple[int | None, int | None]:
@@ -62,14 +68,15 @@ def _by_sizes(models: Sequence[Model], side_files: Sequence[CarvedFile]) -> Iter
     """Give a configuration or a tokenizer to the one model that it fits."""
     by_sizes: dict[tuple[int | None, int | None], list[int]] = {}
     for number, model in enumerate(models):
-        by_sizes.setdefault((model.hidden_size, model.layers), []).append(number)
+        by_sizes.setdefault((model.hidden_size, None if model.missing_shards else model.layers), []).append(number)
     rows = sorted((model.vocabulary, number) for number, model in enumerate(models) if model.vocabulary is not None)
     for side in side_files:
         fitting: Iterable[int] = ()
         kind, words = side.facts.get("kind"), side.facts.get("vocab_size")
         if kind in CONFIGURATIONS:
-            wide = by_sizes.get(_sizes(side.facts), ())
-            fitting = (number for number in wide if has_sizes(models[number], side.facts))
+            width, layers = _sizes(side.facts)
+            alike = (*by_sizes.get((width, layers), ()), *by_sizes.get((width, None), ()))
+            fitting = (number for number in alike if has_sizes(models[number], side.facts))
         elif kind in VOCABULARIES and isinstance(words, int) and words > 0:
             low, high = bisect_left(rows, (words, -1)), bisect_left(rows, (words + min(MAX_PADDING, words), -1))
             fitting = (number for _, number in rows[low : min(high, low + 2)])

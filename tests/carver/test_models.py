@@ -183,6 +183,14 @@ def test_a_model_without_a_name_of_its_own_has_the_one_in_its_configuration(path
     assert only(assemble([named], [config])).name == "mine"
 
 
+def test_a_model_with_shards_missing_fits_the_configuration_of_more_layers():
+    whole = {**CONFIG, "num_hidden_layers": 4}
+    found = assemble([shard(0), shard(2)], [index(), small("files/config.json", whole, at_bytes=1 << 40)])
+    assert only(found).companions[-1] == Companion(path="files/config.json", why="sizes")
+    fewer = small("files/config.json", {**CONFIG, "num_hidden_layers": 1}, at_bytes=1 << 40)
+    assert len(only(assemble([shard(0), shard(2)], [index(), fewer])).companions) == 1
+
+
 def test_a_configuration_that_fits_two_goes_by_place():
     far = 1 << 40
     files = [a_file("files/a", tensors(llama())), a_file("files/b", tensors(llama()), at_bytes=far)]
