@@ -2,7 +2,8 @@
 
 The map's blocks stay as they are, so that a filled image is as good for going on as before; only the status line tells
 how far the filling came. Everything is written as GNU ddrescue 1.27 writes it, location data included. Two things are
-refused that it allows: to fill the drive that the map was made of, and, unless forced, what was read.
+refused that it allows: to fill the drive that the map was made of, and, unless forced, what was read. The acquisition
+record and the log of the hashes are told, where there are any.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from imaging import binding, placement
+from imaging.acquisition_record import note_filling
 from imaging.device import describe
 from imaging.errors import InputError, OutputError, UsageError
 from imaging.extent import Extent, ExtentSet, span
@@ -23,7 +25,7 @@ from imaging.mapstore import MapStore, lock_exclusively
 from imaging.pump import Piece
 from imaging.rescue import destination
 from imaging.rescue.options import RescueOptions, settle_placement
-from imaging.rescue.sweep import Surroundings, SweepProgress, sweep
+from imaging.rescue.sweep import Surroundings, SweepProgress, resume_bytes, sweep
 from imaging.rescue.writer import ImageWriter
 
 FILLING = "F"
@@ -114,7 +116,7 @@ def fill(
         destination.refuse_device(image_path, map_path, needed_bytes=place.needed_bytes, force=options.force)
     buffer = _read_pattern(pattern_path, options.cluster_bytes)
     record = f"{MARK}{filling.types} with {hashlib.sha256(buffer).hexdigest()[:16]}"
-    begin_bytes = _resume_bytes(mapfile, map_path, record)
+    begin_bytes = _resume_bytes(mapfile, domain, map_path, record)
     with (
         MapStore.open(map_path, mapfile.end_bytes, comments=(*comments, *_kept(map_path), record)) as store,
         ImageWriter(
@@ -128,6 +130,13 @@ def fill(
         lock_exclusively(image_path),
     ):
         blocks = list(blocks_to_fill(mapfile, filling, domain, begin_bytes))
+        if begin_bytes == 0:
+            note_filling(
+                image_path,
+                map_path,
+                f"blocks of {filling.types} with {pattern_path}",
+                of_read_bytes=BlockStatus.FINISHED in filling.statuses,
+            )
 
         def write(part: Extent) -> None:
             data = buffer[: part.size_bytes]
@@ -212,9 +221,9 @@ def _read_pattern(path: Path, size_bytes: int) -> bytes:
     return (data * -(-size_bytes // len(data)))[:size_bytes]
 
 
-def _resume_bytes(mapfile: Mapfile, map_path: Path, record: str) -> int:
+def _resume_bytes(mapfile: Mapfile, domain: ExtentSet, map_path: Path, record: str) -> int:
     """Return where the same filling was interrupted, or 0; a map that ddrescue wrote does not tell which it was."""
-    if mapfile.current_status != FILLING:
+    if resume_bytes(mapfile, domain, FILLING) == 0:
         return 0
     recorded = [line for line in placement.head_of(map_path) if line.startswith(f"# {MARK}")]
     return mapfile.position_bytes if not recorded or recorded == [f"# {record}"] else 0

@@ -1,7 +1,8 @@
 """Generate: an approximate map of an image that was made without one (ddrescue's generate mode).
 
 Sectors that hold only zeros count as not read, everything else as read: what was copied is not read again, and zeros
-of the drive are. That is wrong where the image's disk or file held other data before the copy was begun.
+of the drive are. From positions on that are whole sectors, the blocks are those of GNU ddrescue 1.27. They are wrong
+where the image's disk or file held other data before the copy was begun.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from imaging.mapfile import BlockStatus
 from imaging.mapstore import MapStore
 from imaging.rescue.destination import device_comments, is_block_device
 from imaging.rescue.options import RescueOptions, settle_placement
-from imaging.rescue.sweep import Surroundings, SweepProgress, sweep
+from imaging.rescue.sweep import Surroundings, SweepProgress, resume_bytes, sweep
 from imaging.source import RawImage, Source
 
 log = logging.getLogger(__name__)
@@ -78,7 +79,7 @@ def generate(
     comments = (*comments, *place.comments(), *device_comments(image_path), NOTE)
     with RawImage(image_path) as image, MapStore.open(map_path, source.size_bytes, comments=comments) as store:
         mapfile = store.mapfile
-        begin_bytes = mapfile.position_bytes if mapfile.current_status == GENERATING else 0
+        begin_bytes = resume_bytes(mapfile, domain, GENERATING)
         ahead = span(begin_bytes, max(begin_bytes, source.size_bytes))
         held = _data_of(image, place.shift_bytes, options.cluster_bytes) & domain.within(ahead)
         blocks = held & mapfile.extents(BlockStatus.NON_TRIED)

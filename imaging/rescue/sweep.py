@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from imaging.errors import CarverError
-from imaging.extent import Extent
-from imaging.mapfile import BlockStatus
+from imaging.extent import Extent, ExtentSet, span
+from imaging.mapfile import BlockStatus, Mapfile
 from imaging.mapstore import COMMIT_SECONDS, MapStore
 from imaging.rescue.progress import REPORT_SECONDS
 from imaging.rescue.writer import Reserve
@@ -49,6 +49,13 @@ class Surroundings:
     on_progress: Callable[[SweepProgress], None]
     stop: Callable[[], bool]
     clock: Callable[[], float]
+
+
+def resume_bytes(mapfile: Mapfile, domain: ExtentSet, current_status: str) -> int:
+    """Return where an interrupted sweep goes on; 0, from the start, where the map stands at other work or elsewhere."""
+    position_bytes = mapfile.position_bytes
+    is_there = mapfile.current_status == current_status and domain.touches(span(position_bytes, position_bytes + 1))
+    return position_bytes if is_there else 0
 
 
 def sweep(

@@ -12,6 +12,7 @@ import pytest
 
 from fixtures.failing_drive import damage_of, write_contents
 from imaging import placement
+from imaging.acquisition_record import AcquisitionRecord, load, record_path, save
 from imaging.binding import comment_of
 from imaging.errors import DestinationFullError, InputError, OutputError, UsageError
 from imaging.extent import ExtentSet, span
@@ -141,6 +142,21 @@ def test_an_interrupted_filling_goes_on_where_it_was(bench: Bench, count: int) -
     assert Mapfile.load(bench.map_path) == Mapfile.load(whole.map_path)
 
 
+@pytest.mark.parametrize("position_bytes", [0x10300, 0x10800, 0x15000, 0x30000, 0x38000])
+def test_a_filling_goes_on_only_from_inside_the_domain_as_that_of_ddrescue(position_bytes: int, bench: Bench) -> None:
+    need_program("ddrescue")
+    bench.map_path.write_text(ODD_MAP.replace("0x0 + 1", f"{position_bytes:#x} F 1"))
+    for name in ("image", "map"):
+        shutil.copy(bench.folder / name, bench.folder / f"g.{name}")
+    (bench.folder / "domain").write_text(
+        "0x0 + 1\n0x0 0x10800 +\n0x10800 0x10000 ?\n0x20800 0x14000 +\n0x34800 0xcb800 ?\n"
+    )
+    domain = Mapfile.load(bench.folder / "domain").extents(BlockStatus.FINISHED)
+    gnu("-F-", "-m", bench.folder / "domain", bench.pattern_path, bench.folder / "g.image", bench.folder / "g.map")
+    bench.fill("-", RescueOptions(domain=domain))
+    assert bench.image_path.read_bytes() == (bench.folder / "g.image").read_bytes()
+
+
 def test_another_filling_than_the_interrupted_one_begins_at_the_start(bench: Bench) -> None:
     bench.fill("-", stop=stop_after(2))
     assert Mapfile.load(bench.map_path).position_bytes > 0x10200
@@ -187,6 +203,16 @@ def test_the_drive_and_the_place_in_the_image_stay_known(bench: Bench) -> None:
     assert all(f"# {line}" in head for line in [*kept, "Command line: carver"])
     with pytest.raises(InputError, match="keep the difference"):
         bench.fill("-")
+
+
+def test_the_acquisition_record_tells_of_a_filling_once(bench: Bench) -> None:
+    path = record_path(bench.image_path, bench.map_path)
+    save(path, AcquisitionRecord())
+    bench.fill("-l", stop=stop_after(2))
+    bench.fill("-l")
+    record = load(path)
+    assert record is not None
+    assert [words.partition(": ")[2] for words in record.fillings] == [f"blocks of -l with {bench.pattern_path}"]
 
 
 def test_what_was_read_is_not_filled_unless_forced(bench: Bench) -> None:
