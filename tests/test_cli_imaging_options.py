@@ -43,7 +43,6 @@ WITH_AN_ARGUMENT = {  # option, an argument, where it is kept, and as what
     "pause-on-pass": ("1h", "pause_on_pass", 3600.0),
 }
 NOT_AS_THERE = {"help": "of every program", "version": "`carver --version`: it is the whole program's"}
-LATER = {"min-read-rate", "delay-slow", "max-slow-reads", "reset-slow"}
 TAKES_NONE = {"truncate", "extend-outfile", "command-mode", "mapfile-interval", "same-file"}
 
 
@@ -63,7 +62,7 @@ def test_every_option_of_ddrescue_is_had_or_answered_with_the_reason(capsys):
     not_taken = {name.removeprefix("--"): reason for names, reason in NOT_TAKEN.items() for name in names}
     assert {name for name in not_taken if not name.startswith("-")} == TAKES_NONE
     for letter, name in options:
-        if name in NOT_AS_THERE or name in LATER:
+        if name in NOT_AS_THERE:
             continue
         for typed in [f"--{name}", *([f"-{letter}"] if letter else [])]:
             if name in not_taken:
@@ -163,6 +162,7 @@ def test_an_argument_that_cannot_be_is_refused_in_one_line(words, reason, capsys
         (["--read-timeout", "0"], "more than 0"),
         (["-m", "-", "-H", "-"], "only once"),
         (["-Z0"], "read rate"),
+        (["--max-slow-reads=3"], "needs --min-read-rate"),
         (["-c0"], "a cluster of 0 bytes"),
         (["-b1000"], "not a multiple"),
     ],
@@ -187,6 +187,15 @@ def test_only_what_the_domain_has_finished_is_read(small_image, tmp_path):
     finished = Mapfile.load(tmp_path / "out.img.map").extents(BlockStatus.FINISHED)
     assert [(extent.offset_bytes, extent.size_bytes) for extent in finished] == [(65536, 65536), (0x40000, 65536)]
     assert (tmp_path / "out.img").stat().st_size <= size
+
+
+def test_what_was_not_asked_for_is_left_out_of_the_count(small_image, tmp_path):
+    size = small_image.stat().st_size
+    done = good("image", "--json", "-i", "64Ki", "-s", "128Ki", small_image, tmp_path / "out.img")
+    assert "100.00 % read (128.0 KiB of 128.0 KiB)" in done.err
+    assert f"All 128.0 KiB were read into {tmp_path / 'out.img'}. The other " in done.err
+    told = json.loads(done.out)
+    assert (told["size_bytes"], told["asked"]["size_bytes"], told["asked"]["non_tried_bytes"]) == (size, 128 << 10, 0)
 
 
 @pytest.mark.parametrize(

@@ -97,6 +97,18 @@ def _reading(group: argparse._ArgumentGroup) -> None:
         metavar="[I][,MAX]",
         help="first and longest jump behind errors",
     )
+    group.add_argument(
+        "-a",
+        "--min-read-rate",
+        type=size,
+        metavar="BYTES",
+        help="leave slower areas for later; 0: found out [found out]",
+    )
+    group.add_argument(
+        "--delay-slow", type=interval, default=30.0, metavar="TIME", help="with -a: do not judge the start [30]"
+    )
+    group.add_argument("--reset-slow", action="store_true", help="for --max-slow-reads: only those in a row count")
+    group.add_argument("--compat", action="store_true", help="read in the very order of GNU ddrescue")
     group.add_argument("-d", "--idirect", action="store_true", help="accepted: devices are always read directly")
     group.add_argument("-O", "--reopen-on-error", action="store_true", help="open the drive anew after each error")
     group.add_argument("-Z", "--max-read-rate", type=size, metavar="BYTES", help="never read more a second")
@@ -145,6 +157,7 @@ def _limits(group: argparse._ArgumentGroup) -> None:
         help="end with more [new] bad areas",
     )
     group.add_argument("-E", "--max-error-rate", type=size, metavar="BYTES", help="end when more fail a second")
+    group.add_argument("--max-slow-reads", type=_count, metavar="N", help="end after more slow reads (with -a)")
     group.add_argument("-T", "--timeout", type=interval, metavar="TIME", help="end when nothing was read for so long")
     group.add_argument(
         "--pause-on-error", type=interval, default=0.0, metavar="TIME", help="after each failed read [0]"

@@ -15,6 +15,7 @@ from imaging.kernel_settings import WantedSettings
 from imaging.mapfile import BlockStatus, Mapfile
 from imaging.rescue.limits import Limits
 from imaging.rescue.options import DEFAULT_CLUSTER_BYTES, RescueOptions
+from imaging.rescue.slowness import SlowReads
 
 
 def check(options: Namespace) -> None:
@@ -72,6 +73,7 @@ def rescue_options(options: Namespace) -> RescueOptions:
     """
     initial_skip_bytes, max_skip_bytes = options.skip_size
     return RescueOptions(
+        compatible=options.compat,
         cluster_bytes=_cluster_bytes(options),
         sector_bytes=options.sector_size,
         initial_skip_bytes=initial_skip_bytes,
@@ -89,6 +91,12 @@ def rescue_options(options: Namespace) -> RescueOptions:
         synchronous=options.synchronous,
         recheck_errors=options.recheck_errors,
         limits=_limits(options),
+        slow_reads=SlowReads(
+            min_read_rate_bytes=options.min_read_rate,
+            delay_slow_seconds=options.delay_slow,
+            max_slow_reads=options.max_slow_reads,
+            reset_slow=options.reset_slow,
+        ),
         domain=domain(options),
         output_offset_bytes=options.output_position,
         sparse=options.sparse,

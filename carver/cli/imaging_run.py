@@ -161,6 +161,8 @@ def image_drive(
         hashing = _finish_hashes(session, summary, options)
     if not summary.finished and summary.limit is None:
         raise Interrupted(f"stopped; {road.image} and its map are saved, and the same command goes on from here")
+    if hashing is not None and not hashing.finished and not hashing.fault and stop():
+        raise Interrupted(f"stopped while {road.image} was hashed; all is read, and the same command hashes the rest")
     imaged = Imaged(
         summary=summary,
         record_path=session.record_path,

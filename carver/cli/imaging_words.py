@@ -259,6 +259,8 @@ def _next(summary: RescueSummary, road: Road) -> list[str]:
     if totals.bad_bytes and summary.finished:
         way = "-r 3" if options.reverse else "-r 3, then with -R -r 3 (from the other side)"
         steps.append(f"the same command with {way} tries the bad sectors again")
+    if totals.rescued_bytes < totals.size_bytes and not road.carves:
+        steps.append(f"`{shlex.join(['carver', 'map', '--picture', 'map.svg', str(road.map)])}` draws where it is")
     if totals.rescued_bytes and not road.carves:
         steps.append(f"`{road.carve_command}` brings back the model files in it")
     if not steps:
