@@ -27,6 +27,7 @@ from imaging.extent import ExtentSet
 from imaging.source import open_read_only
 
 BLKSSZGET = 0x1268  # linux/fs.h: _IO(0x12, 104), logical sector, an int
+BLKALIGNOFF = 0x127A  # linux/fs.h: _IO(0x12, 122), where the first whole physical sector begins, an int; -1: nowhere
 BLKPBSZGET = 0x127B  # linux/fs.h: _IO(0x12, 123), physical sector, an unsigned int
 DKIOCGETBLOCKSIZE = 0x40046418  # sys/disk.h: _IOR('d', 24, uint32_t)
 DKIOCGETBLOCKCOUNT = 0x40086419  # sys/disk.h: _IOR('d', 25, uint64_t)
@@ -223,7 +224,11 @@ def _open_direct(path: Path) -> int:
 
 
 def _sectors(descriptor: int, path: Path) -> tuple[int, int]:
-    """Return the logical and the physical sector in bytes."""
+    """Return the logical and the physical sector in bytes.
+
+    On a partition that begins inside a physical sector (512e drives that were partitioned as if they had sectors of
+    512 bytes) the logical one is both: reads by the other would each touch two, and lose the good one with the bad.
+    """
     if sys.platform == "darwin":
         requests = DKIOCGETBLOCKSIZE, DKIOCGETPHYSICALBLOCKSIZE
     else:
@@ -232,6 +237,8 @@ def _sectors(descriptor: int, path: Path) -> tuple[int, int]:
     for size_bytes in (logical_bytes, physical_bytes):
         if not (0 < size_bytes <= MAX_SECTOR_BYTES and size_bytes & (size_bytes - 1) == 0):
             raise InputError(f"{path} reports a sector of {size_bytes} bytes, which cannot be; is the drive all there?")
+    if sys.platform != "darwin" and _ask_integer(descriptor, BLKALIGNOFF) != 0:
+        return logical_bytes, logical_bytes
     return logical_bytes, max(logical_bytes, physical_bytes)
 
 

@@ -23,7 +23,7 @@ READING_CALLS = {
     "close", "fstat", "lseek", "newfstatat", "openat", "preadv", "preadv2", "pread64", "read", "readlink", "stat",
     "statx", "faccessat2", "access", "ioctl", "execve", "readlinkat",
 }  # fmt: skip
-ASKING_IOCTLS = {"BLKSSZGET", "BLKPBSZGET"}
+ASKING_IOCTLS = {"BLKSSZGET", "BLKPBSZGET", "BLKALIGNOFF"}
 
 
 def run(*words: object) -> None:

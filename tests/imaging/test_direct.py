@@ -2,6 +2,7 @@
 
 import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -140,6 +141,30 @@ def test_a_sector_size_that_cannot_be_is_refused(monkeypatch: pytest.MonkeyPatch
         direct._sectors(0, Path("/dev/x"))
 
 
-def test_a_physical_sector_is_never_smaller_than_the_logical_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(direct, "_ask_integer", lambda fd, request: 4096 if request == direct.BLKSSZGET else 512)
-    assert direct._sectors(0, Path("/dev/x")) == (4096, 4096)
+def answering(logical_bytes: int, physical_bytes: int, alignment_bytes: int = 0) -> Callable[[int, int], int]:
+    answers = {
+        direct.BLKSSZGET: logical_bytes,
+        direct.BLKPBSZGET: physical_bytes,
+        direct.BLKALIGNOFF: alignment_bytes & 0xFFFFFFFF,
+    }
+    return lambda descriptor, request: answers[request]
+
+
+@pytest.mark.parametrize(
+    ("answers", "sectors"),
+    [((512, 512), (512, 512)), ((512, 4096), (512, 4096)), ((4096, 4096), (4096, 4096)), ((4096, 512), (4096, 4096))],
+    ids=["512n", "512e", "4Kn", "a bridge that says nonsense"],
+)
+def test_a_physical_sector_is_never_smaller_than_the_logical_one(
+    answers: tuple[int, int], sectors: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(direct, "_ask_integer", answering(*answers))
+    assert direct._sectors(0, Path("/dev/x")) == sectors
+
+
+@pytest.mark.parametrize("alignment_bytes", [512, 3584, -1])
+def test_a_partition_that_begins_inside_a_physical_sector_is_read_by_the_logical_one(
+    alignment_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(direct, "_ask_integer", answering(512, 4096, alignment_bytes))
+    assert direct._sectors(0, Path("/dev/x")) == (512, 512)
