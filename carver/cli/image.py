@@ -12,8 +12,8 @@ from carver.cli.imaging_run import Imaged, check, image_drive, open_drive
 from carver.cli.imaging_words import Road
 from carver.cli.opening import check_path
 from carver.output import make_folder
-from imaging.binding import refuse_another
-from imaging.device import describe, identity
+from imaging.binding import identify, refuse_another
+from imaging.device import describe
 from imaging.errors import LimitReached, StrictShortfall
 
 
@@ -27,7 +27,7 @@ def run(options: Namespace, stop: Callable[[], bool]) -> int:
     source = open_drive(options, stop)
     road = Road(image=options.image, map=map_path, options=imaging_options.rescue_options(options))
     check(options, source, road, folder=None)
-    bound = identity(source, describe(options.source))
+    bound = identify(source, describe(options.source), map_path)
     refuse_another(map_path, bound)
     make_folder(options.image.absolute().parent)
     case = {key: value for key, value in metadata_options(options).items() if value is not None}
