@@ -191,7 +191,14 @@ class Stopwatch:
 
 
 def progress_of(
-    mapfile: Mapfile, stopwatch: Stopwatch, *, reads: int, read_errors: int, hangs: int, outside: Totals | None = None
+    mapfile: Mapfile,
+    stopwatch: Stopwatch,
+    *,
+    reads: int,
+    read_errors: int,
+    hangs: int,
+    slow_reads: int = 0,
+    outside: Totals | None = None,
 ) -> Progress:
     """Return where a run is, by its map and its stopwatch; `outside` was not asked for, and does not count."""
     totals = totals_of(mapfile)
@@ -208,4 +215,5 @@ def progress_of(
         since_success_seconds=stopwatch.since_success_seconds,
         last_error_bytes=stopwatch.last_error_bytes,
         hangs=hangs,
+        slow_reads=slow_reads,
     )
