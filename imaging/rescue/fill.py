@@ -25,7 +25,7 @@ from imaging.mapstore import MapStore, lock_exclusively
 from imaging.pump import Piece
 from imaging.rescue import destination
 from imaging.rescue.options import RescueOptions, settle_placement
-from imaging.rescue.sweep import Surroundings, SweepProgress, resume_bytes, sweep
+from imaging.rescue.sweep import Surroundings, SweepProgress, domain_of, resume_bytes, sector_of, sweep
 from imaging.rescue.writer import ImageWriter
 
 FILLING = "F"
@@ -100,15 +100,11 @@ def fill(
         DestinationFullError: no room is left; how far it came is saved.
         OutputError: the image is not ours to write, or the destination fails.
     """
-    sector_bytes = options.sector_bytes or DEFAULT_SECTOR_BYTES
-    if options.cluster_bytes <= 0 or sector_bytes <= 0 or options.cluster_bytes % sector_bytes:
-        raise UsageError(f"a cluster of {options.cluster_bytes} bytes is not a multiple of {sector_bytes}, the sector")
+    sector_bytes = sector_of(options, DEFAULT_SECTOR_BYTES)
     if BlockStatus.FINISHED in filling.statuses and not options.force:
-        raise UsageError(
-            "blocks with + hold what was read, and filling them destroys it; if that is meant, say --force"
-        )
+        raise UsageError("blocks with + hold what was read, which filling destroys; if that is meant, say --force")
     mapfile = _map_of(image_path, map_path)
-    domain = _domain(mapfile, options)
+    domain = domain_of(options, mapfile.end_bytes)
     place = settle_placement(options, domain, drive_bytes=mapfile.end_bytes)
     placement.refuse_other_shift(map_path, place.shift_bytes)
     if destination.is_block_device(image_path):
@@ -129,30 +125,35 @@ def fill(
         ) as writer,
         lock_exclusively(image_path),
     ):
-        blocks = list(blocks_to_fill(mapfile, filling, domain, begin_bytes))
+        blocks = list(blocks_to_fill(store.mapfile, filling, domain, begin_bytes))
         if begin_bytes == 0:
-            note_filling(
-                image_path,
-                map_path,
-                f"blocks of {filling.types} with {pattern_path}",
-                of_read_bytes=BlockStatus.FINISHED in filling.statuses,
-            )
-
-        def write(part: Extent) -> None:
-            data = buffer[: part.size_bytes]
-            if filling.location:
-                data = with_location(data, part.offset_bytes, mapfile.block_at(part.offset_bytes)[1], sector_bytes)
-            writer(Piece(extent=part, status=BlockStatus.FINISHED, data=data))
-
+            _note(image_path, map_path, pattern_path, filling)
         return sweep(
             store,
             (part for block in blocks for part in _clusters(block, options.cluster_bytes)),
-            write,
+            _Pen(buffer, filling, store.mapfile, writer, sector_bytes),
             current_status=FILLING,
             total_bytes=sum(block.size_bytes for block in blocks),
             sync=writer.sync,
             around=Surroundings(on_progress=on_progress, stop=stop, clock=clock),
         )
+
+
+class _Pen:
+    """Writes a part of a block."""
+
+    def __init__(
+        self, buffer: bytes, filling: Filling, mapfile: Mapfile, writer: ImageWriter, sector_bytes: int
+    ) -> None:
+        self._buffer, self._filling, self._mapfile = buffer, filling, mapfile
+        self._writer, self._sector_bytes = writer, sector_bytes
+
+    def __call__(self, part: Extent) -> None:
+        data = self._buffer[: part.size_bytes]
+        if self._filling.location:
+            status = self._mapfile.block_at(part.offset_bytes)[1]
+            data = with_location(data, part.offset_bytes, status, self._sector_bytes)
+        self._writer(Piece(extent=part, status=BlockStatus.FINISHED, data=data))
 
 
 def blocks_to_fill(mapfile: Mapfile, filling: Filling, domain: ExtentSet, begin_bytes: int) -> Iterator[Extent]:
@@ -199,14 +200,6 @@ def _map_of(image_path: Path, map_path: Path) -> Mapfile:
     return mapfile
 
 
-def _domain(mapfile: Mapfile, options: RescueOptions) -> ExtentSet:
-    end_bytes = mapfile.end_bytes
-    if options.size_bytes is not None:
-        end_bytes = min(end_bytes, options.input_offset_bytes + options.size_bytes)
-    asked = span(options.input_offset_bytes, max(end_bytes, options.input_offset_bytes))
-    return (ExtentSet([asked]) if options.domain is None else options.domain).within(asked)
-
-
 def _read_pattern(path: Path, size_bytes: int) -> bytes:
     """Return this many bytes of the file, over and over where it is shorter."""
     data = b""
@@ -233,6 +226,11 @@ def _kept(map_path: Path) -> list[str]:
     """Return what the map's head must go on saying: of which drive it is, and where the image lies."""
     marks = (binding.MARK, placement.MARK, destination.MARK)
     return [line[2:] for line in placement.head_of(map_path) if line[2:].startswith(marks)]
+
+
+def _note(image_path: Path, map_path: Path, pattern_path: Path, filling: Filling) -> None:
+    of_read_bytes = BlockStatus.FINISHED in filling.statuses
+    note_filling(image_path, map_path, f"blocks of {filling.types} with {pattern_path}", of_read_bytes=of_read_bytes)
 
 
 def _refuse_bound(image_path: Path, map_path: Path) -> None:

@@ -16,13 +16,13 @@ from pathlib import Path
 
 import numpy as np
 
-from imaging.errors import InputError, OutputError, ReadFault, UsageError
+from imaging.errors import InputError, OutputError, ReadFault
 from imaging.extent import Extent, ExtentSet, span
 from imaging.mapfile import BlockStatus
 from imaging.mapstore import MapStore
 from imaging.rescue.destination import device_comments, is_block_device
 from imaging.rescue.options import RescueOptions, settle_placement
-from imaging.rescue.sweep import Surroundings, SweepProgress, resume_bytes, sweep
+from imaging.rescue.sweep import Surroundings, SweepProgress, domain_of, resume_bytes, sector_of, sweep
 from imaging.source import RawImage, Source
 
 log = logging.getLogger(__name__)
@@ -60,18 +60,8 @@ def generate(
         InputError: the image is missing.
         OutputError: the map holds something already, or cannot be written.
     """
-    sector_bytes = options.sector_bytes or source.sector_bytes
-    if sector_bytes <= 0 or options.cluster_bytes <= 0 or options.cluster_bytes % sector_bytes:
-        raise UsageError(f"a cluster of {options.cluster_bytes} bytes is not a multiple of {sector_bytes}, the sector")
-    if options.input_offset_bytes >= source.size_bytes:
-        raise UsageError(
-            f"the range starts at {options.input_offset_bytes}, but the source ends at {source.size_bytes}"
-        )
-    end_bytes = source.size_bytes
-    if options.size_bytes is not None:
-        end_bytes = min(end_bytes, options.input_offset_bytes + options.size_bytes)
-    asked = span(options.input_offset_bytes, end_bytes)
-    domain = (ExtentSet([asked]) if options.domain is None else options.domain).within(asked)
+    sector_bytes = sector_of(options, source.sector_bytes)
+    domain = domain_of(options, source.size_bytes)
     place = settle_placement(options, domain, drive_bytes=source.size_bytes)
     _refuse_used_map(map_path)
     if is_block_device(image_path):

@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from imaging.errors import CarverError
+from imaging.errors import CarverError, UsageError
 from imaging.extent import Extent, ExtentSet, span
 from imaging.mapfile import BlockStatus, Mapfile
 from imaging.mapstore import COMMIT_SECONDS, MapStore
+from imaging.rescue.options import RescueOptions
 from imaging.rescue.progress import REPORT_SECONDS
 from imaging.rescue.writer import Reserve
 
@@ -49,6 +50,33 @@ class Surroundings:
     on_progress: Callable[[SweepProgress], None]
     stop: Callable[[], bool]
     clock: Callable[[], float]
+
+
+def domain_of(options: RescueOptions, end_bytes: int) -> ExtentSet:
+    """Return the part of a drive that ends at `end_bytes` which the options ask for.
+
+    Raises:
+        UsageError: it would begin behind the end.
+    """
+    start_bytes = options.input_offset_bytes
+    if not 0 <= start_bytes < end_bytes:
+        raise UsageError(f"the range starts at {start_bytes}, but the drive ends at {end_bytes}")
+    if options.size_bytes is not None:
+        end_bytes = min(end_bytes, start_bytes + options.size_bytes)
+    asked = span(start_bytes, end_bytes)
+    return ExtentSet([asked]) if options.domain is None else options.domain.within(asked)
+
+
+def sector_of(options: RescueOptions, default_bytes: int) -> int:
+    """Return the sector to work by.
+
+    Raises:
+        UsageError: there is no such sector, or clusters are not made of it.
+    """
+    sector_bytes = options.sector_bytes or default_bytes
+    if sector_bytes <= 0 or options.cluster_bytes <= 0 or options.cluster_bytes % sector_bytes:
+        raise UsageError(f"a cluster of {options.cluster_bytes} bytes is not a multiple of {sector_bytes}, the sector")
+    return sector_bytes
 
 
 def resume_bytes(mapfile: Mapfile, domain: ExtentSet, current_status: str) -> int:
