@@ -241,12 +241,19 @@ places_of_half = _intrinsic(suspect_bits, pair_bits, types.uint64, ahead=False)
 class _Announcer(event.Listener):  # type: ignore[misc]
     """Says once that something is compiled: numba's event comes only where nothing fitting was kept."""
 
-    said = False
+    said = said_unkept = False
 
     def on_start(self, event: object) -> None:
         if not self.said:
             log.info("compiling the scan for this processor: some seconds, once")
             self.said = True
+
+    def tell_unkept(self, fault: Exception) -> None:
+        """Say once that the next run will compile again."""
+        if not self.said_unkept:
+            advice = "name a folder that can be written in NUMBA_CACHE_DIR, and the next run starts at once"
+            log.info("what is compiled cannot be kept (%s); %s", fault, advice)
+            self.said_unkept = True
 
     def on_end(self, event: object) -> None:
         pass
@@ -261,7 +268,7 @@ def _compiled(result: types.Type, *arguments: types.Type) -> Callable[[Callable[
                 kept: Callable[..., Any] = numba.njit(result(*arguments), nogil=True, cache=True)(function)
                 return kept
             except (RuntimeError, OSError) as fault:  # no folder can be written, or the disk is full
-                log.info("compiled kernels cannot be kept: %s", fault)
+                _ANNOUNCER.tell_unkept(fault)
                 unkept: Callable[..., Any] = numba.njit(result(*arguments), nogil=True)(function)
                 return unkept
 

@@ -136,9 +136,14 @@ def temporary_folder() -> Path:
 
 
 def numba_cache_folder() -> Path:
-    """Return where compiled kernels are kept: NUMBA_CACHE_DIR, or beside the code."""
+    """Return where compiled kernels are kept: NUMBA_CACHE_DIR, or beside the code, or else in the user's cache."""
     chosen = os.environ.get("NUMBA_CACHE_DIR")
-    return Path(chosen) if chosen else Path(carver.__file__).parent / "__pycache__"
+    beside = Path(carver.__file__).parent / "__pycache__"
+    if chosen or os.access(block_stack.existing(beside), os.W_OK):
+        return Path(chosen) if chosen else beside
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "numba"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "numba"
 
 
 def _path_notices(path: Path) -> Iterator[Notice]:

@@ -288,6 +288,14 @@ def test_the_cache_folder_is_where_the_user_put_it(monkeypatch, tmp_path):
     assert preflight.numba_cache_folder() == tmp_path
     monkeypatch.delenv("NUMBA_CACHE_DIR")
     assert preflight.numba_cache_folder().name == "__pycache__"
+    monkeypatch.setattr(preflight.os, "access", lambda path, mode: False)  # an installation of the system's
+    monkeypatch.setattr(preflight.sys, "platform", "linux")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert preflight.numba_cache_folder() == tmp_path / "numba"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert preflight.numba_cache_folder() == Path.home() / ".cache" / "numba"
+    monkeypatch.setattr(preflight.sys, "platform", "darwin")
+    assert preflight.numba_cache_folder() == Path.home() / "Library" / "Caches" / "numba"
 
 
 def test_a_busy_source_is_not_read(drive, image):
