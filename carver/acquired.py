@@ -12,6 +12,8 @@ from imaging.acquisition_text import Row, rows
 from imaging.errors import InputError
 from imaging.image import MappedImage
 
+SAID_ELSEWHERE = ("Case", "Not read at")  # in the report's head, and in its list of ranges
+
 log = logging.getLogger(__name__)
 
 
@@ -45,5 +47,6 @@ def acquisition_rows(run: Mapping[str, Any]) -> dict[str, list[Row]]:
         return {}
     sections: dict[str, list[Row]] = {}
     for row in found:
-        sections.setdefault(row[0], []).append(row)
+        if row[0] not in SAID_ELSEWHERE and row[1] not in SAID_ELSEWHERE:
+            sections.setdefault(row[0], []).append(row)
     return sections
