@@ -6,7 +6,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 
-from carver.identify.hints import INDEX, POINTER
+from carver.identify.hints import INDEX, WITNESSES
 from carver.recovery import CarvedFile, Companion, Model
 from imaging.extent import Layout
 
@@ -37,7 +37,9 @@ def companions(
     for number, path in _by_sizes(models, side_files):
         found.setdefault(number, []).append(Companion(path=path, why="sizes"))
         taken.add(path)
-    rest = [side for side in side_files if side.path not in taken and side.format not in (POINTER, INDEX)]
+    rest = [
+        side for side in side_files if side.path not in taken and side.format not in WITNESSES and side.format != INDEX
+    ]
     for number, path in _by_place(models, rest, layouts):
         found.setdefault(number, []).append(Companion(path=path, why="place"))
     return found

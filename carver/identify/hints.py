@@ -1,22 +1,22 @@
 """Hints: what small files on the same source tell of the others. Lengths and hashes, names of shards.
 
 A hint proves nothing by itself: a file is proven only by the SHA-256 of its own bytes, computed when it was written,
-being the one a pointer names, at the length it names. Whoever could make that false could break SHA-256.
+being the one that is named, and its length, where one is named. Whoever could make that false could break SHA-256.
 """
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import PurePosixPath
 from typing import Any
 
 from signatures.tensors import Tensor, names_digest
 from signatures.verdict import DataEvidence, Finding, Grade, Verdict
 
-POINTER, INDEX = "git_lfs_pointer", "weights_index"
+POINTER, INDEX, SUMS, DOWNLOAD = "git_lfs_pointer", "weights_index", "sha256_list", "huggingface_download"
+WITNESSES = {POINTER: "a Git LFS pointer", SUMS: "a list of SHA-256 sums", DOWNLOAD: "the record of a download"}
 CONTESTED_CODES = frozenset(("foreign-file-inside", "overlaps-proven-file"))  # guesses that a hash refutes
-MAX_SUFFIX_CHARACTERS = 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,55 +29,91 @@ class Told:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Sum:
+    """What a small file tells of another: its SHA-256, and its length and name where these are told ("": not)."""
+
+    sha256: str
+    size_bytes: int | None = None
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Hints:
     """What all of them tell.
 
     Attributes:
-        hashes: by (SHA-256, length), the image offset of the first pointer that names it.
+        hashes: by (SHA-256, length or None where it is not told), the first that names it.
+        names: by SHA-256, the names that lists of sums give to the file.
         shards: by digest of the tensor names, the names that indices give to a file that holds just these.
     """
 
-    hashes: Mapping[tuple[str, int], int] = field(default_factory=dict)
+    hashes: Mapping[tuple[str, int | None], Told] = field(default_factory=dict)
+    names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     shards: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+def sums_of(form: str, facts: Mapping[str, Any]) -> Iterator[Sum]:
+    """Yield the hashes that a small file names."""
+    if form == POINTER:
+        yield Sum(sha256=facts["names_sha256"], size_bytes=facts["names_size_bytes"])
+    elif form == DOWNLOAD:
+        yield Sum(sha256=facts["names_sha256"])
+    elif form == SUMS:
+        for one in facts["sums"]:
+            yield Sum(sha256=one["sha256"], name=PurePosixPath(one["name"].replace("\\", "/")).name)
 
 
 def gather(told: Iterable[Told]) -> Hints:
     """Return the hints of small files, in the order of the image."""
-    hashes: dict[tuple[str, int], int] = {}
+    hashes: dict[tuple[str, int | None], Told] = {}
+    names: dict[str, tuple[str, ...]] = {}
     shards: dict[str, tuple[str, ...]] = {}
     for one in told:
-        if one.format == POINTER:
-            hashes.setdefault((one.facts["names_sha256"], one.facts["names_size_bytes"]), one.start_bytes)
-        elif one.format == INDEX:
-            for shard in one.facts["shards"]:
-                names = shards.get(shard["names_sha256"], ())
-                if shard["name"] not in names:
-                    shards[shard["names_sha256"]] = (*names, shard["name"])
-    return Hints(hashes=hashes, shards=shards)
+        for named in sums_of(one.format, one.facts):
+            hashes.setdefault((named.sha256, named.size_bytes), replace(one, facts={}))
+            if named.name:
+                _add(names, named.sha256, named.name)
+        for shard in one.facts["shards"] if one.format == INDEX else ():
+            _add(shards, shard["names_sha256"], shard["name"])
+    return Hints(hashes=hashes, names=names, shards=shards)
+
+
+def _add(names: dict[str, tuple[str, ...]], key: str, name: str) -> None:
+    known = names.get(key, ())
+    if name not in known:
+        names[key] = (*known, name)
 
 
 def proven(verdict: Verdict, sha256: str, size_bytes: int, hints: Hints) -> Verdict:
-    """Return the verdict on a file as written, INTACT as a whole where a pointer names its hash and its length."""
-    pointer_bytes = hints.hashes.get((sha256, size_bytes))
-    if pointer_bytes is None:
+    """Return the verdict on a file as written, INTACT as a whole where its hash is named, with its length or none."""
+    witness = hints.hashes.get((sha256, size_bytes)) or hints.hashes.get((sha256, None))
+    if witness is None:
         return verdict
     finding = Finding(
         code="hash-known",
-        detail=f"every byte is right: a Git LFS pointer (at {pointer_bytes:#x}) names this SHA-256 and length",
+        detail=f"every byte is right: {WITNESSES[witness.format]} (at {witness.start_bytes:#x}) names this SHA-256",
     )
-    return dataclasses.replace(
+    return replace(
         verdict,
         grade=Grade.INTACT,
         data_evidence=DataEvidence.HASH,
         findings=(finding, *(f for f in verdict.findings if f.code not in CONTESTED_CODES)),
-        tensors=tuple(dataclasses.replace(tensor, grade=Grade.INTACT.value) for tensor in verdict.tensors),
+        tensors=tuple(replace(tensor, grade=Grade.INTACT.value) for tensor in verdict.tensors),
     )
 
 
-def named_shard(tensors: Iterable[Tensor], hints: Hints) -> tuple[str, str] | None:
-    """Return (stem, suffix) of the one name that indices give to a file of these tensors; None for none or several."""
-    names = hints.shards.get(names_digest(tensor.name for tensor in tensors), ()) if hints.shards else ()
-    if len(names) != 1:
-        return None
-    stem, dot, suffix = names[0].rpartition(".")
-    return (stem, dot + suffix) if stem else None
+def named(tensors: Sequence[Tensor], sha256: str, hints: Hints) -> tuple[str, str, str] | None:
+    """Return (stem, suffix, source) of the name that a list gives to the hash, or an index to a file of these tensors.
+
+    None where no name is told, or more than one.
+    """
+    listed = hints.names.get(sha256, ())
+    if len(listed) == 1:
+        return (*_split(listed[0]), "SHA-256 list")
+    names = hints.shards.get(names_digest(tensor.name for tensor in tensors), ()) if tensors and hints.shards else ()
+    return (*_split(names[0]), "index file") if len(names) == 1 else None
+
+
+def _split(name: str) -> tuple[str, str]:
+    path = PurePosixPath(name)
+    return path.stem, path.suffix

@@ -4,36 +4,44 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from carver.identify.hints import INDEX, POINTER
+from carver.identify.hints import INDEX, SUMS, Sum, sums_of
 from carver.recovery import CarvedFile, MissingFile
 from signatures.tensors import names_digest
 from signatures.verdict import DataEvidence
 
 MAX_SAME_SIZE = 16  # a missing file
+WEIGHTS_SUFFIXES = (
+    *(".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".onnx", ".gguf", ".h5", ".hdf5", ".keras", ".npz", ".npy"),
+    *(".tflite", ".pb", ".pte", ".mlmodel", ".msgpack", ".pt2", ".ptl", ".model", ".onnx.data"),
+)
 
 
 def missing_files(files: Sequence[CarvedFile], side_files: Sequence[CarvedFile]) -> tuple[MissingFile, ...]:
     """Return what is named and not among the recovered files, in the order in which the source tells it."""
-    return (*_by_pointers((*files, *side_files), side_files), *_by_indices(files, side_files), *_external(files))
+    return (*_by_hashes((*files, *side_files), side_files), *_by_indices(files, side_files), *_external(files))
 
 
-def _by_pointers(files: Iterable[CarvedFile], side_files: Iterable[CarvedFile]) -> Iterator[MissingFile]:
-    named: dict[tuple[str, int], list[str]] = {}
+def _by_hashes(files: Iterable[CarvedFile], side_files: Iterable[CarvedFile]) -> Iterator[MissingFile]:
+    """Yield what is named by its hash; of lists of sums only what is called like a model's file."""
+    named: dict[str, list[tuple[Sum, str]]] = {}
     for side in side_files:
-        if side.format == POINTER:
-            key = (side.facts["names_sha256"], side.facts["names_size_bytes"])
-            named.setdefault(key, []).append(side.path)  # type: ignore[arg-type]
-    found: set[str] = set()
+        for one in sums_of(side.format, side.facts):
+            if side.format != SUMS or one.name.lower().endswith(WEIGHTS_SUFFIXES):
+                named.setdefault(one.sha256, []).append((one, side.path))
     by_size: dict[int, list[str]] = {}
     for file in files if named else ():
-        found.add(file.sha256)
+        named.pop(file.sha256, None)
         if file.data_evidence is not DataEvidence.HASH:
             by_size.setdefault(file.size_bytes, []).append(file.path)
-    for (sha256, size_bytes), paths in named.items():
-        if sha256 not in found and size_bytes:
-            same_size = tuple(by_size.get(size_bytes, ())[:MAX_SAME_SIZE])
+    for sha256, told in named.items():
+        size_bytes = next((one.size_bytes for one, _ in told if one.size_bytes is not None), None)
+        if size_bytes != 0:
             yield MissingFile(
-                name="", size_bytes=size_bytes, sha256=sha256, learnt_from=tuple(paths), same_size=same_size
+                name=next((one.name for one, _ in told if one.name), ""),
+                size_bytes=size_bytes,
+                sha256=sha256,
+                learnt_from=tuple(path for _, path in told),
+                same_size=() if size_bytes is None else tuple(by_size.get(size_bytes, ())[:MAX_SAME_SIZE]),
             )
 
 

@@ -14,7 +14,7 @@ from carver import __version__
 from carver.case import Case
 from carver.claims import Owned
 from carver.extract import Written, name_all, write_partial
-from carver.identify.hints import Hints, Told, gather, named_shard, proven
+from carver.identify.hints import Hints, Told, gather, named, proven
 from carver.identify.naming import safe_name, stem_of, suffix_of
 from carver.output import PARTIAL_SUFFIX, make_folder
 from carver.recovery import CarvedFile
@@ -107,13 +107,12 @@ class _Waiting:
 
 
 def _waiting(plan: Planned, verdict: Verdict, written: Written, form: Format, hints: Hints) -> _Waiting:
-    """Choose the name: an index's for a file of just these tensors, else what the contents give."""
+    """Choose the name: what other files on the source call this one, else what the contents give."""
     stem, source = stem_of(verdict.facts, form.name, plan.owned.claim.start_bytes)
     suffix = suffix_of(verdict.facts, form.suffix)
-    shard = named_shard(verdict.tensors, hints) if verdict.tensors else None
-    if shard is not None and safe_name(shard[0]):
-        stem, source = safe_name(shard[0]), "index file"
-        suffix = suffix_of({"suffix": shard[1]}, suffix)
+    told = named(verdict.tensors, written.sha256, hints)
+    if told is not None and safe_name(told[0]):
+        stem, suffix, source = safe_name(told[0]), suffix_of({"suffix": told[1]}, suffix), told[2]
     return _Waiting(
         plan=plan, verdict=verdict, written=written, stem=stem, suffix=suffix, name_source=source, side=form.side
     )

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 
-from carver.identify.hints import Hints, Told, gather, named_shard, proven
+from carver.identify.hints import WITNESSES, Hints, Told, gather, named, proven
 from carver.identify.missing import missing_files
 from fixtures.formats.git_lfs_pointer import pointer
+from fixtures.formats.huggingface_download import record
 from fixtures.formats.model_json import LLAMA, written
+from fixtures.formats.sha256_list import sums
 from fixtures.formats.weights_index import index
 from imaging.extent import span
+from signatures import formats
 from signatures.tensors import Tensor, names_digest
 from signatures.verdict import DataEvidence, Finding, Grade, Verdict
 from tests.carver.laid_out import carve, lay_out, weights
@@ -53,10 +56,37 @@ def test_a_shard_gets_the_one_name_that_indices_give_its_tensors():
         shards = [{"name": name, "tensors": 2, "names_sha256": names_digest(["a", "b"])} for name in names]
         return gather(Told(format="weights_index", start_bytes=0, facts={"shards": [shard]}) for shard in shards)
 
-    assert named_shard(tensors, told("m-1.tar.bin", "m-1.tar.bin")) == ("m-1.tar", ".bin")
-    assert named_shard(tensors, told("m-1.bin", "n-1.bin")) is None
-    assert named_shard(tensors[:1], told("m-1.bin")) is None
-    assert named_shard(tensors, Hints()) is None
+    assert named(tensors, DIGEST, told("m-1.tar.bin", "m-1.tar.bin")) == ("m-1.tar", ".bin", "index file")
+    assert named(tensors, DIGEST, told("m-1.bin", "n-1.bin")) is None
+    assert named(tensors[:1], DIGEST, told("m-1.bin")) is None
+    assert named(tensors, DIGEST, Hints()) is None
+
+
+def told_sums(*names: str) -> Told:
+    facts = {"sums": [{"sha256": DIGEST, "name": name} for name in names]}
+    return Told(format="sha256_list", start_bytes=1024, facts=facts)
+
+
+def test_a_list_of_sums_proves_and_names_and_a_record_of_a_download_proves():
+    hints = gather([told_sums("runs/best.pt", "C:\\\\old\\\\best.pt")])
+    assert proven(a_verdict(), DIGEST, 77, hints).data_evidence is DataEvidence.HASH
+    assert named([], DIGEST, hints) == ("best", ".pt", "SHA-256 list")
+    assert named([], DIGEST, gather([told_sums("a.pt", "b.pt")])) is None
+    record = Told(format="huggingface_download", start_bytes=0, facts={"names_sha256": DIGEST})
+    assert "download" in proven(a_verdict(), DIGEST, 77, gather([record])).findings[0].detail
+
+
+def test_every_format_that_names_hashes_is_a_witness_in_words():
+    assert set(WITNESSES) <= {name for name, form in formats().items() if form.side}
+
+
+def test_what_sums_name_and_is_not_there_is_missing_if_it_is_called_like_weights():
+    sums = told_sums("a/model.safetensors", "debian.iso")
+    side = a_file("files/x.sha256", form=sums.format, facts=dict(sums.facts), side=True)
+    (missing,) = missing_files([], [side])
+    assert (missing.name, missing.size_bytes, missing.sha256) == ("model.safetensors", None, DIGEST)
+    found = a_file("files/a", content="a")
+    assert found.sha256 == DIGEST and missing_files([found], [side]) == ()
 
 
 def test_on_an_image_a_pointer_proves_its_file_and_tells_of_the_one_that_is_lost(tmp_path):
@@ -121,3 +151,13 @@ def test_the_scans_list_is_of_models_unless_small_files_are_asked_for(tmp_path):
     lay_out(tmp_path / "disk.img", [written(LLAMA), weights(["a"])])
     assert len(good("scan", tmp_path / "disk.img", "--json").out.splitlines()) == 1
     assert len(good("scan", tmp_path / "disk.img", "--json", "--formats", "model_json").out.splitlines()) == 1
+
+
+def test_on_an_image_a_list_of_sums_names_its_file_and_a_download_proves_another(tmp_path):
+    one, other = weights(["a"]), weights(["b"])
+    report = carve(tmp_path, [one, sums({"runs/best.safetensors": one, "lost.gguf": b"lost"}), other, record(other)])
+    assert [(file["path"], file["grade"], file["name_source"]) for file in report["files"]] == [
+        ("files/best.safetensors", "INTACT", "SHA-256 list"),
+        (report["files"][1]["path"], "INTACT", "offset"),
+    ]
+    assert [file["name"] for file in report["missing"]] == ["lost.gguf"]

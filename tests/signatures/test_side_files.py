@@ -7,14 +7,16 @@ import json
 
 import pytest
 
-from fixtures.formats import bpe_merges, git_lfs_pointer, model_json, weights_index
+from fixtures.formats import bpe_merges, git_lfs_pointer, huggingface_download, model_json, sha256_list, weights_index
 from imaging.extent import span
 from imaging.window import Window
 from signatures import _json_text
 from signatures._json_text import read_object, whole_number
 from signatures.bpe_merges import FORMAT as MERGES
 from signatures.git_lfs_pointer import FORMAT as POINTER
+from signatures.huggingface_download import FORMAT as DOWNLOAD
 from signatures.model_json import FORMAT as JSON
+from signatures.sha256_list import FORMAT as SUMS
 from signatures.tensors import names_digest
 from signatures.verdict import Grade
 from signatures.weights_index import FORMAT as INDEX
@@ -185,3 +187,38 @@ def test_added_tokens_are_marks_numbered_on_from_one_another():
         b'{"<a>": 7, "<b>": "8"}',
     ):
         assert codes(judge(JSON, other)) == {"no-known-keys"}
+
+
+def test_a_list_of_sums_ends_with_the_last_line_that_is_one():
+    whole = sha256_list.sums({"a b.bin": b"1", "*x": b"2"})
+    for tail in (b"", b"\0", b"\n", b"# more\n", whole[:40]):
+        verdict = judge(SUMS, whole + tail)
+        assert (verdict.size_bytes, codes(verdict)) == (len(whole), {"no-end-mark"})
+    assert [one["name"] for one in verdict.facts["sums"]] == ["a b.bin", "*x"]
+    assert judge(SUMS, whole[:-1] + b"\0").size_bytes == len(whole) - 1
+    many = sha256_list.sums({f"{n}.bin": b"" for n in range(400)})
+    assert judge(SUMS, many).size_bytes == len(many)
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        (b"0" * 64 + b"\n", "grammar"),
+        (b"0" * 63 + b"  a\n", "grammar"),
+        (b"A" * 64 + b"  a\n", "grammar"),
+        (b"0" * 64 + b"  \xff\n", "not-utf-8"),
+        ((b"0" * 64 + b"  a\n") * 10_001, "too-long"),
+    ],
+    ids=range(5),
+)
+def test_what_is_no_list_of_sums_is_rejected(text, code):
+    assert codes(judge(SUMS, text)) == {code}
+
+
+def test_a_record_of_a_download_is_its_three_lines_and_no_more():
+    whole = huggingface_download.record(CONTENT)
+    facts = judge(DOWNLOAD, whole + b"more").facts
+    assert facts["names_sha256"] == hashlib.sha256(CONTENT).hexdigest()
+    git_hash = whole.replace(facts["names_sha256"].encode(), b"0" * 40)
+    for broken in (git_hash, whole[:-1], whole.replace(b"\n17", b"\n-17"), whole.upper()):
+        assert codes(judge(DOWNLOAD, broken)) == {"grammar"}
