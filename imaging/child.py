@@ -60,12 +60,14 @@ class Answer:
         errno: 0 where it was read.
         view: the bytes, valid until the slot is asked to be filled again.
         present_bytes: what the child saw of the device after an error.
+        seconds: how long the device took for it, measured by the child.
     """
 
     question: Question
     errno: int
     view: memoryview
     present_bytes: int
+    seconds: float
 
 
 class Child:
@@ -177,11 +179,13 @@ class Child:
 
     def _take_answer(self) -> None:
         question = self.questions.popleft()
-        errno, got_bytes, present_bytes = ANSWER.unpack_from(self._inbox)
+        errno, got_bytes, present_bytes, seconds = ANSWER.unpack_from(self._inbox)
         self._inbox = self._inbox[ANSWER.size :]
         start = question.slot * BUFFER_BYTES
         view = memoryview(self._memory)[start : start + min(got_bytes, question.size_bytes)]
-        self.answers.append(Answer(question=question, errno=errno, view=view, present_bytes=present_bytes))
+        self.answers.append(
+            Answer(question=question, errno=errno, view=view, present_bytes=present_bytes, seconds=seconds)
+        )
 
 
 def _anonymous_file() -> IO[bytes]:

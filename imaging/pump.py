@@ -14,6 +14,7 @@ from typing import TypeAlias
 from imaging.errors import ReadFault
 from imaging.extent import Extent
 from imaging.mapfile import BlockStatus
+from imaging.reads import PatientDrive
 from imaging.source import Source
 
 
@@ -39,10 +40,12 @@ class Reading:
     Attributes:
         data: the bytes that came, from the start of the extent.
         fault: what ended them early; None also at the end of the source.
+        seconds: how long the drive took, measured as near to it as can be.
     """
 
     data: bytes
     fault: ReadFault | None
+    seconds: float = 0.0
 
 
 Subscriber: TypeAlias = Callable[[Piece], None]
@@ -65,7 +68,7 @@ class Pump:
         on_read: OnRead | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._source = source
+        self.turn_to(source)
         self._on_read, self._clock = on_read, clock
         self._subscribers = tuple(subscribers)
         self.reads = 0
@@ -74,24 +77,28 @@ class Pump:
     def turn_to(self, source: Source) -> None:
         """Read from another source from now on: the same drive, under another name."""
         self._source = source
+        self._timed = source if isinstance(source, PatientDrive) else None
 
     def read(self, extent: Extent) -> Reading:
         """Read the extent; a fault is told, not raised, since on a failing drive it is the news of the day."""
-        if self._on_read is None:
-            return self._read(extent)
-        begin_seconds = self._clock()
         reading = self._read(extent)
-        self._on_read(extent, len(reading.data), self._clock() - begin_seconds)
+        if self._on_read is not None:
+            self._on_read(extent, len(reading.data), reading.seconds)
         return reading
 
     def _read(self, extent: Extent) -> Reading:
         self.reads += 1
+        begin_seconds = self._spent_seconds()
         try:
             data = self._source.read_at(extent.offset_bytes, extent.size_bytes)
         except ReadFault as fault:
             self.read_errors += 1
-            return Reading(data=fault.prefix[: extent.size_bytes], fault=fault)
-        return Reading(data=data[: extent.size_bytes], fault=None)
+            seconds = self._spent_seconds() - begin_seconds
+            return Reading(data=fault.prefix[: extent.size_bytes], fault=fault, seconds=seconds)
+        return Reading(data=data[: extent.size_bytes], fault=None, seconds=self._spent_seconds() - begin_seconds)
+
+    def _spent_seconds(self) -> float:
+        return self._clock() if self._timed is None else self._timed.read_seconds
 
     def publish(self, piece: Piece) -> None:
         """Hand a piece to every subscriber, in order; what one raises keeps it from those behind."""

@@ -18,12 +18,13 @@ import sys
 from collections.abc import Sequence
 from errno import ECANCELED
 from pathlib import Path
+from time import perf_counter
 
 from imaging.direct import BUFFER_BYTES, DirectDevice, is_claimed
 from imaging.errors import CarverError
 
 QUESTION = struct.Struct("<QIIi")  # position, size, offset in the memory, whether it depends on the one before
-ANSWER = struct.Struct("<iIQ")  # errno (0: success), bytes read, what is left of the device after an error
+ANSWER = struct.Struct("<iIQd")  # errno (0: success), bytes read, what is left of the device after an error, seconds
 SLOTS = 2  # one read is answered while the next is under way
 MEMORY_BYTES = SLOTS * BUFFER_BYTES
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -65,14 +66,15 @@ def answer_questions(device: DirectDevice) -> None:
     while len(question := os.read(0, QUESTION.size)) == QUESTION.size:
         position_bytes, size_bytes, memory_offset_bytes, depends = QUESTION.unpack(question)
         if depends and not whole:
-            answer = ANSWER.pack(ECANCELED, 0, 0)
+            answer = ANSWER.pack(ECANCELED, 0, 0, 0.0)
         else:
+            begin = perf_counter()
             try:
                 got_bytes = device.fill_at(memory_offset_bytes, position_bytes, size_bytes)
-                answer = ANSWER.pack(0, got_bytes, 0)
+                answer = ANSWER.pack(0, got_bytes, 0, perf_counter() - begin)
             except OSError as fault:
                 got_bytes = 0
-                answer = ANSWER.pack(fault.errno or 0, 0, device.present_bytes())
+                answer = ANSWER.pack(fault.errno or 0, 0, device.present_bytes(), perf_counter() - begin)
             whole = got_bytes == size_bytes
         try:
             os.write(1, answer)

@@ -92,9 +92,12 @@ class PatientDrive(Drive, Protocol):
 
     Attributes:
         watcher: is told several times a second while a read waits; False ends the wait.
+        read_seconds: how long it has taken for all that it answered, measured beside the drive: reading ahead hides
+            nothing of it.
     """
 
     watcher: Watcher
+    read_seconds: float
 
     def expect(self, extent: Extent | None) -> None:
         """Say what is asked for next if all of the coming read is had: it may be read ahead, and nothing else."""
@@ -114,6 +117,7 @@ class ChildDevice(AlignedDevice):
 
     Attributes:
         watcher: is told several times a second while a read waits; False ends the wait with `Interrupted`.
+        read_seconds: how long it has taken for all that it answered.
     """
 
     def __init__(
@@ -135,6 +139,7 @@ class ChildDevice(AlignedDevice):
         self._current: Child | None = None
         self._ahead: Question | None = None
         self._deaths = 0
+        self.read_seconds = 0.0
         self._good: tuple[int, int] | None = None
         self._expected: tuple[int, int] | None = None
         self._late: list[tuple[int, bytes]] = []
@@ -284,6 +289,7 @@ class ChildDevice(AlignedDevice):
         Raises:
             OSError: it is an error.
         """
+        self.read_seconds += answer.seconds
         if answer.errno:
             self._ahead = None  # the child has dropped it
             self._present_bytes = answer.present_bytes

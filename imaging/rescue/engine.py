@@ -30,6 +30,7 @@ from imaging.rescue.governor import Governor
 from imaging.rescue.options import Geometry, RescueOptions, settle_geometry, settle_placement
 from imaging.rescue.order import plan_rescue
 from imaging.rescue.plan import (
+    SLOW_PASSES,
     Mark,
     Outcome,
     Phase,
@@ -42,6 +43,7 @@ from imaging.rescue.plan import (
 )
 from imaging.rescue.progress import Progress, RescueSummary, Stopwatch, outside_of, progress_of, totals_of
 from imaging.rescue.put_off import SUSPECT_SECONDS, PutOff, recalled
+from imaging.rescue.slowness import SlowJudge
 from imaging.rescue.storm import Storm
 from imaging.rescue.writer import ImageWriter, Reserve
 from imaging.source import Source
@@ -191,6 +193,7 @@ class _Run:
             meanwhile=self._pause,
         )
         self._storm = Storm(options.recheck_errors)
+        self._slowness = SlowJudge(options.slow_reads, adaptive=not options.compatible)
         self._put_off = PutOff(recalled(store.remarks), domain=domain)
         self._reading: Read | None = None
         self._plan_is_void = False
@@ -317,8 +320,9 @@ class _Run:
         self._stopwatch.tick(good_bytes)
         self._weigh(read, reading, before)
         self._take_late()
-        self._govern(read, reading)
-        return Outcome(good_bytes=good_bytes)
+        slow = self._is_slow(read, reading)
+        self._govern(read, reading, slow=slow)
+        return Outcome(good_bytes=good_bytes, slow=slow)
 
     def _weigh(self, read: Read, reading: Reading, before: BlockStatus) -> None:
         """See what a read means for those to come; `before` is the status that a failure has changed."""
@@ -331,10 +335,33 @@ class _Run:
         elif reading.fault is not None and not reading.data and self._storm.fail(read.extent, before):
             self._plan_is_void |= self._contact.recheck(read, reading.fault) is Word.OF_NOTHING
 
-    def _govern(self, read: Read, reading: Reading) -> None:
+    def _is_slow(self, read: Read, reading: Reading) -> bool:
+        """Judge a read that gave all of its bytes, where slow ones are jumped over."""
+        if read.phase is not Phase.COPYING or read.pass_number not in SLOW_PASSES:
+            return False
+        if len(reading.data) < read.extent.size_bytes:
+            return False
+        watch = self._stopwatch
+        return self._slowness.judge(
+            read.extent.size_bytes,
+            reading.seconds,
+            run_seconds=watch.seconds,
+            average_rate_bytes=watch.rescued_bytes / watch.seconds if watch.seconds > 0 else 0.0,
+        )
+
+    def _govern(self, read: Read, reading: Reading, *, slow: bool) -> None:
         failed = reading.fault is not None
-        self._governor.after_read(read, len(reading.data), self._stopwatch.now_seconds, failed=failed)
-        if failed and self._options.limits.reopen_on_error and read.phase is Phase.COPYING:
+        # the pauses after slow reads are for those who said what is slow
+        told_slow = slow and self._options.slow_reads.min_read_rate_bytes is not None
+        self._governor.after_read(
+            read,
+            len(reading.data),
+            self._stopwatch.now_seconds,
+            failed=failed,
+            slow=told_slow,
+            limit=self._slowness.limit,
+        )
+        if (failed or told_slow) and self._options.limits.reopen_on_error and read.phase is Phase.COPYING:
             self._contact.reopen()
 
     def _settle(self, read: Read, reading: Reading) -> Iterator[Mark]:
@@ -428,5 +455,6 @@ class _Run:
             reads=self._pump.reads,
             read_errors=self._pump.read_errors,
             hangs=len(self._put_off.hung),
+            slow_reads=self._slowness.slow_reads,
             outside=self._outside,
         )

@@ -66,8 +66,17 @@ class Governor:
             seconds = min(read.extent.size_bytes / self._limits.max_read_rate_bytes, 1.0)
             self._next_seconds = max(self._next_seconds, now_seconds) + seconds
 
-    def after_read(self, read: Read, good_bytes: int, now_seconds: float, *, failed: bool) -> None:
-        """Count a read; `reached` tells whether it was one too many.
+    def after_read(
+        self,
+        read: Read,
+        good_bytes: int,
+        now_seconds: float,
+        *,
+        failed: bool,
+        slow: bool = False,
+        limit: str | None = None,
+    ) -> None:
+        """Count a read; `reached` tells whether it was one too many, also where `limit` says so already.
 
         Raises:
             Interrupted: the user wants an end during the pause.
@@ -79,8 +88,8 @@ class Governor:
             if now_seconds - self._window_seconds >= WINDOW_SECONDS:
                 self._window_seconds, self._window_bytes = now_seconds, 0
             self._window_bytes += read.extent.size_bytes - good_bytes
-        self.reached = self._broken(now_seconds)
-        if failed and self.reached is None:
+        self.reached = limit or self._broken(now_seconds)
+        if (failed or slow) and self.reached is None:
             self._wait(self._limits.pause_on_error_seconds)
 
     def look(self, now_seconds: float) -> bool:

@@ -3,7 +3,7 @@
 A weak area is read in the end, but each of its sectors may take the drive seconds of trying. GNU ddrescue looks at the
 rate once a second. Here every read is judged by its own latency, as measured beside the drive: a read of a tenth of a
 second or more by itself, quicker ones together until they fill a tenth, so that a seek between fast reads is no slow
-read.
+read. Where no rate was given the quicker ones are never slow: reading backward is that, and no weakness.
 """
 
 from __future__ import annotations
@@ -63,9 +63,12 @@ class SlowJudge:
         self.slow_reads = 0
 
     @property
-    def too_many(self) -> bool:
-        """Whether there were more slow reads than the rules allow."""
-        return self._rules.max_slow_reads is not None and self.slow_reads > self._rules.max_slow_reads
+    def limit(self) -> str | None:
+        """The limit that has ended the run, for the user; None while there were no more slow reads than allowed."""
+        allowed = self._rules.max_slow_reads
+        if allowed is None or self.slow_reads <= allowed:
+            return None
+        return f"more than {allowed} reads were slow (--max-slow-reads)"
 
     def judge(self, size_bytes: int, seconds: float, *, run_seconds: float, average_rate_bytes: float) -> bool:
         """Tell whether a read that gave all of its bytes was slow.
@@ -76,14 +79,15 @@ class SlowJudge:
             run_seconds: how long the run has taken so far.
             average_rate_bytes: what the run has rescued a second.
         """
-        if seconds < STRETCH_SECONDS:
+        alone = seconds >= STRETCH_SECONDS
+        if not alone:
             self._bytes, self._seconds = self._bytes + size_bytes, self._seconds + seconds
             if self._seconds < STRETCH_SECONDS:
                 return False
             size_bytes, seconds = self._bytes, self._seconds
         self._bytes, self._seconds = 0, 0.0
         rate = size_bytes / seconds
-        slow = rate < self._least_rate(run_seconds, average_rate_bytes)
+        slow = rate < self._least_rate(run_seconds, average_rate_bytes, alone=alone)
         usual = rate if self._usual_rate is None else self._usual_rate
         self._usual_rate = usual + (rate - usual) / MEMORY
         if slow:
@@ -92,10 +96,10 @@ class SlowJudge:
             self.slow_reads = 0
         return slow
 
-    def _least_rate(self, run_seconds: float, average_rate_bytes: float) -> float:
+    def _least_rate(self, run_seconds: float, average_rate_bytes: float, *, alone: bool) -> float:
         rules = self._rules
         if rules.min_read_rate_bytes is None:
-            return (self._usual_rate or 0.0) / SLOW_SHARE if self._adaptive else 0.0
+            return (self._usual_rate or 0.0) / SLOW_SHARE if self._adaptive and alone else 0.0
         if run_seconds < rules.delay_slow_seconds:
             return 0.0
         return rules.min_read_rate_bytes or average_rate_bytes / SLOW_SHARE

@@ -6,7 +6,7 @@ import random
 import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -105,8 +105,7 @@ def compare(bench: Bench, arguments: Sequence[object], options: RescueOptions) -
     log_path = folder / "reads"
     log_path.touch()  # where there is nothing to do, it makes none
     gnu(*arguments, "-H", folder / "damage", f"--log-reads={log_path}", bench.contents_path, image_path, map_path)
-    has_orders = any(field.name == "compatible" for field in fields(RescueOptions))
-    assert bench.rescue(options=replace(options, compatible=True) if has_orders else options).finished
+    assert bench.rescue(options=replace(options, compatible=True)).finished
     rows = [line.split() for line in log_path.read_text().splitlines() if line.startswith("0x")]
     assert [(e.offset_bytes, e.size_bytes) for e in bench.asked] == [(int(row[0], 16), int(row[1])) for row in rows]
     ours, theirs = bench.image_path.read_bytes(), image_path.read_bytes() if image_path.exists() else b""
@@ -193,6 +192,7 @@ class Patient(DamagedSource):
     def __init__(self, source: RawImage, damage: Mapfile) -> None:
         super().__init__(source, damage)
         self.watcher: Watcher = lambda waiting: True
+        self.read_seconds = 0.0
         self.given: set[int] = set()
         self.asked_again: list[Extent] = []
 
