@@ -12,7 +12,7 @@ from imaging.extent import ExtentSet, span
 from imaging.mapfile import BlockStatus, Mapfile
 from imaging.rescue.options import RescueOptions, settle_geometry
 from imaging.rescue.order import plan_rescue
-from imaging.rescue.plan import Mark, Outcome, Phase, Read, Resume, Territory, settle
+from imaging.rescue.plan import SLOW_PASSES, Mark, Outcome, Phase, Read, Resume, Territory, settle
 from imaging.rescue.slowness import SlowJudge
 from tests.bench.drive_model import Condition, Mechanics, SimulatedDrive
 
@@ -86,7 +86,7 @@ def _read(drive: SimulatedDrive, read: Read, curve: Curve, judge: SlowJudge) -> 
     good_bytes = size_bytes if drive.read(read.extent.offset_bytes, size_bytes) else 0
     curve.add(drive.seconds, good_bytes)
     slow = False
-    if good_bytes and read.phase is Phase.COPYING:
+    if good_bytes and read.phase is Phase.COPYING and read.pass_number in SLOW_PASSES:
         slow = judge.judge(
             size_bytes,
             drive.seconds - begin,
