@@ -162,7 +162,7 @@ class Follower:
         image_path: the image that is being written; it is as long as the drive from the start.
         formats: what to look for.
         image_bytes: how long that is.
-        finished: what an earlier run has read; nothing: what was known before is set aside.
+        finished: what an earlier run has read; of cells that need more nothing is known.
         domain: where hits may start (None: anywhere).
         stop: whether to leave what waits for the scan afterwards.
 
@@ -190,7 +190,7 @@ class Follower:
         self._stop = stop
         self._image: RawImage | None = None
         key = follow_key(self._automaton, self._grid, domain)
-        self._store = HitStore(folder, key, names=(LOG, DATA), anew=not finished)
+        self._store = HitStore(folder, key, names=(LOG, DATA))
         self._orders: queue.SimpleQueue[tuple[int, bool] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="follow", daemon=True)
         for number in {entry["offset_bytes"] // cell_bytes for entry in self._store.log.entries()}:

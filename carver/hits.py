@@ -36,7 +36,6 @@ class HitStore:
         folder: where both are.
         key: what the hits depend on.
         names: of the log and of the hits.
-        anew: whether what is there is set aside whatever its key.
 
     Raises:
         InputError: hits that the log tells of are gone.
@@ -49,11 +48,10 @@ class HitStore:
         key: Mapping[str, object],
         *,
         names: tuple[str, str] = (LOG, DATA),
-        anew: bool = False,
     ) -> None:
         log_name, data_name = names
         self.path = folder / data_name
-        self.log = StageLog(folder / log_name, key, data=self.path, anew=anew)
+        self.log = StageLog(folder / log_name, key, data=self.path)
         self._pending: list[dict[str, object]] = []
         self._committed_at = monotonic()
         self.count = 0
