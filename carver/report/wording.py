@@ -169,6 +169,16 @@ def next_steps(recovery: Recovery, summary: Summary) -> list[str]:
             "To prove a file whose contents are unproven, compare its SHA-256 with the publisher's or a backup's, or "
             "run the model on inputs with known outputs."
         )
+    if any(model.missing_shards for model in recovery.models):
+        steps.append(
+            "Some models lack files (see Models). Look for just those in backups: a library that fills the gaps with "
+            "random numbers makes a model that loads and is wrong."
+        )
+    if any(file.sha256 for file in recovery.missing):
+        steps.append(
+            "Files that are named by their SHA-256 and were not found can be fetched again where they came from; the "
+            "hash finds exactly the right one (git lfs fetch, or the publisher's list)."
+        )
     if Grade.UNDECIDED in grades:
         steps.append("Look at the undecided files by hand; they are kept as they were found.")
     if any("pytorch" in file.format for file in recovery.files):

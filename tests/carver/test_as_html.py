@@ -254,6 +254,14 @@ def test_models_small_files_and_what_is_named_and_missing_are_told():
     assert "Named, but not found" in text
 
 
+def test_what_is_missing_is_a_step_to_take():
+    text = page().text
+    assert "Some models lack files" in text and "named by their SHA-256" in text
+    whole = dataclasses.replace(example().models[0], missing_shards=())
+    text = page(models=(whole,), missing=example().missing[1:]).text
+    assert "Some models lack files" not in text and "named by their SHA-256" not in text
+
+
 def test_without_models_and_small_files_nothing_is_said_of_them():
     text = page(models=(), side_files=(), missing=()).text
     assert "hold weights" not in text and "Small files" not in text and "Named, but" not in text
