@@ -6,6 +6,8 @@ A kill leaves the page cache, so it cannot show a map ahead of an image that was
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import os
 import random
@@ -175,6 +177,10 @@ class Bench:
         ours, theirs = Mapfile.load(self.map), Mapfile.load(whole.map)
         assert list(ours.blocks()) == list(theirs.blocks())
         assert (ours.current_status, ours.extents(BlockStatus.NON_TRIED)) == ("+", ExtentSet())
+        result = json.loads((self.folder / "drive.img.acquisition.json").read_text())["result"]
+        assert result["digests"]["sha256"] == hashlib.sha256(self.image.read_bytes()).hexdigest()
+        assert result["map_sha256"] == hashlib.sha256(self.map.read_bytes()).hexdigest()
+        assert result["hashes"]["differing"] == [], "no piece was read as something else after a kill"
 
     def finished(self) -> ExtentSet:
         return MapStore.read_snapshot(self.map).extents(BlockStatus.FINISHED) if self.map.exists() else ExtentSet()
