@@ -209,12 +209,22 @@ class FlatBuffer:
             raise MalformedError("alignment", at_bytes)
         table_bytes, places = self._vtable(at_bytes)
         table = Table(name, at_bytes, self._read(at_bytes, table_bytes), places)
-        self._spans.append((at_bytes, at_bytes + table_bytes))
+        self._spans.append((at_bytes, at_bytes + self._used_bytes(name, places)))
         self._seen[key] = table
         for number, kind in enumerate(self.schema.get(name, ())):
             if table.place(number):
                 self._field(table, number, kind)
         return table
+
+    def _used_bytes(self, name: str, places: tuple[int, ...]) -> int:
+        """Return where a table's last field ends.
+
+        The size in its vtable may be another table's, a few bytes longer: Python's writer shares vtables that differ
+        in it alone.
+        """
+        kinds = self.schema.get(name, ())
+        sizes = [kind.size_bytes if isinstance(kind, Number) else 4 for kind in kinds] + [1] * len(places)
+        return max((place + sizes[number] for number, place in enumerate(places) if place), default=4)
 
     def _vtable(self, table_at_bytes: int) -> tuple[int, tuple[int, ...]]:
         """Return the table's size and its fields' places, each of which must lie inside the table."""
