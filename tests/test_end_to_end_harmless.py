@@ -6,14 +6,14 @@ import hashlib
 import re
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from fixtures.failing_drive import write_contents
 from imaging.mapfile import BlockStatus, Mapfile
-from tests.command import COMMAND, carver, good, need_program
+from tests.command import COMMAND, carver, good, need, need_program
 from tests.test_end_to_end_destination import loop_device
 
 pytestmark = pytest.mark.root
@@ -27,7 +27,10 @@ ASKING_IOCTLS = {"BLKSSZGET", "BLKPBSZGET", "BLKALIGNOFF"}
 
 
 def run(*words: object) -> None:
-    subprocess.run([*map(str, words)], check=True, capture_output=True, timeout=60)
+    """Prepare something; where this machine does not let us, there is nothing to test."""
+    need_program(str(words[0]))
+    done = subprocess.run([*map(str, words)], capture_output=True, text=True, timeout=60)
+    need(f"{' '.join(map(str, words))}: {done.stderr.strip()}" if done.returncode else None)
 
 
 @contextmanager
@@ -45,8 +48,7 @@ def mounted(device: Path, point: Path, *options: str) -> Iterator[Path]:
     try:
         yield point
     finally:
-        with suppress(subprocess.CalledProcessError):  # the test has done so
-            run("umount", point)
+        subprocess.run(["umount", point], capture_output=True)  # the test may have done so
 
 
 @contextmanager
@@ -71,7 +73,7 @@ def as_a_mounted_partition(folder: Path) -> Iterator[Path]:
         run("mkfs.ext4", "-q", partition)
         with mounted(partition, folder / "mnt"):
             yield device
-        run("delpart", device, 1)
+        subprocess.run(["delpart", device, "1"], check=True)
 
 
 @contextmanager
@@ -90,12 +92,11 @@ def as_swap(folder: Path) -> Iterator[Path]:
         try:
             yield device
         finally:
-            run("swapoff", device)
+            subprocess.run(["swapoff", device], check=True)
 
 
 @contextmanager
 def as_the_second_member_of_a_btrfs(folder: Path) -> Iterator[Path]:
-    need_program("mkfs.btrfs")
     with device_of(folder / "one", BTRFS_BYTES) as one, device_of(folder / "two", BTRFS_BYTES) as two:
         run("mkfs.btrfs", "-q", "-f", one, two)
         with mounted(one, folder / "mnt"):
@@ -105,18 +106,19 @@ def as_the_second_member_of_a_btrfs(folder: Path) -> Iterator[Path]:
 @contextmanager
 def as_a_layer_of_an_overlay(folder: Path) -> Iterator[Path]:
     """Its own mount is gone: only the overlay still stands on it."""
-    for name in ("upper", "work", "merged"):
-        (folder / name).mkdir()
-    layers = f"lowerdir={folder / 'low'},upperdir={folder / 'upper'},workdir={folder / 'work'}"
-    with device_of(folder / "disk", 16 * MIB) as device:
-        run("mkfs.ext4", "-q", device)
-        with mounted(device, folder / "low"):
-            run("mount", "-t", "overlay", "overlay", "-o", layers, folder / "merged")
+    folders = {name: folder / "other" / name for name in ("upper", "work", "merged")}
+    with as_a_mount(folder) as device, device_of(folder / "second", 16 * MIB) as other:
+        run("mkfs.ext4", "-q", other)
+        with mounted(other, folder / "other"):
+            for made in folders.values():
+                made.mkdir()
+            layers = f"lowerdir={folder / 'mnt'},upperdir={folders['upper']},workdir={folders['work']}"
+            run("mount", "-t", "overlay", "overlay", "-o", layers, folders["merged"])
             try:
-                run("umount", folder / "low")
+                run("umount", folder / "mnt")
                 yield device
             finally:
-                run("umount", folder / "merged")
+                subprocess.run(["umount", folders["merged"]], check=True)
 
 
 @contextmanager
