@@ -24,7 +24,7 @@ ALIGNMENT_BYTES = 64  # of each record's data, from the file's start
 
 STORED_PREFIX: Final = b"PK\x03\x04\x00\x00\x08\x08" + bytes(18)  # version 0, descriptor, UTF-8; no time, CRC, sizes
 EMPTY_PREFIX: Final = b"PK\x03\x04\x00\x00\x00\x08" + bytes(18)  # a record of no bytes has no descriptor
-DEFLATED_PREFIX: Final = b"PK\x03\x04\x14\x00\x08\x08\x08\x00"
+DEFLATED_PREFIX: Final = b"PK\x03\x04\x14\x00\x08\x08\x08\x00" + bytes(16)  # Java's begin so too, but tell a time
 TAIL_PREFIX: Final = b"PK\x06\x06\x2c\x00\x00\x00\x00\x00\x00\x00\x1e\x03\x2d\x00"
 PICKLE_NAME: Final = b"/data.pkl"
 
