@@ -387,10 +387,19 @@ def lock_holder(descriptor: int) -> int | None:
     Linux tells it in /proc/locks, of processes that we may see; None where nobody has it or the system does not tell.
     """
     status = os.fstat(descriptor)
-    identity = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
+    device = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}"
     with suppress(OSError):
         for line in Path("/proc/locks").read_text(encoding="ascii").splitlines():
             fields = line.split()
-            if len(fields) >= 6 and fields[1] == "FLOCK" and fields[5] == identity:
+            if len(fields) < 6 or fields[1] != "FLOCK" or not fields[5].endswith(f":{status.st_ino}"):
+                continue
+            # btrfs and overlays tell files by other devices than their locks
+            if fields[5].startswith(f"{device}:") or _has_open(int(fields[4]), status):
                 return int(fields[4])
     return None
+
+
+def _has_open(process: int, status: os.stat_result) -> bool:
+    with suppress(OSError):  # it ended, or is not ours to look at
+        return any(os.path.samestat(link.stat(), status) for link in Path(f"/proc/{process}/fd").iterdir())
+    return False

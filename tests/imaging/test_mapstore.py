@@ -32,6 +32,7 @@ from imaging.mapstore import (
     MapStore,
     journal_path,
     lock_exclusively,
+    lock_holder,
     read_remarks,
 )
 
@@ -676,3 +677,20 @@ def test_system_calls_come_in_the_promised_order(tmp_path: Path) -> None:
         f"fsync {tmp_path.name}",
         "ftruncate drive.map.journal",
     ]
+
+
+def test_a_lock_is_known_where_the_file_system_names_another_device_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, other = tmp_path / "image", tmp_path / "other"
+    path.touch()
+    other.touch()
+    with path.open("rb") as image, other.open("rb") as unlocked:
+        inodes = [os.fstat(file.fileno()).st_ino for file in (image, unlocked)]
+        lines = [
+            f"1: FLOCK  ADVISORY  WRITE {os.getpid()} 00:2d:{inodes[0]} 0 EOF",  # as on btrfs
+            f"2: FLOCK  ADVISORY  WRITE 999999999 00:2d:{inodes[1]} 0 EOF",  # of a file elsewhere with the same number
+        ]
+        monkeypatch.setattr(Path, "read_text", lambda self, **options: "\n".join(lines))
+        assert lock_holder(image.fileno()) == os.getpid()
+        assert lock_holder(unlocked.fileno()) is None
