@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from carver import __version__
 from carver.cli.sizes import SizeInSectors, interval, size
 
 PREVIEW_LINES, MAX_PREVIEW_LINES = 3, 32
@@ -62,6 +63,7 @@ def add(command: argparse.ArgumentParser, *, whole_road: bool) -> None:
     _shown(command.add_argument_group("what is shown and noted"))
     _evidence(command.add_argument_group("the record (IMAGE.acquisition.json)"))
     _drive(command.add_argument_group("the drive itself (only where asked for; settings are put back at the end)"))
+    command.add_argument("-V", "--version", action="version", version=f"carver {__version__}", help=argparse.SUPPRESS)
     for names in ALWAYS_SO:
         command.add_argument(*names, action="store_true", help=argparse.SUPPRESS)
     for names, reason in NOT_TAKEN.items():

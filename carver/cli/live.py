@@ -102,7 +102,7 @@ class Terminal:
 
     def _draw(self, progress: Progress, forecast: Forecast) -> None:
         columns, rows = _terminal_size()
-        lines = self._lines(progress, forecast, columns) if rows >= FEWEST_ROWS else []
+        lines = self._lines(progress, forecast, columns)[: rows - 2] if rows >= FEWEST_ROWS else []
         totals = progress.totals
         read = f"{screen.human(totals.rescued_bytes)} of {screen.human(totals.size_bytes)}"
         bar = self._bar(0, BAR)
