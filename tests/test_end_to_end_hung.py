@@ -117,3 +117,20 @@ def test_a_hang_costs_neither_ctrl_c_nor_a_kill_nor_the_next_run_anything(parall
     assert bench.left_for_last() == ExtentSet()
     with capsys.disabled():
         print(f" Ctrl-C answered after {seconds:.2f} s ", end="")
+
+
+@pytest.mark.parametrize("command", ["image", "rescue"])
+def test_a_drive_that_hangs_at_its_first_byte_is_told_of_and_ctrl_c_ends_the_wait(command, tmp_path):
+    need(missing_for_failing_drive())
+    write_contents(tmp_path / "contents", 5, MIB)
+    damage = damage_of(MIB, [])
+    with hanging_drive(tmp_path / "bench", tmp_path / "contents", damage, [(0, 512)], parallel=False) as drive:
+        words = [*COMMAND, command, str(drive.device), str(tmp_path / "out")]
+        with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as process:
+            assert process.stderr is not None
+            assert process.stderr.readline() == f"{drive.device} does not answer; waiting for it (Ctrl-C is safe)\n"
+            process.send_signal(signal.SIGINT)
+            told = process.communicate(timeout=WAIT_SECONDS)[1]
+        assert process.returncode == 130, told
+        assert readers_of(drive.device), "the drive was not waited for"
+    assert not (tmp_path / "out").exists()

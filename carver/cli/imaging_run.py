@@ -27,7 +27,7 @@ from imaging.hashes import Hashing
 from imaging.health import describe_health
 from imaging.pump import Subscriber
 from imaging.read_back import Verification, verify
-from imaging.reads import Drive, open_device, open_source
+from imaging.reads import SILENT_SECONDS, Drive, Waiting, Watcher, open_device, open_source
 from imaging.rescue.comeback import WaitForReturn
 from imaging.rescue.engine import rescue
 from imaging.rescue.forecast import Forecaster
@@ -57,12 +57,27 @@ class Imaged:
 
 def open_drive(options: Namespace, stop: Callable[[], bool]) -> Source:
     """Open what is to be imaged: a device directly, or a file that stands for a failing drive (--test-mode)."""
-    source = open_source(options.source, read_timeout_seconds=options.read_timeout, watcher=lambda waiting: not stop())
+    watcher = _patient(options.source, stop)
+    source = open_source(options.source, read_timeout_seconds=options.read_timeout, watcher=watcher)
     return (
         source
         if options.test_mode is None
         else DamagedSource(source, imaging_options.load_map(options, options.test_mode))
     )
+
+
+def _patient(path: Path, stop: Callable[[], bool]) -> Watcher:
+    """Return what is told while the drive is waited for before there is a screen; it says so once."""
+    told = False
+
+    def watch(waiting: Waiting) -> bool:
+        nonlocal told
+        if waiting.seconds >= SILENT_SECONDS and not told:
+            told = True
+            screen.say(f"{path} does not answer; waiting for it (Ctrl-C is safe)")
+        return not stop()
+
+    return watch
 
 
 def check(options: Namespace, source: Source, road: Road, *, folder: Path | None) -> None:
