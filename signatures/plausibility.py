@@ -12,6 +12,7 @@ in the clothes of floats, sparse matrices and integer tables look odd and are he
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -203,7 +204,8 @@ class _Conclusion:
     Lost are: uniform or text blocks that begin or end inside a tensor whose neighbouring blocks look like weights; all
     uniform blocks, where there are so many that they are random beyond doubt; zeros (or another byte) of 4 KiB and
     more whose both ends lie inside tensors, on sector edges, off the rows; and such zeros of 64 KiB and more from a
-    4 KiB edge to the end of the file. A tensor with many other runs is sparse by design and is left alone.
+    4 KiB edge to the end of the file. In vectors only 64 KiB and more between pages count. A tensor with other runs
+    off the sectors is sparse by design and is left alone.
     """
 
     places: list[Place]
@@ -214,6 +216,7 @@ class _Conclusion:
     certain: bool
     findings: dict[str, list[Finding]] = field(default_factory=dict)
     lost: list[Extent] = field(default_factory=list)
+    off_sectors: Counter[int] = field(default_factory=Counter)
 
     def evidence(self, nans: dict[int, int], signatures: Iterable[tuple[int, str]]) -> Evidence:
         from signatures.kernels import CLEAR, CLEAR_SWAPPED, TEXT, UNIFORM
@@ -225,6 +228,7 @@ class _Conclusion:
                 self._tell(one, "tensor-text", "reads as text", lost=self._torn_blocks(number))
             elif one.kind == UNIFORM:
                 self._tell_uniform(number, one)
+        self.off_sectors.update(home for run in self.runs if (home := self._home_off_sectors(run)) is not None)
         for run in self.runs:
             self._judge_run(run)
         for at, name in signatures:
@@ -250,7 +254,7 @@ class _Conclusion:
             several.append(Finding(code=code, offset_bytes=at, detail=detail))
 
     def _name(self, at: int) -> str:
-        return self.places[max(0, bisect_right(self.begins, at) - 1)].name
+        return self.places[max(0, self._index(at))].name
 
     def _names(self, one: _Span) -> str:
         first, last = self._name(one.start), self._name(one.end - 1)
@@ -294,7 +298,7 @@ class _Conclusion:
 
     def _inside(self, at: int) -> Place | None:
         """Return the place that `at` lies inside of, not at its edge."""
-        index = bisect_right(self.begins, at) - 1
+        index = self._index(at)
         place = self.places[index] if index >= 0 else None
         return place if place is not None and place.begin < at < place.end else None
 
@@ -306,11 +310,24 @@ class _Conclusion:
         if not (torn_start or torn_end) or self._sparse(run):
             return
         to_end = run.end == self.places[-1].end and size_bytes >= TAIL_BYTES
-        # what was not written ends on a page of the file, what was lost on one of the drive
-        on_page = min(-(run.start + shift) % BLOCK_BYTES for shift in (0, self.shift)) < MAX_ITEM_BYTES
+        on_page = self._on_page(run.start)
         lost = (torn_start and torn_end) or (torn_start and to_end and on_page) or run.kind != 0
+        if self._without_rows(run) and run.kind == 0:  # many parameters in one vector: a bias may lie anywhere
+            lost = lost and on_page and size_bytes >= TAIL_BYTES and (to_end or self._on_page(run.end))
         what = f"is nothing but {run.kind:#04x}, from or to a sector's edge in the middle of its rows"
         self._tell(run, "tensor-zero-run" if run.kind == 0 else "tensor-byte-run", what, lost=lost)
+
+    def _on_page(self, at: int) -> bool:
+        """Whether a run may begin or end at a page: of the file, which was not written, or of the drive, which lost it.
+
+        The number at the edge may itself begin or end in such bytes.
+        """
+        distances = ((at + shift) % BLOCK_BYTES for shift in (0, self.shift))
+        return any(min(distance, BLOCK_BYTES - distance) < MAX_ITEM_BYTES for distance in distances)
+
+    def _without_rows(self, run: _Span) -> bool:
+        ends = (self._inside(run.start), self._inside(run.end))
+        return any(place is not None and not place.row_bytes for place in ends)
 
     def _torn(self, at: int, *, first: bool) -> bool:
         """Whether a run begins (or ends) inside a tensor at a sector's edge, and not where a row does."""
@@ -327,12 +344,18 @@ class _Conclusion:
 
     def _sparse(self, run: _Span) -> bool:
         """Whether the tensor at either end of a run has such runs off the sectors, too."""
-        ends = [place for place in (self._inside(run.start), self._inside(run.end)) if place is not None]
-        for other in self.runs:
-            held = any(place.begin <= other.start and other.end <= place.end for place in ends)
-            if other is not run and held and (other.start + self.shift) % SECTOR_BYTES >= MAX_ITEM_BYTES:
-                return True
-        return False
+        ends = {self._index(run.start), self._index(run.end - 1)}
+        own = self._home_off_sectors(run)
+        return any(self.off_sectors[index] > (index == own) for index in ends)
+
+    def _home_off_sectors(self, run: _Span) -> int | None:
+        """Return the place that a run lies in whole, if it begins off the sectors."""
+        home = self._index(run.start)
+        whole = home >= 0 and run.end <= self.places[home].end
+        return home if whole and (run.start + self.shift) % SECTOR_BYTES >= MAX_ITEM_BYTES else None
+
+    def _index(self, at: int) -> int:
+        return bisect_right(self.begins, at) - 1
 
     def _tell_share(self, uniform: int, surveyed: int) -> None:
         stretches = len(self.findings.get("tensor-uniform-block", ()))

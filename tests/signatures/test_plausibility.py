@@ -293,3 +293,12 @@ def test_tied_weights_are_looked_at_once():
     content, tensors = file_of(count=1)
     twice = (*tensors, Tensor(name="tied", dtype="float32", shape=SHAPE, layout=tensors[0].layout))
     assert seen(content, twice).facts == seen(content, tensors).facts
+
+
+def test_zeros_inside_a_vector_are_lost_only_where_they_are_long_and_between_pages():
+    for first, end, lost in ((102_400, 131_072, False), (102_912, 204_800, False), (102_400, 204_800, True)):
+        content, tensors = file_of(count=1, shape=(180_000,))
+        content[first:end] = bytes(end - first)
+        evidence = seen(content, tensors)
+        assert codes(evidence) == {"tensor-zero-run"}
+        assert bool(evidence.lost) is lost, (first, end)
