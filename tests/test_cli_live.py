@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import re
 
-from tests.command import carver, good
+import pytest
+
+from fixtures.failing_drive import damage_of, hanging_drive, missing_for_failing_drive, write_contents
+from tests.command import carver, good, need
+from tests.processes import wait_until_nobody_reads
 from tests.terminal import CTRL_C, Screen, show
 
+MIB = 1 << 20
 LINES = ("", "", "now ", "remaining: ", "at 0x", "bad ")  # behind the bar and the phase
 
 HEX = re.compile(r"[0-9a-f]{12}  ([0-9a-f]{2} ){16} .{1,16}$")
@@ -61,6 +66,28 @@ def test_a_small_terminal_gets_the_bar_alone(demo_drive, tmp_path):
 
 def test_quiet_leaves_the_terminal_empty(demo_drive, tmp_path):
     assert show(*image(demo_drive, tmp_path / "o.img", "-q")) == (0, [""])
+
+
+@pytest.mark.root
+def test_a_drive_that_hangs_is_told_of_and_ctrl_c_is_answered(tmp_path):
+    need(missing_for_failing_drive())
+    write_contents(tmp_path / "contents", 5, 4 * MIB)
+    hang = (2 * MIB, 512)
+    with hanging_drive(
+        tmp_path / "bench", tmp_path / "contents", damage_of(4 * MIB, []), [hang], parallel=False
+    ) as drive:
+        try:
+            code, seen = show(
+                *("image", "--read-timeout", "4", drive.device, tmp_path / "o.img"),
+                keys=[(lambda text: "the drive hangs since" in text, CTRL_C)],
+            )
+        finally:
+            drive.release()
+        wait_until_nobody_reads(drive.device)
+    assert code == 130, seen[-1]
+    assert any("the drive has not answered for 2 s (Ctrl-C is safe)" in text for text in seen)
+    assert any("its place is left for last" in " ".join(text.split()) for text in seen)
+    assert "the same command goes on from here" in " ".join(seen[-1].split())
 
 
 def test_elsewhere_each_phase_is_a_line(demo_drive, tmp_path):
