@@ -12,10 +12,12 @@ from carver import scan as scan_room
 from carver.automaton import build
 from carver.chunks import PAGE_BYTES
 from carver.scan import HIT_DTYPE, scan
+from fixtures.failing_drive import damage_of, failing_drive, missing_for_failing_drive
 from imaging.extent import ExtentSet, span
 from imaging.source import RawImage
 from signatures.format import SectorProbe
 from tests.carver.scanning import MAGICS, FaultyImage, a_format, oracle, planted, write
+from tests.command import need
 
 FORMATS = (
     a_format("toy", MAGICS),
@@ -229,3 +231,24 @@ def test_a_scan_given_up_half_way_leaves_no_threads_behind(tmp_path):
 def test_hits_are_the_documented_records():
     assert HIT_DTYPE.itemsize == 10
     assert np.zeros(1, HIT_DTYPE)["pattern"].dtype == np.uint16
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("kind", ["a file on a failing disk", "a failing device"])
+def test_an_image_on_a_failing_disk_gives_its_bad_pages_as_unread(tmp_path, kind):
+    need(missing_for_failing_drive())
+    size = 8 << 20
+    bad = [(5 * PAGE_BYTES, 512), ((1 << 20) - 512, 1024), (6 << 20, 70_144)]
+    data = planted(size, range(1000, size - 100, 9973))
+    contents = write(tmp_path / "contents", data)
+    with (
+        failing_drive(tmp_path / "drive", contents, damage_of(size, bad)) as drive,
+        RawImage(drive.device if kind == "a failing device" else tmp_path / "drive" / "mnt" / "disk") as image,
+    ):
+        found = list(scan(image, FORMATS, chunk_bytes=4 << 20, threads=2))
+    pages = ExtentSet(
+        span(at // PAGE_BYTES * PAGE_BYTES, -(-(at + length) // PAGE_BYTES) * PAGE_BYTES) for at, length in bad
+    )
+    unread = ExtentSet(extent for chunk in found for extent in chunk.unread)
+    assert unread == pages
+    assert hits_of(found) == oracle(data, TABLE, pages)
