@@ -48,10 +48,14 @@ def pytorch_zip(path: Path) -> int:
 
 
 def zip_records(path: Path) -> int:
+    """Read every record to its end; a CRC-32 of 0 means that torch was asked to write none."""
     with zipfile.ZipFile(path) as archive:
-        broken = archive.testzip()
-        if broken is not None:
-            raise ValueError(f"{broken} does not have its CRC-32")
+        for entry in archive.infolist():
+            with archive.open(entry) as record:
+                if entry.CRC == 0:
+                    record._expected_crc = None
+                while record.read(1 << 20):
+                    pass
         return len(archive.namelist())
 
 

@@ -29,6 +29,7 @@ def test_the_oracle_refuses_what_is_damaged_and_accepts_what_is_not(tmp_path):
 
 def test_a_little_of_random_and_adversarial_bytes_gives_nothing_false(monkeypatch):
     monkeypatch.setattr(false_alarms, "BLOCK_BYTES", 8 << 20)
+    monkeypatch.setattr(false_alarms, "TRAPS_PER_MIB", 40)
     told = false_alarms.run(false_alarms.random_blocks(4 * (8 << 20) / (1 << 30)))
     assert told["false"] == []
     assert told["bytes"] == 32 << 20
