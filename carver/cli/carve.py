@@ -139,9 +139,13 @@ def _dry_run(case: Case, image: MappedImage, options: Namespace, stop: Callable[
     for planned in plan.files:
         _put_planned(planned, as_json=options.json)
     needed_bytes = sum(layout_bytes(planned.layout) for planned in plan.files)
-    good = sum(1 for planned in plan.files if planned.owned.claim.grade.good)
+    claims = [planned.owned.claim for planned in plan.files]
+    models = [claim for claim in claims if not signatures.formats()[claim.format].side]
+    small = len(claims) - len(models)
     screen.say(
-        f"{len(plan.files)} files ({good} good) would take {screen.human(needed_bytes)}; none was written. "
+        f"{len(models)} files ({sum(claim.grade.good for claim in models)} good) "
+        f"{f'and {small} small ones that tell of models ' if small else ''}"
+        f"would take {screen.human(needed_bytes)}; none was written. "
         "The same command without --dry-run writes them; scanning and checking are not done again."
     )
     plan.verdicts.close()

@@ -108,10 +108,18 @@ def _with_companions(model: Model, found: Sequence[Companion], side_files: Mappi
         kind = facts.get("model_type")
         if model.family in REFINED and isinstance(kind, str) and kind in MODEL_TYPES and has_sizes(model, facts):
             model = replace(model, family=MODEL_TYPES[kind], family_source="config.json")
-        told = facts.get("_name_or_path") or facts.get("base_model_name_or_path")
-        if isinstance(told, str) and _last_part(told) and (model.name_source == "offset" or model.name in DULL_NAMES):
-            model = replace(model, name=_last_part(told), name_source=str(facts["kind"]))
+        if model.name_source == "offset" or model.name in DULL_NAMES:
+            name = _configured_name(facts)
+            model = replace(model, name=name, name_source=str(facts["kind"])) if name else model
     return model
+
+
+def _configured_name(facts: Mapping[str, object]) -> str:
+    """Return the name that a configuration gives; an adapter's tells only of what it adapts."""
+    own, base = facts.get("_name_or_path"), facts.get("base_model_name_or_path")
+    if isinstance(own, str) and _last_part(own):
+        return _last_part(own)
+    return f"{_last_part(base)}-adapter" if isinstance(base, str) and _last_part(base) else ""
 
 
 def _last_part(path: str) -> str:

@@ -183,6 +183,14 @@ def test_a_model_without_a_name_of_its_own_has_the_one_in_its_configuration(path
     assert only(assemble([named], [config])).name == "mine"
 
 
+def test_an_adapter_is_called_after_what_it_adapts():
+    specs = [(f"base_model.model.model.layers.0.self_attn.q_proj.lora_{one}.weight", (8, 8)) for one in "AB"]
+    facts = {"kind": "adapter_config.json", "peft_type": "LORA", "base_model_name_or_path": "meta/llama-7b"}
+    model = only(assemble([a_file("files/a", tensors(specs))], [small("files/adapter_config.json", facts)]))
+    assert (model.name, model.name_source) == ("llama-7b-adapter", "adapter_config.json")
+    assert model.family == "LoRA adapter (PEFT) of Llama-like"
+
+
 def test_a_model_with_shards_missing_fits_the_configuration_of_more_layers():
     whole = {**CONFIG, "num_hidden_layers": 4}
     found = assemble([shard(0), shard(2)], [index(), small("files/config.json", whole, at_bytes=1 << 40)])
