@@ -150,9 +150,10 @@ USES = {
 @pytest.mark.parametrize("use", USES)
 def test_a_source_that_the_system_uses_is_refused_and_nothing_is_made(use, tmp_path):
     with USES[use](tmp_path) as device:
-        outcome = carver("image", device, tmp_path / "out.img")
-    assert outcome.code == 3
-    assert "--allow-mounted-source" in outcome.complaint
+        outcomes = [carver("image", device, tmp_path / "out.img"), carver("scan", device)]
+    for outcome in outcomes:
+        assert outcome.code == 3
+        assert "--allow-mounted-source" in outcome.complaint
     assert not (tmp_path / "out.img").exists()
     assert not (tmp_path / "out.img.map").exists()
 
