@@ -78,12 +78,14 @@ class Plausibility:
     Args:
         tensors: of the file.
         start_bytes: where the file begins in the image, whose sectors count.
+        unread: ranges of the file that were never read from the drive: what stands there is the image's, and known.
     """
 
-    def __init__(self, tensors: Sequence[Tensor], *, start_bytes: int = 0) -> None:
+    def __init__(self, tensors: Sequence[Tensor], *, start_bytes: int = 0, unread: ExtentSet | None = None) -> None:
         self._places = places_of(tensors)
         self._begins = [place.begin for place in self._places]
         self._shift = start_bytes % BLOCK_BYTES
+        self._unread = unread or ExtentSet()
         self._spans: list[_Span] = []
         self._runs: list[_Span] = []
         self._nans: dict[int, int] = {}
@@ -170,9 +172,15 @@ class Plausibility:
             begins=self._begins,
             shift=self._shift,
             spans=self._spans,
-            runs=self._runs,
+            runs=[run for run in self._runs if not self._is_unread(run)],
             certain=_certainly_random(self._tallies[1]),
         ).evidence(self._nans, self._signatures)
+
+    def _is_unread(self, run: _Span) -> bool:
+        """Whether most of a run was never read: others tell of it."""
+        if not self._unread:
+            return False
+        return 2 * self._unread.within(span(run.start, run.end)).total_bytes >= run.end - run.start
 
 
 def examine(window: Window, tensors: Sequence[Tensor], *, start_bytes: int = 0) -> Evidence:

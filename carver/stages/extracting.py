@@ -24,6 +24,7 @@ from carver.stages.claiming import Planned, verdict_entry
 from carver.verdict_json import carved_from_json, carved_to_json, verdict_from_json
 from imaging.extent import ExtentSet, layout_bytes, span
 from imaging.image import MappedImage
+from imaging.window import Window
 from signatures.format import Format
 from signatures.plausibility import Plausibility
 from signatures.tensors import Tensor
@@ -71,7 +72,8 @@ def extract_files(
         for plan in planned[len(batch.paths) :]:
             verdict = final_verdict(verdict_from_json(verdict_entry(verdicts, plan.owned.claim)), plan.owned)
             looked_at = _looked_at(verdict, plan, planned)
-            seen = Plausibility(looked_at, start_bytes=plan.owned.claim.start_bytes)
+            unread = Window(image.source, plan.layout).unread_within(0, layout_bytes(plan.layout))
+            seen = Plausibility(looked_at, start_bytes=plan.owned.claim.start_bytes, unread=unread)
             written = write_partial(
                 image.source,
                 plan.layout,

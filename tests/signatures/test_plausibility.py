@@ -7,7 +7,7 @@ import struct
 import numpy as np
 import pytest
 
-from imaging.extent import span
+from imaging.extent import ExtentSet, span
 from imaging.window import Window
 from signatures.kernels import (
     CLEAR,
@@ -302,3 +302,11 @@ def test_zeros_inside_a_vector_are_lost_only_where_they_are_long_and_between_pag
         evidence = seen(content, tensors)
         assert codes(evidence) == {"tensor-zero-run"}
         assert bool(evidence.lost) is lost, (first, end)
+
+
+def test_zeros_that_were_never_read_are_told_by_others():
+    content, tensors = file_of()
+    content[102_400:131_072] = bytes(131_072 - 102_400)
+    looked = Plausibility(tensors, unread=ExtentSet([span(102_400, 131_072)]))
+    looked.take(0, bytes(content))
+    assert looked.conclude().findings == ()
