@@ -167,6 +167,7 @@ def test_an_argument_that_cannot_be_is_refused_in_one_line(words, reason, capsys
         (["--max-slow-reads=3"], "needs --min-read-rate"),
         (["-c0"], "a cluster of 0 bytes"),
         (["-b1000"], "not a multiple"),
+        (["-i1G"], "but the source ends"),
     ],
 )
 def test_options_that_do_not_go_together_are_refused_before_anything_is_made(words, reason, small_image, tmp_path):

@@ -88,12 +88,6 @@ def check(options: Namespace, source: Source, road: Road, *, folder: Path | None
         InputError: the source is in use, or is not raw bytes.
         OutputError: the destination cannot take the image.
     """
-    settle_geometry(
-        road.options,
-        drive_bytes=source.size_bytes,
-        sector_bytes=source.sector_bytes,
-        physical_bytes=_physical_bytes(source),
-    )
     notices = preflight.examine(
         options.source,
         source=source,
@@ -106,6 +100,12 @@ def check(options: Namespace, source: Source, road: Road, *, folder: Path | None
     )
     screen.tell_notices(notices, quiet=options.quiet)
     preflight.refuse(notices)
+    settle_geometry(
+        road.options,
+        drive_bytes=source.size_bytes,
+        sector_bytes=source.sector_bytes,
+        physical_bytes=_physical_bytes(source),
+    )
     if options.ask:
         ask(options.source, source.size_bytes, road.image)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from carver.cli.durations import duration, roughly
 from carver.cli.screen import human
 from imaging.rescue.forecast import Forecast
-from imaging.rescue.options import RescueOptions
+from imaging.rescue.options import COPYING_PASSES, RescueOptions
 from imaging.rescue.plan import Heading, Phase, heading_of
 from imaging.rescue.progress import Progress, RescueSummary, Totals
 
@@ -208,6 +208,8 @@ def _happened(summary: RescueSummary) -> list[str]:
 def _read(summary: RescueSummary, road: Road) -> str:
     """Return what was read of what was asked for; where that was not all of the drive, the rest as well."""
     asked = summary.asked or summary.totals
+    if asked.size_bytes == 0:
+        return "Nothing was read: the part that was asked for is empty."
     rest_bytes = summary.totals.size_bytes - asked.size_bytes
     rest = f" The other {human(rest_bytes)} of the drive were not asked for." if rest_bytes else ""
     if asked.rescued_bytes == asked.size_bytes:
@@ -238,7 +240,7 @@ def _reasons(totals: Totals, summary: RescueSummary, options: RescueOptions) -> 
 
 def _not_tried(summary: RescueSummary, options: RescueOptions) -> str:
     reasons = []
-    if len(options.copying_passes) < len(RescueOptions().copying_passes):
+    if len(options.copying_passes) < COPYING_PASSES:
         reasons.append("left to passes that --cpass leaves out")
     if summary.source_end_bytes is not None:
         reasons.append("behind the drive's end")
@@ -256,6 +258,8 @@ def _next(summary: RescueSummary, road: Road) -> list[str]:
         steps.append("the same command without -n scrapes what is left")
     if totals.non_trimmed_bytes and options.no_trim:
         steps.append("the same command without -N trims and scrapes what is left")
+    if totals.non_tried_bytes and len(options.copying_passes) < COPYING_PASSES:
+        steps.append("the same command without --cpass copies what is left")
     if totals.bad_bytes and summary.finished:
         way = "-r 3" if options.reverse else "-r 3, then with -R -r 3 (from the other side)"
         steps.append(f"the same command with {way} tries the bad sectors again")

@@ -107,6 +107,10 @@ def settle_geometry(options: RescueOptions, *, drive_bytes: int, sector_bytes: i
         UsageError: a size does not fit the drive's sectors, or a range or pass that cannot be.
     """
     _check(options, sector_bytes)
+    if options.input_offset_bytes >= drive_bytes:
+        raise UsageError(
+            f"the range to rescue starts at {options.input_offset_bytes}, but the source ends at {drive_bytes}"
+        )
     if options.initial_skip_bytes is None:
         initial_bytes = _round_up(max(drive_bytes // SKIP_DIVISOR, MIN_SKIP_BYTES), MIN_SKIP_BYTES)
     else:

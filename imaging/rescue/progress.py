@@ -181,6 +181,8 @@ class Stopwatch:
         if past_seconds >= RATE_SECONDS:
             self.rate_bytes = (self.rescued_bytes - self._window_bytes) / past_seconds
             self._window_seconds, self._window_bytes = self.now_seconds, self.rescued_bytes
+        elif 0 < self.seconds < RATE_SECONDS:  # the first second is not over
+            self.rate_bytes = self.rescued_bytes / self.seconds
 
     def report_is_due(self) -> bool:
         """Tell whether it is time to say something; True starts the next wait."""

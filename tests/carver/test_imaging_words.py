@@ -233,6 +233,7 @@ def test_carving_is_not_proposed_where_it_follows_by_itself():
         ({"non_trimmed_bytes": MIB}, {"no_trim": True}, "without -N trims and scrapes"),
         ({"non_trimmed_bytes": MIB}, {}, "1.0 MiB not trimmed"),
         ({"non_tried_bytes": MIB}, {"copying_passes": frozenset({1})}, "passes that --cpass leaves out"),
+        ({"non_tried_bytes": MIB}, {"copying_passes": frozenset()}, "without --cpass copies what is left"),
         ({"non_tried_bytes": MIB}, {}, "left for the next run"),
     ],
 )
@@ -249,6 +250,10 @@ def test_what_was_not_asked_for_is_told_apart():
     assert "All 20.0 MiB were read into my disk.img. The other 980.0 MiB of the drive were not asked for." in text
     part = totals(19 * MIB, size=20 * MIB, bad_bytes=MIB, bad_areas=1)
     assert "19.0 MiB of 20.0 MiB (95.00 %) were read" in ended(whole, asked=part)
+
+
+def test_an_empty_range_is_not_called_read():
+    assert ended(totals(0), asked=totals(0, size=0)) == "Nothing was read: the part that was asked for is empty."
 
 
 def test_a_source_that_ended_early_is_told():

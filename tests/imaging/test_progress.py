@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from imaging.extent import ExtentSet, span
 from imaging.mapfile import BlockStatus, Mapfile
-from imaging.rescue.progress import outside_of, totals_of
+from imaging.rescue.progress import Stopwatch, outside_of, totals_of
 
 SIZE = 200
 BLOCKS = st.lists(
@@ -44,3 +44,13 @@ def test_what_is_asked_for_is_counted_by_subtraction_while_a_run_goes_on(before,
 def test_a_bad_area_that_reaches_inside_counts():
     mapfile = marked(Mapfile.covering(SIZE), [(0, 10, BlockStatus.BAD_SECTOR), (50, 20, BlockStatus.BAD_SECTOR)])
     assert (totals_of(mapfile) - outside_of(mapfile, ExtentSet([span(60, 100)]))).bad_areas == 1
+
+
+def test_the_present_rate_is_that_of_the_last_second_and_before_of_what_there_was():
+    times = iter([0.0, 0.0, 0.5, 1.0, 1.5, 2.0])
+    watch = Stopwatch(lambda: next(times))
+    rates = []
+    for rescued_bytes in (0, 100, 100, 900, 900):
+        watch.tick(rescued_bytes)
+        rates.append(watch.rate_bytes)
+    assert rates == [0.0, 200.0, 200.0, 200.0, 1800.0]
