@@ -64,21 +64,27 @@ def plan_rescue(territory: Territory, geometry: Geometry, options: RescueOptions
     forward = heading_of(1, options)
     trimmer = _Trimmer(territory, geometry)
     sweeps = resume.phase == Phase.COPYING and resume.pass_number == SWEEPING_PASS
-    if not sweeps and resume.phase != Phase.TRIMMING:
+    trims = resume.phase == Phase.TRIMMING and not _has_untouched(territory, geometry)
+    if not sweeps and not trims:
         yield from _plan_early_passes(territory, geometry, options, resume)
     if not sweeps and not options.no_trim:
         yield from trimmer.plan_edges(forward)
     if SWEEPING_PASS in options.copying_passes:
-        position_bytes = _start_of(territory, heading_of(SWEEPING_PASS, options), resume if sweeps else Resume())
-        yield from _plan_sweep(territory, geometry, heading_of(SWEEPING_PASS, options), position_bytes)
-        if sweeps:  # again, for what lies behind the place where the sweep was resumed
-            heading = heading_of(SWEEPING_PASS, options)
-            yield from _plan_sweep(territory, geometry, heading, territory.first_position(heading))
+        heading = heading_of(SWEEPING_PASS, options)
+        if sweeps:
+            yield from _plan_sweep(territory, geometry, heading, _start_of(territory, heading, resume))
+        # also what lies behind the place where a sweep was resumed
+        yield from _plan_sweep(territory, geometry, heading, territory.first_position(heading))
     if not options.no_trim:
         yield from trimmer.plan_rest(forward)
     if not options.no_scrape:
         yield from _plan_scraping(territory, geometry, forward)
     yield from plan_retrying(territory, geometry, options, resume)
+
+
+def _has_untouched(territory: Territory, geometry: Geometry) -> bool:
+    """Tell whether there is more in one piece than any jump leaves: the range has grown since the map was made."""
+    return any(block.size_bytes > 2 * geometry.max_skip_bytes for block in territory.blocks(BlockStatus.NON_TRIED))
 
 
 def _plan_early_passes(territory: Territory, geometry: Geometry, options: RescueOptions, resume: Resume) -> Planner:

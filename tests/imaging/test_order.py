@@ -124,6 +124,17 @@ def test_scraping_begins_between_good_parts_and_leaves_dead_zones_for_last() -> 
     assert at[16:] == list(range(4096, MIB, 512))
 
 
+def test_a_map_that_was_trimmed_goes_on_with_edges_and_sweep_unless_the_range_has_grown() -> None:
+    mapfile = Mapfile.covering(SIZE)
+    mapfile.mark(span(0, SIZE - 3 * CLUSTER), BlockStatus.FINISHED)
+    mapfile.mark(span(SIZE - 3 * CLUSTER, SIZE - 2 * CLUSTER), BlockStatus.NON_TRIMMED)
+    for size_bytes, first in ((SIZE, (Phase.TRIMMING, 1)), (2 * SIZE, (Phase.COPYING, 1))):
+        grown = Mapfile([*mapfile.blocks(), (span(SIZE, size_bytes), BlockStatus.NON_TRIED)])
+        reads = walk(grown, ExtentSet(), options=OWN, domain=whole(size_bytes), resume=Resume(phase="*"))
+        assert (reads[0].phase, reads[0].pass_number) == first
+        assert not grown.unread
+
+
 def test_the_engine_carries_the_plan_out_as_the_benchmark_does(tmp_path: Path) -> None:
     drive = condition(8 * MIB, (70_144, 1024), (MIB, 40_960), (3 * MIB + 512, 512))
     drive = replace(drive, weakness=Weakness(areas=((5 * MIB, MIB),), slow_seconds=0.05))

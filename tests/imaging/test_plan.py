@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imaging.errors import UsageError
@@ -320,7 +320,8 @@ option_sets = st.builds(
 
 
 @given(bad=st.lists(small_extents, max_size=8), options=option_sets, sector=st.sampled_from([512, 4096]))
-def test_every_plan_finds_every_good_sector_and_tries_each_sector_at_most_twice_plus_retries(
+@settings(deadline=None)
+def test_every_plan_finds_every_good_sector_and_tries_no_sector_more_often_than_it_may(
     bad: list[Extent], options: RescueOptions, sector: int
 ) -> None:
     size_bytes = SECTORS * 512
@@ -345,6 +346,7 @@ def test_every_plan_finds_every_good_sector_and_tries_each_sector_at_most_twice_
     options=option_sets,
     stops=st.lists(st.integers(1, 60), max_size=6),
 )
+@settings(deadline=None)
 def test_a_plan_interrupted_anywhere_ends_with_the_same_map_and_reads_nothing_finished_again(
     bad: list[Extent], options: RescueOptions, stops: list[int]
 ) -> None:

@@ -5,7 +5,7 @@ import pytest
 
 from imaging.damaged import DamagedSource
 from imaging.errors import ReadFault
-from imaging.extent import span
+from imaging.extent import Extent, span
 from imaging.mapfile import BlockStatus, Mapfile
 from imaging.pump import Piece, Pump
 from imaging.source import RawImage
@@ -64,3 +64,36 @@ def test_a_damaged_read_counts_as_an_error(contents: RawImage) -> None:
     assert pump.read(span(0, 1024)).fault is not None
     assert pump.read(span(0, 512)).fault is None
     assert (pump.reads, pump.read_errors) == (2, 1)
+
+
+def test_a_reading_tells_how_long_it_took(contents: RawImage) -> None:
+    clock = iter([10.0, 10.25, 20.0, 23.0])
+    pump = Pump(contents, [], clock=lambda: next(clock))
+    assert pump.read(span(0, 512)).seconds == 0.25
+    assert pump.read(span(512, 1024)).seconds == 3.0
+
+
+def test_a_drive_that_measures_its_reads_itself_is_believed(contents: RawImage) -> None:
+    class Measuring(RawImage):
+        """Reads ahead, so that a clock outside sees nothing of the drive's time."""
+
+        physical_sector_bytes = 512
+        watcher = staticmethod(lambda waiting: True)
+        read_seconds = 0.0
+
+        def present_bytes(self) -> int:
+            return self.size_bytes
+
+        def expect(self, extent: Extent | None) -> None: ...
+        def know_good(self, extent: Extent) -> None: ...
+        def reopen(self) -> None: ...
+        def take_late(self) -> list[tuple[int, bytes]]:
+            return []
+
+        def read_at(self, offset_bytes: int, size_bytes: int) -> bytes:
+            self.read_seconds += 1.5
+            return super().read_at(offset_bytes, size_bytes)
+
+    pump = Pump(Measuring(contents.path), [], clock=lambda: 0.0)
+    assert pump.read(span(0, 512)).seconds == 1.5
+    assert pump.read(span(512, 1024)).seconds == 1.5

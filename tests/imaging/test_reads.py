@@ -59,6 +59,15 @@ def test_an_error_is_a_fault_with_its_number_and_what_came_before(tmp_path: Path
         assert device.read_at(0, 512) == drive.contents[:512]
 
 
+def test_the_child_measures_each_read_also_one_that_was_read_ahead(tmp_path: Path) -> None:
+    with HangingDrive(tmp_path, SIZE).open(read_timeout_seconds=AMPLE) as device:
+        device.expect(span(512, 1024))
+        device.read_at(0, 512)
+        first = device.read_seconds
+        device.read_at(512, 512)
+        assert 0.0 < first < device.read_seconds
+
+
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc tells which children there are")
 def test_reopening_has_the_next_read_done_by_another_process(tmp_path: Path) -> None:
     drive = HangingDrive(tmp_path, SIZE, fail=[[MIB, 512]])
