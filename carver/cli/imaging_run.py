@@ -206,15 +206,7 @@ def _rescue(
         scrapes=not options.no_scrape,
     )
     with ExitStack() as stack:
-        logs = stack.enter_context(
-            RunLogs(
-                events=options.log_events,
-                rates=options.log_rates,
-                reads=options.log_reads,
-                options=road.options,
-                source=options.source,
-            )
-        )
+        logs = stack.enter_context(_logs(road, options))
         showing = stack.enter_context(Showing(road, forecaster, quiet=options.quiet, preview=preview.lines))
 
         def note(progress: Progress) -> None:
@@ -237,6 +229,16 @@ def _rescue(
             summary = replace(summary, limit=session.guard.ended)
         logs.end(summary)
     return summary
+
+
+def _logs(road: Road, options: Namespace) -> RunLogs:
+    return RunLogs(
+        events=options.log_events,
+        rates=options.log_rates,
+        reads=options.log_reads,
+        options=road.options,
+        source=options.source,
+    )
 
 
 def _finish_hashes(session: AcquisitionSession, summary: RescueSummary, options: Namespace) -> Hashing | None:
