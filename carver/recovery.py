@@ -113,7 +113,7 @@ class Model:
         name: from inside its files, or a configuration; else the first file's stem.
         name_source: what tells it: as of its first file, "index file", "config.json" or "offset".
         family: e.g. "Llama-like"; "" when unknown.
-        family_source: "tensor names", "general.architecture", "config.json", "name"; "" likewise.
+        family_source: "tensor names", "general.architecture", "config.json", "name", "description"; "" likewise.
         parameters: elements of all weights that are there, shared ones once.
         uncounted: there are more than `parameters` tells: packed, or constants of an ONNX graph's nodes.
         dtypes: elements by dtype.

@@ -44,7 +44,7 @@ class Anatomy:
 
     Attributes:
         family: e.g. "Llama-like"; "" when the names are not known.
-        family_source: "tensor names", "general.architecture", "name"; "" likewise.
+        family_source: "tensor names", "general.architecture", "name", "description"; "" likewise.
         parameters: elements of all weights, shared ones once; without optimizer state and running statistics.
         uncounted: there are more weights than `parameters` tells: several in an element, or constants of nodes.
         dtypes: elements by dtype, of the weights.
@@ -137,6 +137,8 @@ def _family(tensors: Sequence[Tensor], facts: Mapping[str, object]) -> tuple[str
         return family + _adapted(tensors), "tensor names"
     if family == "BERT" and _has_rows(tensors, "position_embeddings.weight", 514):
         family = "RoBERTa"  # two more positions than BERT's 512: the padding's
+    elif family == "GPT-2" and _has_few_keys(tensors):
+        family = "GPT-BigCode"
     elif family == "ResNet":
         family = _resnet(tensors)
     if family:
@@ -186,25 +188,42 @@ def _has_rows(tensors: Iterable[Tensor], ending: str, rows: int) -> bool:
     return any(tensor.name.endswith(ending) and tensor.shape[:1] == (rows,) for tensor in tensors)
 
 
+def _has_few_keys(tensors: Iterable[Tensor]) -> bool:
+    """Tell whether all heads share keys and values, as in StarCoder: GPT-2 makes three equal parts at once."""
+    shapes = [tensor.shape for tensor in tensors if tensor.name.endswith("attn.c_attn.weight")]
+    return any(len(shape) == 2 and max(shape) != 3 * min(shape) for shape in shapes)
+
+
 def _resnet(tensors: Iterable[Tensor]) -> str:
-    """Return the ResNet with its depth, where the blocks of its four stages are a known one's."""
+    """Return the ResNet with its depth, where the blocks of its four stages are a known one's.
+
+    The first 3 × 3 of a block of three tells ResNeXt (in groups) and the wide ones (twice 64 channels) apart.
+    """
     blocks: dict[str, set[str]] = {}
-    bottleneck = False
+    bottleneck, kind = False, "ResNet"
     for tensor in tensors:
         met = re.search(r"(?:^|\.)layer([1-4])\.([0-9]{1,6})\.conv([0-9])\.weight$", tensor.name)
         if met:
             blocks.setdefault(met[1], set()).add(met[2])
             bottleneck |= met[3] == "3"
+        if tensor.name.endswith("layer1.0.conv2.weight") and len(tensor.shape) == 4:
+            grouped, wide = tensor.shape[0] != tensor.shape[1], tensor.shape[:2] == (128, 128)
+            kind = "ResNeXt" if grouped else "Wide ResNet" if wide else "ResNet"
     counts = tuple(len(blocks.get(stage, ())) for stage in "1234")
     depth = RESNET_DEPTHS.get((counts, bottleneck))
-    return f"ResNet-{depth}" if depth else "ResNet"
+    return f"{kind}-{depth}" if depth and (bottleneck or kind == "ResNet") else "ResNet"
 
 
 def _by_own_name(facts: Mapping[str, object]) -> tuple[str, str]:
-    """Return the family that the model's own name says, where the tensors' names say none."""
-    name = facts.get("name")
-    plain = re.sub(r"[^a-z0-9]", "", name.lower()) if isinstance(name, str) else ""
-    return next(((family, "name") for word, family in WORDS if word in plain), ("", ""))
+    """Return the family that the model's own name or description says, where the tensors' names say none."""
+    metadata = facts.get("metadata")
+    description = metadata.get("description") if isinstance(metadata, Mapping) else None
+    for source, told in (("name", facts.get("name")), ("description", description)):
+        plain = re.sub(r"[^a-z0-9]", "", told.lower()) if isinstance(told, str) else ""
+        for word, family in WORDS:
+            if word in plain:
+                return family, source
+    return "", ""
 
 
 def _embedding(weights: Iterable[Tensor]) -> tuple[int | None, int | None]:

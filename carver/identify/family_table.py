@@ -87,7 +87,8 @@ ENCODERS: Final = (  # transformers
     _rule("LayoutLM", "embeddings.x_position_embeddings"),
     _rule("RoBERTa", "roberta.encoder.layer.#.attention.self.query"),
     _rule("ELECTRA", "electra.encoder.layer.#.attention.self.query"),
-    _rule("BERT", "encoder.layer.#.attention.self.query"),
+    _rule("BERT", "encoder.layer.#.attention.self.query", "embeddings.token_type_embeddings"),
+    _rule("BERT-like", "encoder.layer.#.attention.self.query"),
     _rule("DINOv2", "encoder.layer.#.attention.attention.query", "encoder.layer.#.layer_scale#.lambda#"),
     _rule("ViT", "encoder.layer.#.attention.attention.query"),
 )
@@ -127,7 +128,10 @@ DECODERS: Final = (  # transformers; Meta's and Mistral's own files
 
 VISION: Final = (  # torchvision, timm, transformers, Keras applications, ultralytics, Meta
     _rule("SAM", "image_encoder.blocks.#", "mask_decoder"),
-    _rule("Swin Transformer", "attn.relative_position_bias_table"),
+    _rule("Swin Transformer", "layers.#.blocks.#.attn.relative_position_bias_table"),
+    _rule("Swin Transformer", "features.#.#.attn.relative_position_bias_table"),
+    _rule("Swin Transformer", "blocks.#.attention.self.relative_position_bias_table"),
+    _rule("BEiT", "blocks.#.attn.relative_position_bias_table"),
     _rule("DINOv2", "blocks.#.attn.qkv", "blocks.#.ls#.gamma"),
     _rule("ViT", "patch_embed.proj", "blocks.#.attn.qkv"),
     _rule("ViT", "encoder.layers.encoder_layer_#.self_attention"),
@@ -139,6 +143,7 @@ VISION: Final = (  # torchvision, timm, transformers, Keras applications, ultral
     _rule("DenseNet", "denseblock#.denselayer#.conv#"),
     _rule("SqueezeNet", "features.#.squeeze"),
     _rule("Inception v3", "Mixed_#b.branch#x#"),
+    _rule("Inception", "inception#a.branch#"),
     _rule("EfficientNet", "_blocks.#._depthwise_conv"),
     _rule("EfficientNet", "features.#.#.block.#.#"),
     _rule("EfficientNet", "block#a_dwconv"),

@@ -20,7 +20,7 @@ STEP = re.compile(
     r"(?:^|[-_. ])(?:global_?step|checkpoint|ckpt|steps?|iter(?:ation)?|epoch)[-_=]?([0-9]{1,12})(?![0-9])", re.I
 )
 MIN_TELLING_TENSORS = 8  # of an unknown family: files of a few tensors look alike without being versions of one model
-REFINED = frozenset(("Llama-like", "BERT", "RoBERTa"))
+REFINED = frozenset(("Llama-like", "BERT", "BERT-like", "RoBERTa"))
 GRADES = list(Grade)
 DULL_NAMES = frozenset(("model", "pytorch_model", "diffusion_pytorch_model", "adapter_model", "consolidated"))
 

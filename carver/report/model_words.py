@@ -15,6 +15,7 @@ FAMILY_SOURCES = {
     "general.architecture": "as the file itself says",
     "config.json": "by its tensors' names and a config.json of the same sizes",
     "name": "by its own name only",
+    "description": "by its own description only",
 }
 BASES = {
     "index file": "as an index file names them",

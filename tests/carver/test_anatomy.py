@@ -39,7 +39,8 @@ STEMS = {  # the beginning or the telling middle of real state dicts
     "OPT": ["model.decoder.embed_positions.weight", "model.decoder.layers.0.self_attn.q_proj.weight"],
     "Mamba": ["backbone.layers.0.mixer.A_log"],
     "RWKV": ["blocks.0.att.time_decay"],
-    "BERT": ["bert.encoder.layer.0.attention.self.query.weight"],
+    "BERT": ["bert.encoder.layer.0.attention.self.query.weight", "bert.embeddings.token_type_embeddings.weight"],
+    "BERT-like": ["esm.encoder.layer.0.attention.self.query.weight"],
     "RoBERTa": ["roberta.encoder.layer.0.attention.self.query.weight"],
     "DistilBERT": ["distilbert.transformer.layer.0.attention.q_lin.weight"],
     "T5": [
@@ -91,6 +92,8 @@ STEMS = {  # the beginning or the telling middle of real state dicts
     "ViT": ["vit.encoder.layer.0.attention.attention.query.weight"],
     "DINOv2": ["blocks.0.attn.qkv.weight", "blocks.0.ls1.gamma", "patch_embed.proj.weight"],
     "Swin Transformer": ["layers.0.blocks.0.attn.relative_position_bias_table"],
+    "BEiT": ["blocks.0.attn.relative_position_bias_table"],
+    "Inception": ["inception3a.branch1.conv.weight"],
     "YOLO": ["model.model.2.cv1.conv.weight", "model.model.2.m.0.cv1.conv.weight"],
     "ResNet": ["layer1.0.conv1.weight", "layer1.0.bn1.weight"],
     "MobileNetV2": ["features.0.0.weight", "features.1.conv.0.0.weight"],
@@ -179,8 +182,28 @@ def test_a_bert_with_two_more_positions_is_a_roberta():
     specs = [
         ("encoder.layer.0.attention.self.query.weight", (4, 4)),
         ("embeddings.position_embeddings.weight", (514, 4)),
+        ("embeddings.token_type_embeddings.weight", (1, 4)),
     ]
     assert examine(tensors(specs), {}).family == "RoBERTa"
+
+
+@pytest.mark.parametrize(
+    ("shape", "family"),
+    [((64, 64, 3, 3), "ResNet-50"), ((128, 4, 3, 3), "ResNeXt-50"), ((128, 128, 3, 3), "Wide ResNet-50")],
+)
+def test_the_shapes_of_its_blocks_tell_a_resnet_from_its_kin(shape, family):
+    specs = [
+        (f"layer{stage}.{block}.conv{part}.weight", shape if part == 2 else (4, 4, 1, 1))
+        for stage, count in enumerate((3, 4, 6, 3), start=1)
+        for block in range(count)
+        for part in (1, 2, 3)
+    ]
+    assert examine(tensors([*specs, ("layer1.0.bn1.weight", (4,))]), {}).family == family
+
+
+@pytest.mark.parametrize(("shape", "family"), [((64, 192), "GPT-2"), ((192, 64), "GPT-2"), ((80, 64), "GPT-BigCode")])
+def test_a_gpt_whose_heads_share_their_keys_is_no_gpt_2(shape, family):
+    assert examine(tensors([("transformer.h.0.attn.c_attn.weight", shape)]), {}).family == family
 
 
 def test_an_adapter_tells_what_it_adapts():
@@ -195,7 +218,9 @@ def test_the_architecture_of_a_gguf_and_a_models_own_name_tell_too():
     assert examine(plain, {"architecture": "made-up"}).family == "made-up"
     told = examine(plain, {"name": "MobileNet_V2_1.0"})
     assert (told.family, told.family_source) == ("MobileNetV2", "name")
-    assert examine(plain, {"name": "run7"}).family == ""
+    described = examine(plain, {"name": "run7", "metadata": {"description": "Ultralytics YOLOv8n model"}})
+    assert (described.family, described.family_source) == ("YOLO", "description")
+    assert examine(plain, {"name": "run7", "metadata": {"description": 5}}).family == ""
 
 
 @pytest.mark.parametrize("producer", DATA_PRODUCERS)
