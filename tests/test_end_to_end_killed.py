@@ -128,7 +128,7 @@ class Bench:
         messages = self.folder / "messages.txt"
         with messages.open("wb") as told:
             child = subprocess.Popen([*tracing, *self.command()], stdout=told, stderr=told, start_new_session=True)
-        limit = since + self.chance.uniform(0, self.start_seconds) if phase == "starting" else math.inf
+        limit = since + self.chance.uniform(0, 0.8 * self.start_seconds) if phase == "starting" else math.inf
         while child.poll() is None and self._map_file() == map_before and time.monotonic() < limit:
             assert time.monotonic() - since < SLOWEST_SECONDS, "it does not start"
             time.sleep(0.005)
@@ -136,9 +136,11 @@ class Bench:
         reads_at_start = len(self.drive.reads()) if started else None
         if started and not tracing:
             self.start_seconds = time.monotonic() - since
+        by_call = bool(tracing)
         try:
             child.wait(self.chance.uniform(0, 1.5 * COMMIT_SECONDS) if started else 0)
         except subprocess.TimeoutExpired:
+            by_call = False
             (os.killpg if to_group else os.kill)(child.pid, signal.SIGKILL)
         code = child.wait(SLOWEST_SECONDS)
         if tracing:
@@ -147,7 +149,7 @@ class Bench:
         wait_until_nobody_reads(self.drive.device)  # the child that reads ends with its parent, however that ended
         snapshot = MapStore.read_snapshot(self.map) if self.map.exists() else Mapfile.covering(len(self.contents))
         if code:
-            self.kills.append(Kill(phase=_phase(snapshot, started, phase), to_group=to_group))
+            self.kills.append(Kill(phase="saving" if by_call else _phase(snapshot, started), to_group=to_group))
         reads = self.drive.reads()
         self.check(before, snapshot, [] if reads_at_start is None else reads[reads_at_start:])
         if not started:
@@ -194,16 +196,18 @@ class Bench:
         return status.st_ino, status.st_mtime_ns
 
     def _killing_call(self) -> list[str]:
-        call, count = self.chance.choice(SAVING_CALLS), self.chance.randint(1, 3)
+        """Return what runs a command up to one of the calls that save the map."""
+        first = not any(kill.phase == "saving" for kill in self.kills)  # which is reached by every run
+        call, count = self.chance.choice(SAVING_CALLS), 1 if first else self.chance.randint(1, 3)
         inject = f"inject={call}:signal=KILL:when={count}"
-        return ["strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={call}", "-e", inject]
+        names = ("drive.img", "drive.img.map", "drive.img.map.new", "drive.img.map.journal", ".")
+        paths = [word for name in names for word in ("-P", str(self.folder / name))]
+        return ["strace", "-f", "-qq", "-o", "/dev/null", *paths, "-e", f"trace={call}", "-e", inject]
 
 
-def _phase(snapshot: Mapfile, started: bool, wanted: str | None) -> str:
+def _phase(snapshot: Mapfile, started: bool) -> str:
     if not started:
         return "starting"
-    if wanted == "saving":
-        return wanted
     return PHASES.get(snapshot.current_status, f"copying {snapshot.current_pass}")
 
 
