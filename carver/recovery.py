@@ -129,7 +129,7 @@ class Model:
         missing_shards: names of the files that are not there, or what they held.
         same_content: paths of files that are copies of its files, byte for byte.
         versions: paths of the first files of models with the same tensors and other values: another step, or a
-            fine-tune; in the order of their steps where all are known.
+            fine-tune; in the order of their steps where all are known, the nearest 32 where there are more.
         companions: small files that belong to it.
     """
 

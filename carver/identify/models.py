@@ -21,6 +21,7 @@ STEP = re.compile(
 )
 MIN_TELLING_TENSORS = 8  # of an unknown family: files of a few tensors look alike without being versions of one model
 REFINED = frozenset(("Llama-like", "BERT", "BERT-like", "RoBERTa"))
+VERSIONS_EACH_WAY = 16  # that a model lists: with thousands of checkpoints, all of all would be too many
 GRADES = list(Grade)
 DULL_NAMES = frozenset(("model", "pytorch_model", "diffusion_pytorch_model", "adapter_model", "consolidated"))
 
@@ -139,7 +140,7 @@ def _with_versions(models: Sequence[Model], groups: Sequence[Group]) -> list[Mod
         steps = [models[number].step for number in numbers]
         if None not in steps:
             numbers.sort(key=lambda number: (models[number].step, number))
-        for number in numbers if len(numbers) > 1 else ():
-            others = tuple(models[other].files[0] for other in numbers if other != number)
-            told[number] = replace(models[number], versions=others)
+        for place, number in enumerate(numbers):
+            others = (*numbers[max(0, place - VERSIONS_EACH_WAY) : place], *numbers[place + 1 :][:VERSIONS_EACH_WAY])
+            told[number] = replace(models[number], versions=tuple(models[other].files[0] for other in others))
     return told

@@ -9,7 +9,7 @@ lie on the source), none is put there: mixed shards would load and be wrong.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from carver.identify.family_table import DECODERS
@@ -19,6 +19,7 @@ from carver.recovery import CarvedFile
 
 NUMBERED = re.compile(r"(?P<stem>.+?)-(?P<number>[0-9]{5})-of-(?P<count>[0-9]{5})")
 MAX_COUNT = 4096
+MAX_MISSING = 200  # names listed of one model
 DECODER_FAMILIES = frozenset(rule.family for rule in DECODERS)
 FIRST = re.compile(r"(?:^|\.)(?:embed_tokens|wte|word_embeddings|tok_embeddings|embed_in)\.weight$")
 LAST = re.compile(
@@ -76,21 +77,30 @@ def _by_index(parts: Sequence[Part], side_files: Sequence[CarvedFile]) -> Iterat
 def _of_index(
     side: CarvedFile, shards: Sequence[tuple[str, str]], fitting: Mapping[str, list[Part]]
 ) -> Iterator[Group]:
-    held = [fitting[digest][0] for _, digest in shards if len(fitting.get(digest, ())) == 1]
-    missing = tuple(_missing_word(name, len(fitting.get(digest, ()))) for name, digest in shards)
+    held = {
+        fitting[digest][0].file.path: fitting[digest][0] for _, digest in shards if len(fitting.get(digest, ())) == 1
+    }
+    missing = (_missing_word(name, len(fitting.get(digest, ()))) for name, digest in shards)
     if held:
         yield Group(
             name=str(side.facts.get("name", "")).partition(".")[0],
-            parts=tuple(held),
+            parts=tuple(held.values()),
             count=len(shards),
             basis="index file",
-            missing=tuple(word for word in missing if word),
+            missing=_bounded(missing),
             index=side.path,
         )
 
 
 def _missing_word(name: str, fitting: int) -> str:
     return "" if fitting == 1 else name if fitting == 0 else f"{name} (which of {fitting} files cannot be told)"
+
+
+def _bounded(words: Iterable[str]) -> tuple[str, ...]:
+    """Return the words that say something, the first of them only where a file claims that thousands are missing."""
+    said = [word for word in words if word]
+    more = (f"… and {len(said) - MAX_MISSING:,} more",) if len(said) > MAX_MISSING else ()
+    return (*said[:MAX_MISSING], *more)
 
 
 def _by_split(parts: Sequence[Part], side_files: Sequence[CarvedFile]) -> Iterator[Group]:
@@ -130,9 +140,7 @@ def _numbered(stem: str, count: int, numbered: Sequence[tuple[int, Part]], basis
     names = ((f"{stem or 'part'}-{number:05d}-of-{count:05d}{suffix}", number) for number in range(1, count + 1))
     missing = (_missing_word(name, len(slots.get(number, ()))) for name, number in names)
     if held:
-        yield Group(
-            name=stem, parts=tuple(held), count=count, basis=basis, missing=tuple(word for word in missing if word)
-        )
+        yield Group(name=stem, parts=tuple(held), count=count, basis=basis, missing=_bounded(missing))
 
 
 def _by_layers(parts: Sequence[Part], side_files: Sequence[CarvedFile]) -> Iterator[Group]:
@@ -146,7 +154,7 @@ def _by_layers(parts: Sequence[Part], side_files: Sequence[CarvedFile]) -> Itera
         together.sort(key=lambda part: part.anatomy.layers)
         if len(together) > 1 and len(tensor_names(together)) == sum(len(part.file.tensors) for part in together):
             yield Group(
-                name="", parts=tuple(together), count=None, basis="layers", missing=tuple(_missing_layers(together))
+                name="", parts=tuple(together), count=None, basis="layers", missing=_bounded(_missing_layers(together))
             )
 
 

@@ -139,6 +139,22 @@ def test_versions_stand_in_the_order_of_their_steps_where_all_are_known():
     assert unordered[1].step is None
 
 
+def test_of_many_versions_each_lists_the_nearest_only():
+    files = [a_file(f"files/{n}", tensors(llama([0])), facts={"name": f"step-{n}"}) for n in range(60)]
+    models = assemble(files, [])
+    assert [len(models[n].versions) for n in (0, 30, 59)] == [16, 32, 16]
+    assert models[30].versions == tuple(f"files/{n}" for n in range(14, 47) if n != 30)
+
+
+def test_one_file_never_fills_two_places_and_thousands_missing_are_not_all_listed():
+    lied = index()
+    lied.facts["shards"].extend({**lied.facts["shards"][0], "name": f"m-{n}.bin"} for n in range(3))  # type: ignore[index]
+    assert only(assemble([shard(0)], [lied])).files == ("files/0-",)
+    one = a_file("files/1.bin", tensors([("w", (4, 4))]), facts={"name": "m-00001-of-04000"})
+    missing = only(assemble([one], [])).missing_shards
+    assert (len(missing), missing[-1]) == (201, "… and 3,799 more")
+
+
 def test_files_of_a_few_tensors_of_no_family_are_no_versions():
     few = [a_file(f"files/{n}", tensors([("w", (4, 4))])) for n in range(2)]
     assert [model.versions for model in assemble(few, [])] == [(), ()]
