@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TypeAlias
 
 import ahocorasick
@@ -87,7 +88,11 @@ def build(formats: Iterable[Format]) -> Automaton:
         ValueError: a format declares a pattern under 4 bytes or an empty probe; or there are more than 65,536 of all,
             or 63 probes.
     """
-    table = _number(formats)
+    return _built(_number(formats))
+
+
+@lru_cache(maxsize=8)  # each stage asks for it anew
+def _built(table: PatternTable) -> Automaton:
     by_bytes: dict[bytes, list[int]] = {}
     for number, (_, entry) in enumerate(table):
         if isinstance(entry, Pattern):
