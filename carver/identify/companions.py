@@ -10,7 +10,7 @@ from carver.identify.hints import INDEX, WITNESSES
 from carver.recovery import CarvedFile, Companion, Model
 from imaging.extent import Layout
 
-MAX_DISTANCE_BYTES = 64 << 20
+MAX_DISTANCE_BYTES = 16 << 20
 MAX_PADDING = 1024  # rows of an embedding beyond the tokenizer's words, made to fit the hardware
 HIDDEN_KEYS = ("hidden_size", "n_embd", "d_model", "dim")
 LAYER_KEYS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
@@ -40,7 +40,9 @@ def companions(
     rest = [
         side for side in side_files if side.path not in taken and side.format not in WITNESSES and side.format != INDEX
     ]
-    for number, path in _by_place(models, rest, layouts):
+    kinds = {side.path: str(side.facts.get("kind")) for side in side_files}
+    known = {(number, kinds[one.path]) for number, held in found.items() for one in held}
+    for number, path in _by_place(models, rest, layouts, known):
         found.setdefault(number, []).append(Companion(path=path, why="place"))
     return found
 
@@ -56,6 +58,17 @@ def has_sizes(model: Model, facts: Mapping[str, object]) -> bool:
     if model.missing_shards:
         return model.layers <= layers and rows == model.vocabulary
     return model.layers == layers and (rows is None or model.vocabulary is None or rows == model.vocabulary)
+
+
+def _contradicts(model: Model, facts: Mapping[str, object]) -> bool:
+    """Tell whether a small file gives other sizes than the model has: then lying next to it means nothing."""
+    (width, layers), words = _sizes(facts), facts.get("vocab_size")
+    if facts.get("kind") in VOCABULARIES:
+        rows = model.vocabulary
+        return rows is not None and isinstance(words, int) and not 0 <= rows - words < MAX_PADDING
+    if None in (width, model.hidden_size):
+        return False
+    return width != model.hidden_size or (layers is not None and not has_sizes(model, facts))
 
 
 def _sizes(facts: Mapping[str, object]) -> tuple[int | None, int | None]:
@@ -88,17 +101,30 @@ def _by_sizes(models: Sequence[Model], side_files: Sequence[CarvedFile]) -> Iter
 
 
 def _by_place(
-    models: Sequence[Model], side_files: Sequence[CarvedFile], layouts: Mapping[str, Layout]
+    models: Sequence[Model],
+    side_files: Sequence[CarvedFile],
+    layouts: Mapping[str, Layout],
+    known: set[tuple[int, str]],
 ) -> Iterator[tuple[int, str]]:
-    """Give what nothing else tells of to the model that lies nearest to it in the source."""
+    """Give what nothing else tells of to the model that lies nearest to it in the source, of each kind the nearest one.
+
+    Args:
+        models: all.
+        side_files: those that nothing else tells of.
+        layouts: where each file lies.
+        known: (model, kind) that needs none.
+    """
     marks = []
     for number, model in enumerate(models):
         for layout in (layouts[path] for path in model.files):
             marks += [(layout[0].offset_bytes, number), (layout[-1].end_bytes, number)] if layout else []
     marks.sort()
+    nearest: dict[tuple[int, str], tuple[int, str]] = {}
     for side in side_files if marks else ():
         place = layouts[side.path][0].offset_bytes
         at = bisect_left(marks, (place, -1))
         distance, number = min((abs(offset - place), number) for offset, number in marks[max(0, at - 1) : at + 1])
-        if distance <= MAX_DISTANCE_BYTES:
-            yield number, side.path
+        wanted = (number, str(side.facts.get("kind")))
+        if distance <= MAX_DISTANCE_BYTES and wanted not in known and not _contradicts(models[number], side.facts):
+            nearest[wanted] = min(nearest.get(wanted, (distance, side.path)), (distance, side.path))
+    yield from ((number, path) for (number, _), (_, path) in nearest.items())

@@ -242,5 +242,27 @@ def test_what_tells_nothing_goes_to_the_nearest_and_not_too_far():
     assert (models[1].step, models[1].step_source) == (40, "trainer_state.json (place)")
 
 
+def test_of_each_kind_the_nearest_is_taken_and_none_where_sizes_tell_one():
+    states = [small(f"files/{n}.json", {"kind": "trainer_state.json"}, at_bytes=8192 + n * 512) for n in (3, 1, 2)]
+    other = {**CONFIG, "hidden_size": 5}
+    configs = [small("files/near.json", other, at_bytes=4096), small("files/far.json", CONFIG, at_bytes=1 << 40)]
+    model = only(assemble([a_file("files/a", tensors(llama()))], [*states, *configs]))
+    assert [(one.path, one.why) for one in model.companions] == [("files/far.json", "sizes"), ("files/1.json", "place")]
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {**CONFIG, "hidden_size": WIDTH + 1},
+        {**CONFIG, "num_hidden_layers": 3},
+        {**CONFIG, "vocab_size": 5},
+        {"kind": "tokenizer.json", "vocab_size": WORDS + 1},
+    ],
+    ids=["width", "layers", "rows", "words"],
+)
+def test_what_lies_next_to_a_model_and_tells_other_sizes_is_not_its_own(facts):
+    assert only(assemble([a_file("files/a", tensors(llama()))], [small("files/x.json", facts)])).companions == ()
+
+
 def test_small_files_without_a_model_stay_alone():
     assert assemble([], [small("files/config.json", CONFIG), index()]) == ()
