@@ -42,7 +42,7 @@ class Kind:
 
 SIZES = (
     *("hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "intermediate_size"),
-    *("vocab_size", "max_position_embeddings", "d_model", "num_layers", "n_embd", "n_layer", "n_head"),
+    *("vocab_size", "max_position_embeddings", "d_model", "num_layers", "n_embd", "n_embed", "n_layer", "n_head"),
 )
 KINDS: Final = (  # the first that fits counts
     Kind(

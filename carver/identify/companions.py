@@ -12,7 +12,7 @@ from imaging.extent import Layout
 
 MAX_DISTANCE_BYTES = 16 << 20
 MAX_PADDING = 1024  # rows of an embedding beyond the tokenizer's words, made to fit the hardware
-HIDDEN_KEYS = ("hidden_size", "n_embd", "d_model", "dim")
+HIDDEN_KEYS = ("hidden_size", "n_embd", "n_embed", "d_model", "dim")
 LAYER_KEYS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
 CONFIGURATIONS = ("config.json", "params.json")
 VOCABULARIES = ("tokenizer.json", "vocab.json")
@@ -67,7 +67,7 @@ def _contradicts(model: Model, facts: Mapping[str, object]) -> bool:
         rows = model.vocabulary
         return rows is not None and isinstance(words, int) and not 0 <= rows - words < MAX_PADDING
     if None in (width, model.hidden_size):
-        return False
+        return isinstance(words, int) and model.vocabulary is not None and words != model.vocabulary
     return width != model.hidden_size or (layers is not None and not has_sizes(model, facts))
 
 

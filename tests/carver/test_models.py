@@ -257,8 +257,10 @@ def test_of_each_kind_the_nearest_is_taken_and_none_where_sizes_tell_one():
         {**CONFIG, "num_hidden_layers": 3},
         {**CONFIG, "vocab_size": 5},
         {"kind": "tokenizer.json", "vocab_size": WORDS + 1},
+        {"kind": "config.json", "n_embed": WIDTH + 1, "n_layer": 2},
+        {"kind": "config.json", "vocab_size": WORDS + 1},
     ],
-    ids=["width", "layers", "rows", "words"],
+    ids=["width", "layers", "rows", "words", "bloom", "rows-only"],
 )
 def test_what_lies_next_to_a_model_and_tells_other_sizes_is_not_its_own(facts):
     assert only(assemble([a_file("files/a", tensors(llama()))], [small("files/x.json", facts)])).companions == ()
