@@ -85,7 +85,7 @@ def test_a_drive_that_hangs_is_told_of_and_ctrl_c_is_answered(tmp_path):
             drive.release()
         wait_until_nobody_reads(drive.device)
     assert code == 130, seen[-1]
-    assert any("the drive has not answered for 2 s (Ctrl-C is safe)" in text for text in seen)
+    assert any(re.search(r"the drive has not answered for [2-9] s \(Ctrl-C is safe\)", text) for text in seen)
     assert any("its place is left for last" in " ".join(text.split()) for text in seen)
     assert "the same command goes on from here" in " ".join(seen[-1].split())
 
