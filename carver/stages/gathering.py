@@ -24,11 +24,12 @@ log = logging.getLogger(__name__)
 
 ROOM = "models"
 ORDER = ("names", "sizes", "place")  # why a small file belongs to a model, the surest first
+CONFIGURATIONS = ("config.json", "adapter_config.json", "params.json")
 ONE_FILE = {"safetensors": ".safetensors", "pytorch_zip": ".bin", "pytorch_legacy": ".bin"}
 
 
 def gather_models(recovery: Recovery, folder: Path) -> None:
-    """Link the files of each good model that has small files beside it, or several shards, into `folder`/models."""
+    """Link the files of each good model that has a configuration or several shards into `folder`/models."""
     if (folder / ROOM).is_symlink():
         return  # it leads to where nothing of ours belongs
     _clear(folder / ROOM)
@@ -36,13 +37,20 @@ def gather_models(recovery: Recovery, folder: Path) -> None:
     taken: set[str] = set()
     try:
         for model in recovery.models:
-            if model.grade.good and (model.companions or len(model.files) > 1):
+            if model.grade.good and _worth_a_folder(model, files):
                 room = folder / ROOM / _room_name(model, taken)
                 make_folder(room)
                 for name, path in _names(model, files):
                     _put(folder / path, room / name, as_link=not files[path].side)
     except (OSError, OutputError) as fault:
         log.warning("models are not gathered in %s: %s", folder / ROOM, fault)
+
+
+def _worth_a_folder(model: Model, files: Mapping[str, CarvedFile]) -> bool:
+    """Tell whether there is more than a guess about a few small files that happen to lie near."""
+    kinds = {files[one.path].facts.get("kind") for one in model.companions}
+    told = any(one.why != "place" for one in model.companions)
+    return told or len(model.files) > 1 or not kinds.isdisjoint(CONFIGURATIONS)
 
 
 def _put(source: Path, target: Path, *, as_link: bool) -> None:

@@ -83,6 +83,18 @@ def test_shards_keep_their_names_and_models_of_one_name_get_folders_of_their_own
     }
 
 
+def test_small_files_that_only_lie_near_are_no_reason_for_a_folder(tmp_path):
+    file = a_file("files/x.safetensors")
+    near = a_file("files/near.json", form="model_json", facts={"kind": "added_tokens.json"}, side=True)
+    model = one(file, companions=(Companion(path=near.path, why="place"),))
+    recovery = a_recovery(tmp_path, [file, near], [model])
+    gather_models(example(files=(file,), side_files=(near, GUESSED), models=recovery.models), tmp_path)
+    assert not (tmp_path / "models").exists()
+    guessed = one(file, companions=(Companion(path=GUESSED.path, why="place"),))
+    gather_models(example(files=(file,), side_files=(near, GUESSED), models=(guessed,)), tmp_path)
+    assert (tmp_path / "models/bert/config.json").is_file()
+
+
 def test_what_is_damaged_or_alone_gets_no_folder(tmp_path):
     file = a_file("files/x.safetensors")
     models = [one(file, grade=Grade.DAMAGED), one(file, companions=())]
