@@ -1,6 +1,6 @@
-"""A long run of mutated inputs through one format's validator.
+"""A long run of mutated inputs through the validators.
 
-    python -m tests.fuzz.run FORMAT INPUTS [SEED]       our own mutations
+    python -m tests.fuzz.run FORMAT INPUTS [SEED]       our own mutations; FORMAT,FORMAT,… one after the other
     python -m tests.fuzz.run --atheris FORMAT INPUTS    atheris, guided by coverage, where it is installed
 
 An input that raises, takes more than `SLOW_SECONDS` of processor time, or makes a verdict that is not plain values is
@@ -146,11 +146,14 @@ def main(arguments: list[str]) -> int:
         with_atheris(arguments[1], int(arguments[2]))
         return 0
     limit()
-    begun = time.monotonic()
-    counts, failures = fuzz(arguments[0], int(arguments[1]), *map(int, arguments[2:3]))
-    seconds = round(time.monotonic() - begun)
-    print(json.dumps({"format": arguments[0], "counts": counts, "failures": failures, "seconds": seconds}))
-    return bool(failures)
+    failed = False
+    for name in arguments[0].split(","):
+        begun = time.monotonic()
+        counts, failures = fuzz(name, int(arguments[1]), *map(int, arguments[2:3]))
+        seconds = round(time.monotonic() - begun)
+        print(json.dumps({"format": name, "counts": counts, "failures": failures, "seconds": seconds}), flush=True)
+        failed = failed or bool(failures)
+    return failed
 
 
 if __name__ == "__main__":
