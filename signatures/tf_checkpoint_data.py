@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import islice
+from weakref import WeakKeyDictionary
 
 from imaging.errors import BudgetExceeded
 from imaging.extent import Extent, Layout, span
@@ -23,6 +24,9 @@ from signatures.verdict import DataEvidence, Finding, Grade, Verdict, rejected
 
 SLAB_BYTES = 64 << 20
 SEARCH_BYTES = 4 << 30  # on either side of the index, beyond the data's own length
+NEAR_BYTES = 64 << 20  # the same, once so much of an image was searched in vain:
+MAX_VAIN_BYTES = 256 << 30
+_searched_in_vain: WeakKeyDictionary[Source, int] = WeakKeyDictionary()
 MAX_SHARDS = 64
 MAX_FINDINGS = 100
 SLACK_BYTES = 4096  # between a data file and an index that lies right behind it
@@ -148,7 +152,8 @@ def _find(source: Source, probes: list[BundleEntry], before: int, behind: int, s
     """Return where the data lies: before the index, nearest first, then behind it."""
     if not probes:
         return None
-    reach = SEARCH_BYTES + size_bytes
+    vain = _searched_in_vain.get(source, 0)
+    reach = size_bytes + (SEARCH_BYTES if vain < MAX_VAIN_BYTES else NEAR_BYTES)
     first = max(0, before - reach)
     slabs = [(max(first, high - SLAB_BYTES), high) for high in range(before, first, -SLAB_BYTES)]
     end = min(source.size_bytes, behind + reach)
@@ -156,6 +161,7 @@ def _find(source: Source, probes: list[BundleEntry], before: int, behind: int, s
     for low, high in slabs:
         for start in find_data(source, probes, low, high):
             return start
+    _searched_in_vain[source] = vain + sum(high - low for low, high in slabs)
     return None
 
 

@@ -125,6 +125,16 @@ def test_the_search_goes_no_farther_than_it_may(tmp_path, monkeypatch):
     assert set(found_in(far, tmp_path)) == set()
 
 
+def test_an_image_full_of_indexes_without_data_is_not_searched_for_ever(tmp_path, monkeypatch):
+    monkeypatch.setattr(tf_checkpoint_data, "MAX_VAIN_BYTES", 1)
+    monkeypatch.setattr(tf_checkpoint_data, "NEAR_BYTES", 0)
+    data, index = build(9, MODEL)
+    lost = build(10, MODEL)[1]
+    far = padded(data[0]) + bytes(1 << 16)
+    assert set(found_in(far + padded(index), tmp_path)) == {0}
+    assert set(found_in(far + padded(lost) + padded(index), tmp_path)) == set()
+
+
 def test_the_crc_goes_on_from_piece_to_piece():
     raw = random.Random(3).randbytes(5001)
     assert crc32c_of([b"123456789"]) == 0xE3069283
