@@ -252,8 +252,9 @@ def _next(summary: RescueSummary, road: Road) -> list[str]:
     totals, options, steps = summary.asked or summary.totals, road.options, []
     if summary.limit:
         steps.append("the same command without that limit goes on")
-    elif not summary.finished:
-        return []  # the complaint that ends an interrupted run says how to go on
+    elif not summary.finished:  # the complaint that ends an interrupted run says how to go on
+        so_far = totals.rescued_bytes and not road.carves
+        return [f"`{road.carve_command}` works on what is read so far."] if so_far else []
     if totals.non_scraped_bytes and options.no_scrape:
         steps.append("the same command without -n scrapes what is left")
     if totals.non_trimmed_bytes and options.no_trim:

@@ -268,8 +268,11 @@ def test_a_run_that_a_limit_ended_says_which_and_how_to_go_on():
     assert "the same command without that limit goes on" in text
 
 
-def test_a_run_that_was_interrupted_tells_how_far_it_came_and_leaves_the_rest_to_the_complaint():
-    assert ended(totals(9 * MIB), finished=False) == "9.0 MiB of 1000.0 MiB (0.90 %) are read so far into my disk.img."
+def test_a_run_that_was_interrupted_tells_how_far_it_came_and_leaves_going_on_to_the_complaint():
+    so_far = "9.0 MiB of 1000.0 MiB (0.90 %) are read so far into my disk.img."
+    carve = " `carver carve 'my disk.img' --out DIR` works on what is read so far."
+    assert ended(totals(9 * MIB), finished=False) == so_far + carve
+    assert ended(totals(9 * MIB), replace(ROAD, carves=True), finished=False) == so_far
 
 
 def test_hangs_returns_and_blank_answers_are_told():
