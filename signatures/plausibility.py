@@ -40,6 +40,7 @@ MAX_SPANS = 1 << 16
 MAX_RUNS = 1 << 14
 MAX_RUNS_A_CALL = 4096
 MAX_FINDINGS = 16
+MAX_SIGNATURES = 256
 JOIN_BYTES = 4 * BLOCK_BYTES  # between two stretches of one kind: edges of tensors, which no whole block covers
 CERTAIN_VALUES = 1 << 18
 CERTAIN_CHI2 = 420.0  # of 255 degrees of freedom; what a quantiser packs is far off with so many values
@@ -113,7 +114,8 @@ class Plausibility:
                 before = max(offset_bytes, self._places[index - 1].end if index else 0)
                 padding = low - before if low - before <= PADDING_BYTES else 0  # a run goes on through it
                 self._take_runs(low - padding, data[low - padding - offset_bytes : high - offset_bytes])
-                self._signatures += find_signatures(inside, low, -(low + self._shift) % SECTOR_BYTES)
+                if len(self._signatures) < MAX_SIGNATURES:
+                    self._signatures += find_signatures(inside, low, -(low + self._shift) % SECTOR_BYTES)
                 if place.lane_bytes:
                     self._take_blocks(index, place, low, inside)
             index += 1

@@ -300,10 +300,18 @@ def _with_evidence(verdict: Verdict, seen: Plausibility) -> Verdict:
         verdict,
         grade=Grade.DAMAGED if evidence.lost and verdict.grade.good else verdict.grade,
         tensors=_lowered(verdict.tensors, evidence.lost),
-        findings=(*verdict.findings, *evidence.findings),
+        findings=(*verdict.findings, *(finding for finding in evidence.findings if not _is_told(finding, verdict))),
         facts={**verdict.facts, "plausibility": evidence.facts},
         data_evidence=data_evidence,
     )
+
+
+def _is_told(finding: Finding, verdict: Verdict) -> bool:
+    """Whether the format itself told of these zeros at the file's end."""
+    if finding.code != "tensor-zero-run":
+        return False
+    tails = (one.offset_bytes for one in verdict.findings if one.code == "zero-tail")
+    return any(tail is not None and finding.offset_bytes == tail for tail in tails)
 
 
 def _with_unreadable(verdict: Verdict, unreadable: ExtentSet) -> Verdict:

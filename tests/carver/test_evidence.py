@@ -69,3 +69,19 @@ def test_what_a_checksum_proved_is_not_looked_at():
     assert _looked_at(verdict(Grade.INTACT), files[2], files) == ()
     assert _looked_at(verdict(Grade.UNDECIDED), files[2], files) == ()
     assert _looked_at(verdict(Grade.DAMAGED), files[2], files) == TENSORS
+
+
+def test_zeros_at_the_end_that_the_format_told_are_not_told_again():
+    content = bytearray(np.random.default_rng(1).normal(scale=0.02, size=SIZE // 4).astype("<f4").tobytes())
+    content[65536 + 512 :] = bytes(SIZE - 65536 - 512)
+    for offset_bytes, told in ((65536 + 512, 0), (4096, 1)):
+        looked = Plausibility(TENSORS)
+        looked.take(0, bytes(content))
+        before = Verdict(
+            grade=Grade.CONSISTENT,
+            size_bytes=SIZE,
+            tensors=TENSORS,
+            findings=(Finding(code="zero-tail", offset_bytes=offset_bytes),),
+        )
+        final = _with_evidence(before, looked)
+        assert [finding.code for finding in final.findings].count("tensor-zero-run") == told
