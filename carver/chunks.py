@@ -43,7 +43,7 @@ log = logging.getLogger(__name__)
 
 PAGE_BYTES = mmap.PAGESIZE
 MADV_POPULATE_READ = 22  # linux/mman.h, since 5.14; the mmap module does not name it
-WINDOW_BYTES = 16 << 20  # mapped at a time: less and the system's calls are felt, more and nothing is gained
+WINDOW_BYTES = 64 << 20  # mapped at a time: with less the calls of the system are felt, by a tenth with 16 MiB
 STAT_BLOCK_BYTES = 512  # of st_blocks, whatever the file system
 NOTHING = ExtentSet()
 

@@ -139,11 +139,12 @@ class Readings:
         """Note that these bytes count as unread; return cells that were whole and are not any more."""
         told = self.settle()
         for number in self._grid.touched(extent):
-            if self._whole[number] or number in self._partly:
-                self._partly[number] = self._known(number) - ExtentSet([extent])
-                if self._whole[number]:
-                    told.append(number)
-                self._whole[number] = False
+            if not (known := self._known(number)).touches(extent):
+                continue
+            self._partly[number] = known - ExtentSet([extent])
+            if self._whole[number]:
+                told.append(number)
+            self._whole[number] = False
         return told
 
     def _known(self, number: int) -> ExtentSet:

@@ -32,7 +32,7 @@ Hits: TypeAlias = npt.NDArray[np.void]
 
 CHUNK_BYTES = 64 << 20
 LOOK_AHEAD_CHUNKS = 2  # a thread: one under way, one waiting
-PIECE_BYTES = 4 << 20  # read and scanned at a time: small enough to stay in the cache
+PIECE_BYTES = 8 << 20  # scanned at a time, and read where that cannot be mapped
 PART_HITS = 1 << 20  # a part ends when it has so many
 BUFFER_HITS = 1 << 14
 JOIN_BYTES = 64 << 10

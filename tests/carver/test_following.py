@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from carver import chunks, following
@@ -288,10 +288,11 @@ def test_a_rescue_that_is_followed_and_stopped_and_gone_on_with_gives_the_hits_o
         assert imaging.hits(known=imaging.known()) == imaging.hits() != []
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=500, deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, 39), st.integers(1, 40), st.booleans()), max_size=30), st.sets(st.integers(0, 39))
 )
+@example([(0, 1, False), (1, 10, True)], {0})
 def test_cells_are_whole_when_every_byte_they_need_was_read(acts, before):
     grid = Grid(image_bytes=40, cell_bytes=8, reach_bytes=3)
     read = set(before)
