@@ -177,7 +177,7 @@ def image_drive(
     if not summary.finished and summary.limit is None:
         raise Interrupted(f"stopped; {road.image} and its map are saved, and the same command goes on from here")
     if hashing is not None and not hashing.finished and not hashing.fault and stop():
-        raise Interrupted(f"stopped while {road.image} was hashed; all is read, and the same command hashes the rest")
+        raise Interrupted(f"stopped while {road.image} was hashed; all is read, and the same command goes on with that")
     imaged = Imaged(
         summary=summary,
         record_path=session.record_path,
@@ -274,7 +274,7 @@ def _verify(
         )
     add_verification(session.record_path, found)
     if not found.finished:
-        raise Interrupted("stopped while the image was read again; the same command does that anew")
+        raise Interrupted("stopped while the image was read again; the same command goes on with that")
     if found.clean and not options.quiet:
         screen.say(f"Read again: {road.image} is as it was hashed while it was read.")
     elif not found.clean:
