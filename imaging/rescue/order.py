@@ -7,7 +7,7 @@ order spends fewer failures on what is likely to be bad:
 1. (pass 1) what is healthy, in large reads; the first failure makes them small. Jumps grow faster, zones that repeat
    are crossed by what was learned of them (see `pace`), and slow areas are left behind like bad ones;
 2. (passes 2 to 4) the edges of the good parts, from the good side, each up to its first failure. What lies between
-   two failures is left alone;
+   two failures is left alone, unless it is wide: then pass 4 goes into it as pass 1 did, with small jumps again;
 3. (trimming, pass 1) the failed clusters beside good parts;
 4. (pass 5) what was left alone. Behind a failure a cluster is read sector by sector up to the next one: the same
    failure then tells the sector, and what came before it is had;
@@ -26,7 +26,7 @@ from collections.abc import Callable, Generator
 from imaging.extent import Extent
 from imaging.mapfile import BlockStatus
 from imaging.rescue.options import COPYING_PASSES, Geometry, RescueOptions
-from imaging.rescue.pace import Pace
+from imaging.rescue.pace import GROWTH, SECOND_GROWTH, Pace
 from imaging.rescue.plan import (
     SKIPPING_PASS,
     SLOW_PASSES,
@@ -49,6 +49,8 @@ from imaging.rescue.plan import (
 
 GOOD = (BlockStatus.FINISHED, None)  # None: the drive's own edge
 TROUBLE = (BlockStatus.NON_TRIMMED, BlockStatus.NON_SCRAPED, BlockStatus.BAD_SECTOR)
+LAST_EDGE_PASS = 4
+WIDE_CLUSTERS = 16
 EDGE_SHARE = 32  # a large read backward risks at most this part of what is left of its block
 DEAD_SECTORS = 8
 RUN_SECTORS = 8
@@ -96,9 +98,14 @@ def _plan_early_passes(territory: Territory, geometry: Geometry, options: Rescue
         heading = heading_of(number, options)
         start = _start_of(territory, heading, resume if resumed and number == first else Resume())
         if number == SKIPPING_PASS:
-            yield from _plan_skipping_pass(territory, geometry, heading, start)
+            yield from _plan_skipping_pass(territory, geometry, number, heading, start)
         else:
             yield from _plan_edge_pass(territory, geometry, number, heading, start)
+        if number == LAST_EDGE_PASS:  # large jumps may have passed over good parts between bad ones
+            forward = heading_of(SKIPPING_PASS, options)
+            start = territory.first_position(forward)
+            yield from _plan_skipping_pass(territory, geometry, number, forward, start, WIDE_CLUSTERS)
+            yield from _plan_edge_pass(territory, geometry, number, heading, territory.first_position(heading))
 
 
 def _start_of(territory: Territory, heading: Heading, resume: Resume) -> int:
@@ -109,12 +116,22 @@ def _start_of(territory: Territory, heading: Heading, resume: Resume) -> int:
     return territory.first_position(heading)
 
 
-def _plan_skipping_pass(territory: Territory, geometry: Geometry, heading: Heading, position_bytes: int) -> Planner:
-    """Read what is healthy, and jump out of trouble."""
-    pace = Pace(geometry, troubled=any(territory.mapfile.count_bytes(status) for status in TROUBLE))
+def _plan_skipping_pass(
+    territory: Territory,
+    geometry: Geometry,
+    number: int,
+    heading: Heading,
+    position_bytes: int,
+    least_clusters: int = 0,
+) -> Planner:
+    """Read what is healthy, and jump out of trouble; blocks of fewer clusters are left alone."""
+    troubled = any(territory.mapfile.count_bytes(status) for status in TROUBLE)
+    pace = Pace(geometry, troubled=troubled, growth=SECOND_GROWTH if least_clusters else GROWTH)
     sign = heading.value
     while block := territory.ahead(position_bytes, BlockStatus.NON_TRIED, heading):
         position_bytes = heading.far_edge(block)
+        if block.size_bytes < least_clusters * geometry.cluster_bytes:
+            continue
         while block.size_bytes > 0:
             extent = first_cluster(block, pace.cluster_bytes, heading)
             start, end = sign * heading.near_edge(extent), sign * heading.far_edge(extent)
@@ -123,7 +140,7 @@ def _plan_skipping_pass(territory: Territory, geometry: Geometry, heading: Headi
             outcome = yield Read(
                 extent=extent,
                 phase=Phase.COPYING,
-                pass_number=SKIPPING_PASS,
+                pass_number=number,
                 heading=heading,
                 next_extent=first_cluster(block, pace.cluster_bytes, heading) if goes_on else None,
             )

@@ -53,14 +53,17 @@ class _Rhythm:
 class Pace:
     """What the first pass has learned."""
 
-    def __init__(self, geometry: Geometry, *, troubled: bool) -> None:
+    def __init__(self, geometry: Geometry, *, troubled: bool, growth: int = GROWTH) -> None:
         """Begin; on a drive whose map knows of trouble with clusters, else with large reads."""
+        self._growth = growth
         self._geometry = geometry
         self._slack = 2 * geometry.cluster_bytes
         self._calm_bytes = 0 if troubled else CALM_BYTES
         self._crossing: _Crossing | None = None
         self._skip_bytes = 0
-        self._least = self._most = 0  # between these lies the width of the zones
+        self._least = self._most = 0  # between these lies the width of the zones; 0: none is known
+        self._left_at = 0  # where the last trouble was left behind
+        self._is_apart = True  # what is good between zones is worth it: else a jump would leave more than it spares
         self._alike = 0  # how many zones were like the one before
         self._starts: list[int] = []
         self._rhythm: _Rhythm | None = None
@@ -79,7 +82,7 @@ class Pace:
         """Return how many bytes to jump over after a clean read."""
         if self._crossing is not None:
             self._leave(self._crossing, start)
-            self._crossing = None
+            self._crossing, self._left_at = None, start
         self._calm_bytes += end - start
         rhythm = self._rhythm
         if rhythm is None:
@@ -98,6 +101,7 @@ class Pace:
         initial_bytes = self._geometry.initial_skip_bytes
         if self._crossing is None:
             self._crossing = _Crossing(start, end, start)
+            self._is_apart = 2 * (start - self._left_at) >= self._least
             self._skip_bytes = initial_bytes
             # a large read that failed has hidden more than enough
             return 0 if end - start > self._geometry.cluster_bytes else initial_bytes
@@ -106,13 +110,13 @@ class Pace:
         learned = self._learned_jump(self._crossing, end) if initial_bytes else 0
         if learned > 0:
             return learned
-        growth = SECOND_GROWTH if self._crossing.hits == 2 else GROWTH
+        growth = SECOND_GROWTH if self._crossing.hits == 2 else self._growth
         self._skip_bytes = min(self._skip_bytes * growth, self._geometry.max_skip_bytes)
         return self._skip_bytes
 
     def _learned_jump(self, crossing: _Crossing, end: int) -> int:
         """Return how far it is out of a zone like those before; 0 or less where that is not known, or was wrong."""
-        if self._alike == 0 or crossing.hits > 3:
+        if self._alike == 0 or not self._is_apart or crossing.hits > 3:
             return 0
         known = self._most - self._least <= self._slack
         width = self._most if known or crossing.hits == 3 else (self._least + self._most) // 2
@@ -124,7 +128,7 @@ class Pace:
             return
         least, most = max(crossing.last - crossing.first_end, 0), clean - crossing.start
         low, high = max(least, self._least), min(most, self._most)
-        if low <= high + self._slack:
+        if self._most and self._is_apart and low <= high + self._slack:
             self._alike += 1
             self._least, self._most = min(low, high), max(low, high)
         else:
@@ -140,5 +144,5 @@ class Pace:
             self._rhythm = _Rhythm(start, period, 0, TRUST)
         elif len(self._starts) == 3:
             first, second, third = self._starts
-            if abs(third - second - (second - first)) <= self._slack:
+            if abs(third - second - (second - first)) <= self._slack and 2 * (third - second) >= 3 * self._least:
                 self._rhythm = _Rhythm(third, (third - first) // 2, 0, FIRST_TRUST)
