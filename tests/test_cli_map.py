@@ -13,7 +13,7 @@ from pathlib import Path
 from unittest import mock
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from carver.cli import map as map_command
@@ -230,6 +230,9 @@ def test_block_lists_and_bitmaps_are_those_of_ddrescuelog(
     form: str,
     to_bytes: int | None,
 ) -> None:
+    if form != "list" and to_bytes is not None and "-i" in restricted:
+        # moved towards the start, the bitmap of ddrescuelog 1.27 lacks the first block that its own list has
+        assume(int(restricted[restricted.index("-i") + 1]) <= to_bytes * block_bytes)
     put(tmp_path, first=first, domain=domain)
     moved = [] if to_bytes is None else ["-o", str(to_bytes * block_bytes)]
     arguments = [f"-l{chosen}", "-F", form, "-b", str(block_bytes), *restricted, *moved, "first"]
