@@ -76,7 +76,7 @@ def read_link(fields: Fields) -> Link:
     kind = fields.number(1) if flags & 0x08 else _HARD
     fields.raw((8 if flags & 0x04 else 0) + (1 if flags & 0x10 else 0))
     name = fields.raw(fields.number(1 << (flags & 3)))
-    fields.expect(bool(name), "link", "a link without a name")
+    fields.expect(_is_name(name), "link", "a link without a name, or with one that no link has")
     if kind == _HARD:
         address = fields.address()
         fields.expect(address is not None, "link", "a hard link that leads nowhere")
@@ -221,11 +221,16 @@ def _read_symbol_node(space: Space, address: int, names: bytes) -> Iterator[Link
         table = (fields.address(), fields.address())
         fields.raw(16 - 2 * space.address_bytes)
         name = _name_at(fields, names, name_at)
-        fields.expect(bool(name) and cached <= _CACHED_SOFT_LINK, "link", "an entry of no known kind")
+        fields.expect(_is_name(name) and cached <= _CACHED_SOFT_LINK, "link", "an entry of no known kind or name")
         if cached == _CACHED_SOFT_LINK or target is None:
             yield Link(name=name, address=None, kind=_SOFT)
         else:
             yield Link(name=name, address=target, table=table if cached == _CACHED_TABLE else None)
+
+
+def _is_name(name: bytes) -> bool:
+    """Whether the library could have made a link of this name, and can find it again."""
+    return bool(name) and b"/" not in name and name != b"."
 
 
 def _name_at(fields: Fields, names: bytes, at: int) -> bytes:

@@ -92,3 +92,12 @@ def test_the_free_rest_of_a_heap_lies_inside_it():
     free = content.index(b"GCOL") + 16 + 16 + 8  # behind the heap's head and the only object
     content[free + 14] = 0x80
     assert told(bytes(content)) == (Grade.DAMAGED, {"heap"})
+
+
+def test_a_link_whose_name_holds_a_slash_is_damage():
+    content = io.BytesIO()
+    with h5py.File(content, "w", libver="earliest") as file:  # names lie in a heap without a checksum
+        file["weight"] = np.arange(3.0)
+    changed = content.getvalue().replace(b"weight\0", b"we/ght\0")
+    assert told(content.getvalue())[0] is Grade.CONSISTENT
+    assert told(changed) == (Grade.DAMAGED, {"link"})
