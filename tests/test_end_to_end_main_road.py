@@ -12,10 +12,12 @@ from pathlib import Path
 import pytest
 
 from fixtures import demo
+from imaging.mapfile import BlockStatus, Mapfile
 from tests.command import carver, good, need_program
 from tests.report_schema import GOOD, load_checked, without_run
 
-REWRITTEN = {"report.json", "report.html", "case.json"}  # they tell of the run
+SESSIONS = {"image.raw.acquisition.json", "image.raw.hashes"}  # each run is on record there
+REWRITTEN = {"report.json", "report.html", "case.json"} | SESSIONS  # they tell of the run
 
 
 def contents(folder: Path) -> dict[str, str]:
@@ -93,9 +95,34 @@ def test_the_same_command_again_changes_nothing_and_reads_nothing_again(demo_dri
     again = good("rescue", "--test-mode", demo_drive / "damage.map", demo_drive / "drive.img", case)
     assert contents(case) == before
     assert without_run(load_checked(case)) == without_run(report)
-    kept = [name for name in before if not name.startswith("image.raw.map") and name != ".lock"]
+    anew = (".lock", "missing.map")  # a report is written each time
+    kept = [name for name in before if not name.startswith("image.raw.map") and name not in anew]
     assert {name: (case / name).stat().st_mtime_ns for name in kept} == {name: written[name] for name in kept}
     assert "19 model files" in again.err
+
+
+def test_a_drive_that_has_got_better_is_tried_again_just_where_a_file_misses_bytes(demo_drive, demo_case, tmp_path):
+    case = tmp_path / "CASE"
+    shutil.copytree(demo_case, case)
+    domain = Mapfile.load(case / "missing.map").extents(BlockStatus.FINISHED)
+    before = Mapfile.load(case / "image.raw.map").extents(BlockStatus.FINISHED)
+    assert domain and not domain & before
+    healthy = tmp_path / "healthy.map"
+    healthy.write_text(f"0x0 + 1\n0x0 {(demo_drive / 'drive.img').stat().st_size:#x} +\n")
+    drive = ("--test-mode", healthy, demo_drive / "drive.img")
+    again = good("rescue", *drive, case, "-m", case / "missing.map", "-r", "3")
+    after = Mapfile.load(case / "image.raw.map").extents(BlockStatus.FINISHED)
+    assert after == before | domain
+    assert not Mapfile.load(case / "missing.map").extents(BlockStatus.FINISHED)
+    assert "missing.map" not in again.err.splitlines()[-1]
+    report = json.loads((case / "report.json").read_text())
+    assert all(file["grade"] in GOOD for file in report["files"])
+
+
+def test_what_the_files_miss_is_told_with_the_options_that_try_it_again(demo_drive, tmp_path):
+    drive = ("--test-mode", demo_drive / "damage.map", demo_drive / "drive.img")
+    told = good("rescue", *drive, tmp_path / "CASE").err
+    assert f"-m {tmp_path / 'CASE' / 'missing.map'} -r 3" in told
 
 
 def test_strict_ends_with_ten_when_sectors_or_files_are_damaged(demo_drive, demo_case, tmp_path):

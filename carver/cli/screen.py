@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -14,8 +15,10 @@ from tqdm import tqdm
 
 from carver.preflight import Notice
 from carver.recovery import Recovery
+from carver.report.as_domain import FILE_NAME as DOMAIN_NAME
+from carver.report.as_domain import missing
 from carver.report.model_words import described, families_sentence, notes, telling
-from carver.report.summary import Summary, summarise
+from carver.report.summary import summarise
 from carver.report.visible import shortened, visible
 from imaging.encodings import Caution
 from signatures.verdict import Grade
@@ -135,7 +138,7 @@ def tell_recovery(recovery: Recovery, folder: Path) -> None:
         say("Unread sectors unknown: there is no mapfile beside the image.")
     elif summary.unread_bytes:
         say(f"{human(summary.unread_bytes)} of the source were never read.")
-    say(_next_step(summary, folder))
+    say(_next_step(missing(recovery).total_bytes, folder))
 
 
 def _tell_models(recovery: Recovery) -> None:
@@ -154,11 +157,15 @@ def _tell_models(recovery: Recovery) -> None:
         say(f"{len(recovery.missing)} more {verb} named on the source and not found: the report lists them.")
 
 
-def _next_step(summary: Summary, folder: Path) -> str:
+def _next_step(missing_bytes: int, folder: Path) -> str:
     report = f"Everything is in {folder}; open {folder / 'report.html'}."
-    if summary.unread_bytes and any(not grade.good for grade in summary.grades):
-        return f"{report} Some files may be hit by unread sectors: try the drive again with retry passes (-r 3)."
-    return report
+    if not missing_bytes:
+        return report
+    options = shlex.join(["-m", str(folder / DOMAIN_NAME), "-r", "3"])
+    return (
+        f"{report} {human(missing_bytes)} of these files were never read: the imaging command with `{options}` added "
+        "tries the drive again just there."
+    )
 
 
 def summary_json(recovery: Recovery, folder: Path) -> dict[str, object]:
