@@ -89,11 +89,6 @@ def same_finished(first: Mapfile, second: Mapfile, *, domain: ExtentSet | None =
     return _cut(first.extents(FINISHED), domain) == _cut(second.extents(FINISHED), domain)
 
 
-def is_done(mapfile: Mapfile, *, domain: ExtentSet | None = None) -> bool:
-    """Tell whether everything (in the domain) is finished."""
-    return not _cut(mapfile.unread, domain)
-
-
 def _cut(extents: ExtentSet, domain: ExtentSet | None) -> ExtentSet:
     return extents if domain is None else extents & domain
 
@@ -118,21 +113,6 @@ def shifted(mapfile: Mapfile, by_bytes: int, *, end_bytes: int = MAX_OFFSET_BYTE
     held = {s: mapfile.extents(s).within(moving).shifted(by_bytes).within(allowed) for s in BlockStatus}
     if by_bytes > 0 and mapfile.start_bytes < end_bytes:
         held[NON_TRIED] |= ExtentSet([span(0, mapfile.start_bytes + by_bytes)])
-    return _standing_as(mapfile, held)
-
-
-def fitted(mapfile: Mapfile, size_bytes: int) -> Mapfile:
-    """Make a map cover a drive of `size_bytes`, as ddrescue does when it resumes: what is missing is non-tried.
-
-    Raises:
-        MapfileError: blocks beyond the end of the drive are finished, so that the map is of another drive.
-    """
-    whole = span(0, size_bytes)
-    beyond = mapfile.extents(FINISHED) - ExtentSet([whole])
-    if beyond:
-        raise MapfileError(f"the map has {beyond.total_bytes} finished bytes beyond the drive's {size_bytes}")
-    held = {status: mapfile.extents(status).within(whole) for status in BlockStatus}
-    held[NON_TRIED] |= ExtentSet([_extent_of(mapfile)]).complement(whole)
     return _standing_as(mapfile, held)
 
 

@@ -96,7 +96,7 @@ def test_and_or_xor_of_finished_blocks_are_those_of_ddrescuelog(
 @against_ddrescuelog
 @quickly
 @given(first=mapfiles(), second=mapfiles(), same_finished=st.booleans())
-def test_comparisons_and_the_done_test_are_those_of_ddrescuelog(
+def test_comparisons_are_those_of_ddrescuelog(
     first: Mapfile, second: Mapfile, same_finished: bool, tmp_path: Path
 ) -> None:
     if same_finished:
@@ -105,9 +105,6 @@ def test_comparisons_and_the_done_test_are_those_of_ddrescuelog(
     assert maptool.same_blocks(first, second) == (ask(tmp_path, "-p", "second", "first").returncode == 0)
     assert maptool.same_finished(first, second) == (ask(tmp_path, "-P", "second", "first").returncode == 0)
     assert maptool.same_blocks(first, first)
-    for each in (first, maptool.change_types(first, "?*/-", "+")):
-        put(tmp_path, each)
-        assert maptool.is_done(each) == (ask(tmp_path, "-D", "first").returncode == 0)
 
 
 @against_ddrescuelog
@@ -202,28 +199,6 @@ def test_completed_map_is_that_of_ddrescuelog(
     assert (ours.position_bytes, ours.current_status, ours.current_pass) == (7, "/", 2)
     if ours.block_at(end_bytes - 1)[1] is not fill:
         assert ours == theirs
-
-
-@pytest.mark.parametrize(
-    ("text", "fitting"),
-    [
-        ("0 ?\n0 10 -\n", [(0, 10, "-"), (10, 90, "?")]),
-        ("0 ?\n7 10 +\n", [(0, 7, "?"), (7, 10, "+"), (17, 83, "?")]),
-        ("0 ?\n0 100 +\n100 900 ?\n", [(0, 100, "+")]),
-        ("0 ?\n0 50 +\n50 900 -\n", [(0, 50, "+"), (50, 50, "-")]),
-        ("", [(0, 100, "?")]),
-    ],
-)
-def test_map_is_fitted_to_its_drive_as_ddrescue_does_on_resuming(
-    text: str, fitting: list[tuple[int, int, str]]
-) -> None:
-    fitted = maptool.fitted(Mapfile.parse(text), 100)
-    assert [(e.offset_bytes, e.size_bytes, s.value) for e, s in fitted.blocks()] == fitting
-
-
-def test_map_with_finished_bytes_beyond_the_drive_does_not_fit() -> None:
-    with pytest.raises(MapfileError, match="has 20 finished bytes beyond the drive's 100"):
-        maptool.fitted(Mapfile.parse("0 ?\n0 120 +\n"), 100)
 
 
 def test_operations_leave_their_maps_alone() -> None:
