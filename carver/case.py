@@ -8,12 +8,12 @@ import os
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from carver import __version__
 from carver.output import PARTIAL_SUFFIX, make_folder, output_error, write_whole
 from carver.recovery import SCHEMA_VERSION
+from imaging.closing import Closing
 from imaging.device import same_identity
 from imaging.errors import InputError, OutputError
 from imaging.ownership import give_to_caller
@@ -24,7 +24,7 @@ LOCK = ".lock"
 OWN_BEFORE_BINDING = (LOCK, METADATA, BINDING + PARTIAL_SUFFIX, "lost+found")
 
 
-class Case:
+class Case(Closing):
     """An opened case folder.
 
     Attributes:
@@ -88,14 +88,6 @@ class Case:
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def _refuse_foreign(folder: Path) -> None:

@@ -24,8 +24,6 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 
@@ -34,6 +32,7 @@ from carver.chunks import Chunk
 from carver.hits import HitStore
 from carver.scan import CHUNK_BYTES, HIT_DTYPE, ChunkHits, Scanner
 from carver.stagelog import read_log
+from imaging.closing import Closing
 from imaging.errors import CarverError, InputError
 from imaging.extent import Extent, ExtentSet, span
 from imaging.mapfile import BlockStatus
@@ -155,7 +154,7 @@ class Readings:
         return self._finished.within(needed) if known is None else known
 
 
-class Follower:
+class Follower(Closing):
     """A subscriber of the read pump that scans what was read whole; `close` it when the imaging has ended.
 
     Args:
@@ -220,14 +219,6 @@ class Follower:
             self._store.close()
         except CarverError as fault:
             log.warning("the scan along with the imaging could not be saved, and is done again: %s", fault)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _work(self) -> None:
         scanner: Scanner | None = None

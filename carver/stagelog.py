@@ -11,15 +11,15 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from carver.output import output_error
+from imaging.closing import Closing
 from imaging.errors import OutputError
 from imaging.ownership import give_to_caller
 
 
-class StageLog:
+class StageLog(Closing):
     """An append-only log of one stage of a case.
 
     Args:
@@ -103,14 +103,6 @@ class StageLog:
     def close(self) -> None:
         """Give the file back."""
         self._file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _usable_bytes(self) -> int:
         """Return how much of an existing log stands: 0 when there is none or it was for something else."""

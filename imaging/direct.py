@@ -19,9 +19,8 @@ import stat
 import struct
 import sys
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
+from imaging.closing import Closing
 from imaging.errors import InputError, ReadFault, ReadTimeout
 from imaging.extent import ExtentSet
 from imaging.source import open_read_only
@@ -41,7 +40,7 @@ class UnansweredError(OSError):
     """The drive did not answer in time."""
 
 
-class AlignedDevice:
+class AlignedDevice(Closing):
     """Any bytes of a device, out of whole aligned sectors; how these are had is left to the heirs.
 
     Attributes:
@@ -176,14 +175,6 @@ class DirectDevice(AlignedDevice):
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def is_claimed(path: Path) -> bool:

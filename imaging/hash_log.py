@@ -21,9 +21,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
+from imaging.closing import Closing
 from imaging.disk import failures_named, open_or_create, sync_to_disk
 from imaging.errors import InputError
 from imaging.extent import Extent
@@ -113,7 +112,7 @@ class Hashes:
         self.pieces, self.image, self.open = {}, None, False
 
 
-class HashLog:
+class HashLog(Closing):
     """The log, opened to be added to; locked against a second writer.
 
     Attributes:
@@ -174,14 +173,6 @@ class HashLog:
             os.close(self._descriptor)
             self._descriptor = -1
         self._lock.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _add(self, line: Mapping[str, object]) -> None:
         """Add a line.

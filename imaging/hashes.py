@@ -16,9 +16,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
+from imaging.closing import Closing
 from imaging.direct import is_device
 from imaging.errors import CarverError
 from imaging.extent import Extent, ExtentSet, span
@@ -59,7 +58,7 @@ class Hashing:
     fault: str = ""
 
 
-class Hasher:
+class Hasher(Closing):
     """A subscriber of the pump that hashes what is read.
 
     Attributes:
@@ -168,14 +167,6 @@ class Hasher:
             log.warning("the hashes of this run count only in part: %s", fault)
         finally:
             self.log.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _finished(self, mapfile: Mapfile) -> ExtentSet:
         return mapfile.extents(BlockStatus.FINISHED).shifted(self._shift_bytes)

@@ -30,9 +30,8 @@ import zlib
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
+from imaging.closing import Closing
 from imaging.disk import Disk, LocalDisk, failures_named, open_or_create
 from imaging.errors import InputError, MapfileError, OutputError
 from imaging.extent import Extent, span
@@ -48,7 +47,7 @@ HEADING = "Mapfile. Created by carver"
 REMARK = "Remark: "
 
 
-class MapStore:
+class MapStore(Closing):
     """A map in memory, and its promise on the disk. One writer; any number of readers of snapshots.
 
     Attributes:
@@ -188,14 +187,6 @@ class MapStore:
         if self._lock is not None:
             self._lock.close()
             self._lock = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _begin(self, size_bytes: int) -> None:
         loaded, _ = _load(self.path, self._disk)
@@ -338,7 +329,7 @@ def _check_size(path: Path, mapfile: Mapfile, size_bytes: int) -> None:
     )
 
 
-class ExclusiveLock:
+class ExclusiveLock(Closing):
     """A lock on a file, held until closed or until the process ends; a child program does not inherit it."""
 
     def __init__(self, descriptor: int) -> None:
@@ -349,14 +340,6 @@ class ExclusiveLock:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def lock_exclusively(path: Path) -> ExclusiveLock:

@@ -28,8 +28,7 @@ from os import strerror
 from pathlib import Path
 from select import POLLIN, poll
 from time import monotonic
-from types import TracebackType
-from typing import Protocol, Self, TypeAlias, runtime_checkable
+from typing import Protocol, TypeAlias, runtime_checkable
 
 from imaging import block_stack
 from imaging.child import Answer, Child, Greeting, Question
@@ -227,14 +226,6 @@ class ChildDevice(AlignedDevice):
             child.end(patient=child.idle)
         self._children.clear()
         self._current = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _begin(self, timeout_seconds: float) -> Greeting:
         """Start the first child, and return what it says of the device.

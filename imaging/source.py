@@ -6,9 +6,9 @@ import errno
 import os
 import stat
 from pathlib import Path
-from types import TracebackType
-from typing import Protocol, Self, runtime_checkable
+from typing import Protocol, runtime_checkable
 
+from imaging.closing import Closing
 from imaging.errors import InputError, ReadFault
 from imaging.extent import ExtentSet
 
@@ -50,7 +50,7 @@ class Source(Protocol):
         """
 
 
-class RawImage:
+class RawImage(Closing):
     """A raw image file (or a healthy block device), read with `pread`, so that a bad disk under it cannot kill us."""
 
     def __init__(
@@ -134,14 +134,6 @@ class RawImage:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def open_read_only(path: Path, *, extra_flags: int = 0) -> int:

@@ -8,8 +8,6 @@ import sys
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from tqdm import tqdm
 
@@ -20,6 +18,7 @@ from carver.report.as_domain import missing
 from carver.report.model_words import described, families_sentence, notes, telling
 from carver.report.summary import summarise
 from carver.report.visible import shortened, visible
+from imaging.closing import Closing
 from imaging.encodings import Caution
 from signatures.verdict import Grade
 
@@ -71,7 +70,7 @@ def tell_notices(notices: Iterable[Notice], *, quiet: bool = False) -> None:
             say(mark + notice.line)
 
 
-class Bars:
+class Bars(Closing):
     """One progress bar for each stage, made when the stage first reports."""
 
     def __init__(self, *, quiet: bool) -> None:
@@ -113,14 +112,6 @@ class Bars:
             with suppress(OSError):
                 self._bar.close()
             self._bar = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def tell_recovery(recovery: Recovery, folder: Path) -> None:

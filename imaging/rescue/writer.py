@@ -9,9 +9,9 @@ import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import IO, Self
+from typing import IO
 
+from imaging.closing import Closing
 from imaging.errors import DestinationFullError, OutputError
 from imaging.extent import Extent, ExtentSet
 from imaging.mapfile import BlockStatus
@@ -28,7 +28,7 @@ SPARSE_BLOCK_BYTES = 4096
 _ZEROS = bytes(SPARSE_BLOCK_BYTES)
 
 
-class ImageWriter:
+class ImageWriter(Closing):
     """The image: a file as long as the drive from the start, or a device; what is not read yet is left as it is.
 
     Use it as a subscriber of the pump. Positions of pieces are the drive's; `shift_bytes` further they are the image's.
@@ -150,14 +150,6 @@ class ImageWriter:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _write(self, offset_bytes: int, data: bytes) -> None:
         rest = memoryview(data)
