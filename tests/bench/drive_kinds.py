@@ -96,6 +96,33 @@ def advanced_format(seed: int) -> Condition:
     return Condition(damage=damage_of(SIZE_BYTES, bad), physical_sector_bytes=size)
 
 
+def mixed(seed: int) -> Condition:
+    """A drive of 1 GiB with everything: up to 25 zones of 64 KiB to 8 MiB, sparse to dead, and single bad sectors."""
+    rng = random.Random(seed)
+    size = SIZE_BYTES // 4
+    bad: list[tuple[int, int]] = []
+    for _ in range(rng.randint(3, 25)):
+        zone = int(2 ** rng.uniform(16, 23))
+        start = rng.randrange(size - zone) // SECTOR_BYTES * SECTOR_BYTES
+        share = rng.choice([0.02, 0.2, 0.9, 1.0])
+        offsets = range(start, start + zone, SECTOR_BYTES)
+        bad += [(offset, SECTOR_BYTES) for offset in offsets if rng.random() < share]
+    bad += [(rng.randrange(size // SECTOR_BYTES - 1) * SECTOR_BYTES, SECTOR_BYTES) for _ in range(rng.randint(0, 200))]
+    return Condition(damage=damage_of(size, [extent for extent in bad if extent[0] < size - SECTOR_BYTES]))
+
+
+def uneven_stripes(seed: int) -> Condition:
+    """A drive of 1 GiB; in 128 MiB of it dead stripes of 230 to 350 KiB, close together, at uneven distances."""
+    rng = random.Random(seed)
+    size, bad = SIZE_BYTES // 4, []
+    position = size // 2
+    while position < size // 2 + 128 * MIB:
+        stripe = rng.randrange(230, 350) * 1024
+        bad.append((position, stripe))
+        position += rng.randrange(600, 900) * 1024
+    return Condition(damage=damage_of(size, bad))
+
+
 KINDS: dict[str, Callable[[int], Condition]] = {
     "healthy": healthy,
     "scattered sectors": scattered,
@@ -104,4 +131,6 @@ KINDS: dict[str, Callable[[int], Condition]] = {
     "slow zones": slow_zone,
     "dying end": dying_end,
     "512e, scattered": advanced_format,
+    "mixed": mixed,
+    "uneven stripes": uneven_stripes,
 }

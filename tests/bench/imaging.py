@@ -119,7 +119,7 @@ def main() -> None:
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
     if "simulated" in chosen.parts:
         for name in chosen.mechanics:
-            print(f"\n### simulated {name}, {SIZE_BYTES >> 30} GiB, {chosen.seeds} seeds")
+            print(f"\n### simulated {name}, {SIZE_BYTES >> 30} GiB unless said otherwise, {chosen.seeds} seeds")
             measure(MECHANICS[name], chosen.kinds, chosen.seeds)
     if "devices" in chosen.parts:
         imaging_devices.measure(chosen.folder, chosen.size_mib, chosen.rounds)
