@@ -129,7 +129,10 @@ def _reading(group: argparse._ArgumentGroup) -> None:
         help="the same as --recheck-errors 1",
     )
     group.add_argument(
-        "--wait-for-return", type=interval, metavar="TIME", help="wait so long for a drive that vanishes [not]"
+        "--wait-for-return",
+        type=interval,
+        metavar="TIME",
+        help="wait so long for a drive that vanishes [not; 5m with --on-trouble]",
     )
 
 

@@ -35,6 +35,8 @@ from imaging.rescue.options import COPYING_PASSES, RescueOptions, settle_geometr
 from imaging.rescue.progress import Progress, RescueSummary
 from imaging.source import Source
 
+TROUBLE_WAIT_SECONDS = 300.0  # for a drive that --on-trouble may bring back
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Imaged:
@@ -301,11 +303,14 @@ def _physical_bytes(source: Source) -> int:
 
 
 def _wait_for_return(source: Source, options: Namespace) -> WaitForReturn | None:
-    """Return what waits for a drive that vanishes, where that was asked for."""
-    if options.wait_for_return is None:
+    """Return what waits for a drive that vanishes, where that was asked for, or a command may bring it back."""
+    wait_seconds = options.wait_for_return
+    if wait_seconds is None and options.on_trouble:
+        wait_seconds = TROUBLE_WAIT_SECONDS
+    if wait_seconds is None:
         return None
     return WaitForReturn(
         source,
-        wait_seconds=options.wait_for_return,
+        wait_seconds=wait_seconds,
         reopen=lambda path, watcher: open_device(path, read_timeout_seconds=options.read_timeout, watcher=watcher),
     )
