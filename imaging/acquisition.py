@@ -32,6 +32,7 @@ from imaging.acquisition_record import (
     save,
     utc_now,
 )
+from imaging.belonging import refuse_foreign_map
 from imaging.device import describe
 from imaging.direct import is_device
 from imaging.disk import failures_named
@@ -282,14 +283,15 @@ def session(
 
     Raises:
         UsageError: wishes that cannot be.
-        InputError: another carver writes this image, its record or hashes are not ours, or the drive tells no
-            temperature though it was to be watched.
+        InputError: another carver writes this image, the map is of another image, its record or hashes are not ours,
+            or the drive tells no temperature though it was to be watched.
         OutputError: the image is not ours to write, or the record cannot be written.
     """
     device = Path(source.locator)
     placement = settle_placement(options, ExtentSet([span(0, source.size_bytes)]), drive_bytes=source.size_bytes)
     check_destination(image_path, map_path, device, placement=placement, force=options.force)
     _refuse_second(map_path)
+    refuse_foreign_map(source, image_path, map_path, placement)
     record, aside = _record_of(image_path, map_path)
     made = AcquisitionSession(image_path, map_path, placement, record, stop, tell)
     if aside is not None:

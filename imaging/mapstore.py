@@ -136,6 +136,10 @@ class MapStore(Closing):
         if extent.size_bytes > 0:
             self._queue.append((extent, status))
 
+    def add_comments(self, *comments: str) -> None:
+        """Have the head of every map written from now on say this too."""
+        self._comments = tuple(dict.fromkeys((*self._comments, *comments)))
+
     def due(self, now_seconds: float) -> bool:
         """Tell whether to commit: something has waited for `COMMIT_SECONDS` since a call of this first saw it."""
         if not self._queue:

@@ -80,3 +80,13 @@ def test_a_case_takes_none_of_these(small_image, tmp_path):
         refused = carver("rescue", *words, small_image, tmp_path / "CASE")
         assert refused.code == 2 and "belongs to `carver image`" in refused.complaint
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_map_of_another_image_of_the_same_drive_is_refused_before_anything_is_written(small_image, tmp_path):
+    good("image", "--no-hash", "-s", "64Ki", small_image, tmp_path / "one.img")
+    good("image", "--no-hash", small_image, tmp_path / "other.img")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    refused = carver("image", "--no-hash", small_image, tmp_path / "one.img", tmp_path / "other.img.map")
+    assert refused.code == 3, refused.err
+    assert "does not hold what" in refused.complaint and "name the map that belongs to this image" in refused.complaint
+    assert before == {path.name: path.read_bytes() for path in tmp_path.iterdir()}

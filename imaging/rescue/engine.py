@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from imaging.belonging import image_comments
 from imaging.errors import (
     CarverError,
     DestinationFullError,
@@ -111,12 +112,13 @@ def rescue(
     domain = _domain(source, options)
     placement = settle_placement(options, domain, drive_bytes=source.size_bytes)
     check_destination(image_path, map_path, Path(source.locator), placement=placement, force=options.force)
-    comments = (*comments, *placement.comments(), *device_comments(image_path))
+    comments = (*comments, *placement.comments(), *device_comments(image_path), *image_comments(image_path))
     with (
         MapStore.open(map_path, source.size_bytes, comments=comments) as store,
         _open_writer(image_path, placement, store.mapfile, options) as writer,
         lock_exclusively(image_path),
     ):
+        store.add_comments(*image_comments(image_path))  # which may be there only now
         if options.preallocate:
             writer.take_room(domain)
         alarm = ZeroAlarm()

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from imaging import binding, placement
+from imaging import belonging, binding, placement
 from imaging.acquisition_record import note_filling
 from imaging.device import describe
 from imaging.errors import InputError, OutputError, UsageError
@@ -224,7 +224,7 @@ def _resume_bytes(mapfile: Mapfile, domain: ExtentSet, map_path: Path, record: s
 
 def _kept(map_path: Path) -> list[str]:
     """Return what the map's head must go on saying: of which drive it is, and where the image lies."""
-    marks = (binding.MARK, placement.MARK, destination.MARK)
+    marks = (binding.MARK, belonging.MARK, placement.MARK, destination.MARK)
     return [line[2:] for line in placement.head_of(map_path) if line[2:].startswith(marks)]
 
 
