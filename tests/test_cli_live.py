@@ -64,8 +64,13 @@ def test_a_small_terminal_gets_the_bar_alone(demo_drive, tmp_path):
     assert not any("(phase " in text for text in seen)
 
 
-def test_quiet_leaves_the_terminal_empty(demo_drive, tmp_path):
-    assert show(*image(demo_drive, tmp_path / "o.img", "-q")) == (0, [""])
+def test_quiet_leaves_out_bars_and_lines_but_tells_how_it_ended(demo_drive, tmp_path):
+    code, seen = show(*image(demo_drive, tmp_path / "o.img", "-q"))
+    assert code == 0
+    assert not any("% read" in text or "(phase " in text for text in seen)
+    told = " ".join(seen[-1].split())
+    assert "Not read: 133.5 KiB in 4 bad areas" in told
+    assert "Next: the same command with -r 3" in told
 
 
 @pytest.mark.root

@@ -34,8 +34,7 @@ def run(options: Namespace, map_path: Path, stop: Callable[[], bool]) -> int:
             )
     if not done.finished:
         raise Interrupted(f"stopped; how far it came is kept in {map_path}, and the same command goes on from there")
-    if not options.quiet:
-        screen.say(_told(options, map_path, done))
+    screen.say(_told(options, map_path, done))
     if options.json:
         screen.put_json({"image": str(options.image), "map": str(map_path), "done_bytes": done.done_bytes})
     return 0

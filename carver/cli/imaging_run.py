@@ -173,8 +173,7 @@ def image_drive(
                 screen.say(line)
         summary = _rescue(source, road, bound, session, options, subscribers)
         for sentence in imaging_words.ending(summary, road):
-            if not options.quiet or sentence.startswith("warning: "):
-                screen.say(sentence)
+            screen.say(sentence)
         hashing = _finish_hashes(session, summary, options)
     if not summary.finished and summary.limit is None:
         raise Interrupted(f"stopped; {road.image} and its map are saved, and the same command goes on from here")
@@ -187,8 +186,7 @@ def image_drive(
         digests={} if hashing is None or hashing.image is None else dict(hashing.image.digests),
     )
     for algorithm, digest in imaged.digests.items():
-        if not options.quiet:
-            screen.say(f"{algorithm.upper()} of {road.image}: {digest}")
+        screen.say(f"{algorithm.upper()} of {road.image}: {digest}")
     return replace(imaged, verification=_verify(session, road, stop, options)) if options.verify else imaged
 
 
@@ -277,9 +275,9 @@ def _verify(
     add_verification(session.record_path, found)
     if not found.finished:
         raise Interrupted("stopped while the image was read again; the same command goes on with that")
-    if found.clean and not options.quiet:
+    if found.clean:
         screen.say(f"Read again: {road.image} is as it was hashed while it was read.")
-    elif not found.clean:
+    else:
         screen.say(f"warning: read again, {road.image} is not as it was hashed: {_unlike(found)}")
     return found
 

@@ -262,8 +262,7 @@ def _next(summary: RescueSummary, road: Road) -> list[str]:
     if totals.non_tried_bytes and len(options.copying_passes) < COPYING_PASSES:
         steps.append("the same command without --cpass copies what is left")
     if totals.bad_bytes and summary.finished:
-        way = "-r 3" if options.reverse else "-r 3, then with -R -r 3 (from the other side)"
-        steps.append(f"the same command with {way} tries the bad sectors again")
+        steps.append(_retry(summary, options))
     if totals.rescued_bytes < totals.size_bytes and not road.carves:
         steps.append(f"`{shlex.join(['carver', 'map', '--picture', 'map.svg', str(road.map)])}` draws where it is")
     if totals.rescued_bytes and not road.carves:
@@ -271,3 +270,18 @@ def _next(summary: RescueSummary, road: Road) -> list[str]:
     if not steps:
         return []
     return [f"Next: {'; '.join(steps)}."]
+
+
+def _retry(summary: RescueSummary, options: RescueOptions) -> str:
+    """Return what may still win bad sectors, behind what this very run has tried."""
+    if not options.retry_passes:
+        way = "-r 3" if options.reverse else "-r 3, then with -R -r 3 (from the other side)"
+        return f"the same command with {way} tries the bad sectors again"
+    if not options.reverse:
+        return "the same command with -R -r 3 tries the bad sectors from the other side"
+    if summary.rescued_bytes:
+        return f"the same command tries the bad sectors again (this run won {human(summary.rescued_bytes)})"
+    return (
+        "retrying backwards won nothing; if retrying forwards (-r 3 without -R) did neither, what is left is another "
+        "cable or adapter, a drive that has rested and is cooled, or a lab"
+    )

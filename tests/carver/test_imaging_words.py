@@ -226,6 +226,7 @@ def test_carving_is_not_proposed_where_it_follows_by_itself():
         ({"bad_bytes": MIB, "bad_areas": 3}, {}, "1.0 MiB in 3 bad areas, whose sectors failed one by one"),
         ({"bad_bytes": MIB, "bad_areas": 1}, {}, "with -r 3, then with -R -r 3 (from the other side)"),
         ({"bad_bytes": MIB, "bad_areas": 1}, {"reverse": True}, "with -r 3 tries the bad sectors again"),
+        ({"bad_bytes": MIB, "bad_areas": 1}, {"retry_passes": 3}, "Next: the same command with -R -r 3 tries"),
         ({"non_scraped_bytes": MIB}, {"no_scrape": True}, "1.0 MiB not scraped, as -n asks"),
         ({"non_scraped_bytes": MIB}, {"no_scrape": True}, "without -n scrapes what is left"),
         ({"non_scraped_bytes": MIB}, {}, "1.0 MiB not scraped: the drive hung there"),
@@ -242,6 +243,16 @@ def test_what_was_not_read_is_told_with_its_reason_and_what_to_run_next(held, as
     text = ended(totals(999 * MIB, **held), road)
     assert said in text
     assert "999.0 MiB of 1000.0 MiB (99.90 %) were read into my disk.img. Not read: 1.0 MiB" in text
+
+
+def test_after_retries_from_both_sides_the_same_is_proposed_only_while_it_wins():
+    road = replace(ROAD, options=RescueOptions(retry_passes=3, reverse=True))
+    held = totals(999 * MIB, bad_bytes=MIB, bad_areas=1)
+    assert "tries the bad sectors again (this run won 512 bytes)" in ended(held, road, rescued_bytes=512)
+    told = ended(held, road, rescued_bytes=0)
+    assert "another cable or adapter" in told
+    assert "the same command" not in told
+    assert "carver carve" in told
 
 
 def test_what_was_not_asked_for_is_told_apart():
