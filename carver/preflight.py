@@ -198,13 +198,28 @@ def _destination_notices(path: Path, output: Path | None, roots: Roots) -> Itera
             message=f"{output} lies on another part of the drive that {path} is on",
             advice="if that drive is failing, every write wears it: choose a folder on another drive",
         )
-    if not os.access(place, os.W_OK):
+    if _is_read_only(place):
+        yield Notice(
+            code="destination-read-only",
+            level=Caution.REFUSE,
+            message=f"{place} is mounted read-only",
+            advice="remount it for writing, or choose another drive",
+        )
+    elif not os.access(place, os.W_OK):
         yield Notice(
             code="destination-not-writable",
             level=Caution.REFUSE,
             message=f"no permission to write in {place}",
             advice="choose another folder, or run the same command with sudo",
         )
+
+
+def _is_read_only(place: Path) -> bool:
+    """Tell whether the file system refuses writes to everybody; a device written to lies in one that may."""
+    try:
+        return bool(os.statvfs(place).f_flag & os.ST_RDONLY) and not is_device(place)
+    except OSError:
+        return False
 
 
 def own_paths_notices(path: Path, roots: Roots | None = None) -> Iterator[Notice]:
@@ -297,22 +312,23 @@ def _room_notices(
     image: Path | None, folder: Path | None, size_bytes: int, files_bytes: int | None
 ) -> Iterator[Notice]:
     place = image or folder
-    if place is None:
+    if place is None or _is_read_only(block_stack.existing(place)):
         return
     free_bytes = shutil.disk_usage(block_stack.existing(place)).free
     held_bytes = _held_bytes(image)
     image_bytes = max(0, size_bytes - held_bytes) if image is not None else 0
     needed_bytes = image_bytes + (files_bytes or 0)
     where = f"{place} has {_gib(free_bytes)} free"
-    advice = "make room or choose another drive; a run that fills it stops there, saved, and goes on later"
+    stops = "make room or choose another drive; a run that fills it stops there, saved, and goes on later"
     if needed_bytes > free_bytes:
         # an image begun before may be sparse: what it still needs is then less than it seems
         level = Caution.WARN if held_bytes else Caution.REFUSE
+        advice = stops if held_bytes else f"make {_gib(needed_bytes - free_bytes)} of room, or choose another drive"
         message = f"{where}, but {_gib(needed_bytes)} are needed"
         yield Notice(code="destination-room", level=level, message=message, advice=advice)
     elif files_bytes is None and folder is not None and free_bytes - image_bytes < LITTLE_ROOM_BYTES:
         message = f"{where}, which leaves {_gib(free_bytes - image_bytes)} for recovered files"
-        yield Notice(code="destination-little-room", level=Caution.WARN, message=message, advice=advice)
+        yield Notice(code="destination-little-room", level=Caution.WARN, message=message, advice=stops)
 
 
 def _hardware_notices(info: DeviceInfo) -> Iterator[Notice]:

@@ -84,7 +84,9 @@ def test_a_destination_that_cannot_hold_the_image_is_refused_before_anything_is_
 def test_at_a_terminal_a_full_destination_pauses_and_enter_goes_on(demo_drive, demo_case, tmp_path):
     with small_disk(tmp_path / "disk", LITTLE) as disk:
         with at_terminal(*rescue_demo(demo_drive, disk / "CASE")) as terminal:
-            assert "Make room and press Enter" in terminal.read_until("Ctrl-C to end")
+            told = terminal.read_until("Ctrl-C to end")
+            assert "no room" in told and "Make room and press Enter" in told
+            assert "run the same command again" not in told, "two orders, one against the other"
             enlarge(disk)
             terminal.type("\n")
             assert terminal.wait() == 0

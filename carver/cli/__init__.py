@@ -14,6 +14,7 @@ from carver.cli.arguments import parse
 from carver.cli.complaints import complain, explain_crashes, log_to_stderr
 from imaging.errors import CarverError, DestinationFullError, Interrupted
 
+ORDER = "run the same command again"
 READER_GONE = 128 + 13  # what a shell says of a program that SIGPIPE ended
 
 
@@ -28,7 +29,10 @@ def main(argv: list[str] | None = None) -> int:
         try:
             return int(command.run(options, signals.stopping))
         except DestinationFullError as error:
-            complain(str(error))
+            if not _at_terminal():
+                complain(str(error))
+                return error.exit_code
+            complain(without_order(str(error)))
             if not _wait_for_room():
                 return error.exit_code
         except CarverError as error:
@@ -42,10 +46,18 @@ def main(argv: list[str] | None = None) -> int:
             return READER_GONE
 
 
+def _at_terminal() -> bool:
+    return bool(sys.stdin and sys.stdin.isatty() and sys.stderr and sys.stderr.isatty())
+
+
+def without_order(complaint: str) -> str:
+    """Return a complaint of a full destination without its last clause, "make room and run …": the pause says more."""
+    said, _, order = complaint.rpartition("; ")
+    return said if said and order.endswith(ORDER) else complaint
+
+
 def _wait_for_room() -> bool:
-    """Pause for the user to make room; False where nobody sits at a terminal, or the user has enough."""
-    if not (sys.stdin and sys.stdin.isatty() and sys.stderr and sys.stderr.isatty()):
-        return False
+    """Pause for the user at the terminal to make room; False where the user has enough."""
     try:
         with signals.ending_at_once():  # before it is said: a Ctrl-C in between would be swallowed by the wait
             if signals.stopping():

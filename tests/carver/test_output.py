@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from carver import output as output_room
+from carver.cli import without_order
 from carver.output import make_folder, output_error, sync_folder, write_whole
 from imaging.errors import DestinationFullError, OutputError
 
@@ -14,6 +15,13 @@ def test_no_room_is_told_with_what_to_do(number: int) -> None:
     error = output_error(Path("x"), OSError(number, ""))
     assert isinstance(error, DestinationFullError)
     assert "free some space and run the same command again" in str(error)
+
+
+def test_the_order_to_run_again_is_left_out_where_a_pause_gives_another() -> None:
+    told = str(output_error(Path("x"), OSError(errno.ENOSPC, "")))
+    assert without_order(told) == "no room left for x: everything done so far is saved"
+    other = "no room; make room and run the same command again, or leave --preallocate out"
+    assert without_order(other) == other
 
 
 def test_other_write_errors_are_told_in_the_systems_words() -> None:

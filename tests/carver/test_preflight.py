@@ -24,6 +24,7 @@ from imaging.source import RawImage
 FILE = DeviceInfo(path="drive.img", kind="file")
 MIB = 1 << 20
 Usage = namedtuple("Usage", "total used free")
+Flags = namedtuple("Flags", "f_flag")
 
 
 class Simulated:
@@ -154,16 +155,20 @@ def test_sampling_stops_when_its_time_is_over(monkeypatch):
 
 
 def test_an_image_that_does_not_fit_is_refused_and_one_begun_before_only_warned_of(image, quiet, tmp_path, monkeypatch):
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10, 9, len(TEXT) - 1))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10, 9, len(TEXT) - MIB))
     target = tmp_path / "out" / "image.raw"
     notices = _examine(image, quiet, image=target)
     assert _codes(notices) == [("destination-room", "refuse")]
-    with pytest.raises(OutputError, match=r"2\.2 MiB free, but 2\.2 MiB are needed; make room"):
+    with pytest.raises(
+        OutputError, match=r"1\.2 MiB free, but 2\.2 MiB are needed; make 1\.0 MiB of room, or .* drive$"
+    ):
         refuse(notices)
     target.parent.mkdir()
     target.write_bytes(bytes(4096))
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10, 9, 4096))
-    assert _codes(_examine(image, quiet, image=target)) == [("destination-room", "warn")]
+    warned = _examine(image, quiet, image=target)
+    assert _codes(warned) == [("destination-room", "warn")]
+    assert "stops there, saved, and goes on later" in warned[0].line
 
 
 def test_what_an_image_already_holds_is_not_asked_for_twice(image, quiet, tmp_path, monkeypatch):
@@ -209,6 +214,15 @@ def test_a_folder_that_may_not_be_written_is_refused(image, quiet, tmp_path, mon
     notices = _examine(image, quiet, folder=tmp_path / "case")
     assert _codes(notices) == [("destination-not-writable", "refuse")]
     with pytest.raises(OutputError, match="no permission to write in"):
+        refuse(notices)
+
+
+def test_a_read_only_destination_is_told_as_such_and_not_called_too_small(image, quiet, tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "statvfs", lambda path: Flags(os.ST_RDONLY))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10, 10, 0))
+    notices = _examine(image, quiet, image=tmp_path / "out.img", folder=tmp_path)
+    assert _codes(notices) == [("destination-read-only", "refuse")]
+    with pytest.raises(OutputError, match="is mounted read-only; remount it for writing, or choose another drive"):
         refuse(notices)
 
 
