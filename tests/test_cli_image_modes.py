@@ -90,3 +90,16 @@ def test_the_map_of_another_image_of_the_same_drive_is_refused_before_anything_i
     assert refused.code == 3, refused.err
     assert "does not hold what" in refused.complaint and "name the map that belongs to this image" in refused.complaint
     assert before == {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+
+def test_the_folders_of_the_image_and_of_its_map_are_made(small_image, tmp_path):
+    good(
+        "image",
+        "--no-hash",
+        "-s",
+        "64Ki",
+        small_image,
+        tmp_path / "images" / "o.img",
+        tmp_path / "maps" / "a" / "o.map",
+    )
+    assert (tmp_path / "images" / "o.img").is_file() and (tmp_path / "maps" / "a" / "o.map").is_file()

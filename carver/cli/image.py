@@ -30,6 +30,7 @@ def run(options: Namespace, stop: Callable[[], bool]) -> int:
     bound = identify(source, describe(options.source), map_path)
     refuse_another(map_path, bound)
     make_folder(options.image.absolute().parent)
+    make_folder(map_path.absolute().parent)
     case = {key: value for key, value in metadata_options(options).items() if value is not None}
     imaged = image_drive(source, road, bound, case, options, stop)
     if options.json:
