@@ -11,7 +11,7 @@ from pathlib import Path
 
 from imaging.device import DeviceInfo, identity, same_identity
 from imaging.errors import InputError
-from imaging.impatient import Impatient
+from imaging.impatient import FIRST_LOOK_SECONDS, LOOK_SECONDS, Impatient
 from imaging.mapstore import read_remarks
 from imaging.rescue.put_off import recalled
 from imaging.source import Source
@@ -36,7 +36,9 @@ def identify(source: Source, info: DeviceInfo, map_path: Path) -> dict[str, obje
     Raises:
         InputError: the map cannot be read.
     """
-    return identity(Impatient(source, spare=recalled(read_remarks(map_path))), info)
+    # without a map the drive was looked at already for what it is, so that it is awake
+    first_seconds = FIRST_LOOK_SECONDS if map_path.exists() else LOOK_SECONDS
+    return identity(Impatient(source, spare=recalled(read_remarks(map_path)), first_seconds=first_seconds), info)
 
 
 def refuse_another(map_path: Path, identity: Mapping[str, object]) -> None:

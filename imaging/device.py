@@ -25,7 +25,7 @@ from imaging.source import Source
 RUN = Path("/run")
 SAMPLES = 16
 SAMPLE_BYTES = 4096
-MAX_SAMPLING_SECONDS = 20  # a drive that stalls on each read is better imaged than looked at
+MAX_SAMPLING_SECONDS = 3  # a drive that stalls on each read is better imaged than looked at
 SYS_SECTOR_BYTES = 512  # /sys/block/*/size counts these whatever the drive's sector is
 
 

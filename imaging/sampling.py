@@ -11,12 +11,13 @@ from time import monotonic
 
 import numpy as np
 
-from imaging.device import MAX_SAMPLING_SECONDS, SAMPLE_BYTES, sample_offsets
+from imaging.device import SAMPLE_BYTES, sample_offsets
 from imaging.errors import ReadFault
 from imaging.extent import Extent
 from imaging.source import Source
 
 SAMPLES = 256
+MAX_SAMPLING_SECONDS = 2  # a slow drive is better imaged than looked at; some twenty reads tell enough
 SPREAD = 8
 MAX_UNREADABLE_SAMPLES = 8  # each may cost a failing drive seconds
 RANDOM_ENTROPY_BITS = 7.9  # 4 KiB of random bytes have 7.95 a byte; float32 weights have about 7.4

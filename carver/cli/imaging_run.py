@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
+from time import monotonic
 
 from carver import __version__, preflight
 from carver.cli import imaging_options, imaging_words, screen
@@ -35,6 +36,7 @@ from imaging.rescue.options import COPYING_PASSES, RescueOptions, settle_geometr
 from imaging.rescue.progress import Progress, RescueSummary
 from imaging.source import Source
 
+LOOKING_SECONDS = 1.0  # a look that takes longer is told
 TROUBLE_WAIT_SECONDS = 300.0  # for a drive that --on-trouble may bring back
 
 
@@ -69,14 +71,18 @@ def open_drive(options: Namespace, stop: Callable[[], bool]) -> Source:
 
 
 def _patient(path: Path, stop: Callable[[], bool]) -> Watcher:
-    """Return what is told while the drive is waited for before there is a screen; it says so once."""
-    told = False
+    """Return what is told while the drive is looked at, or waited for, before there is a screen; it says so once."""
+    told = looking = False
+    since = monotonic()
 
     def watch(waiting: Waiting) -> bool:
-        nonlocal told
+        nonlocal told, looking
         if waiting.seconds >= SILENT_SECONDS and not told:
-            told = True
+            told = looking = True
             screen.say(f"{path} does not answer; waiting for it (Ctrl-C is safe)")
+        if monotonic() - since >= LOOKING_SECONDS and not looking:
+            looking = True
+            screen.say(f"looking at {path} before it is imaged (a few seconds; Ctrl-C is safe)")
         return not stop()
 
     return watch
