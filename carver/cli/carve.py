@@ -44,7 +44,7 @@ def run(options: Namespace, stop: Callable[[], bool]) -> int:
 
 
 def open_checked(options: Namespace, folder: Path | None) -> MappedImage:
-    """Open the image a command names, after the preflight checks.
+    """Open the image a command names, after the preflight checks; that it has no map is told before the work begins.
 
     Raises:
         InputError: the image is none, or cannot be read.
@@ -60,6 +60,10 @@ def open_checked(options: Namespace, folder: Path | None) -> MappedImage:
     )
     screen.tell_notices(notices)
     preflight.refuse(notices)
+    if image.mapfile is None:
+        scans = options.command == "scan"
+        ending = "" if scans else "--out DIR"
+        screen.say(f"warning: {screen.unread_unknown(options.image, ending, 'scan' if scans else 'carve')}")
     return image
 
 

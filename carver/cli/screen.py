@@ -18,6 +18,7 @@ from carver.report.as_domain import missing
 from carver.report.model_words import described, families_sentence, notes, telling
 from carver.report.summary import summarise
 from carver.report.visible import shortened, visible
+from carver.report.wording import plural
 from imaging.closing import Closing
 from imaging.encodings import Caution
 from signatures.verdict import Grade
@@ -30,6 +31,7 @@ MEANING = {
     Grade.TRUNCATED: "cut off at the end",
     Grade.UNDECIDED: "could not be decided",
 }
+LEFT = {"?": "not tried", "*": "not trimmed", "/": "not scraped"}
 MODELS_TOLD = 12
 STAGES = {
     "scanning": "scanning for files",
@@ -59,6 +61,8 @@ def human(size_bytes: int) -> str:
     size, unit = float(size_bytes), 0
     while size >= 1024 and unit < len(UNITS) - 1:
         size, unit = size / 1024, unit + 1
+    if size_bytes == 1:
+        return "1 byte"
     return f"{size_bytes} bytes" if unit == 0 else f"{size:.1f} {UNITS[unit]}"
 
 
@@ -121,15 +125,16 @@ def tell_recovery(recovery: Recovery, folder: Path) -> None:
         say("No model files were found.")
     else:
         tallies = [f"{tally.files} {MEANING[grade]}" for grade, tally in summary.grades.items()]
-        say(f"{summary.files} model files: {'; '.join(tallies)}.")
+        say(f"{plural(summary.files, 'model file', 'model files')}: {'; '.join(tallies)}.")
     if summary.children:
-        say(f"{summary.children} more lie inside these and were written too.")
+        verb = "lies inside these and was" if summary.children == 1 else "lie inside these and were"
+        say(f"{summary.children:,} more {verb} written too.")
     _tell_models(recovery)
     if summary.unread_bytes is None:
-        say("Unread sectors unknown: there is no mapfile beside the image.")
+        say(unread_unknown(Path(recovery.source.locator), f"--out {shlex.quote(str(folder))}"))
     elif summary.unread_bytes:
         say(f"{human(summary.unread_bytes)} of the source were never read.")
-    say(_next_step(missing(recovery).total_bytes, folder))
+    say(_next_step(missing(recovery).total_bytes, summary.unread_by_status, folder))
 
 
 def _tell_models(recovery: Recovery) -> None:
@@ -142,14 +147,27 @@ def _tell_models(recovery: Recovery) -> None:
     if len(known) > MODELS_TOLD:
         say(f"  … and {len(known) - MODELS_TOLD} more in the report")
     if recovery.side_files:
-        say(f"{len(recovery.side_files)} small files that tell of models were written, too.")
+        verb = "file that tells of models was" if len(recovery.side_files) == 1 else "files that tell of models were"
+        say(f"{len(recovery.side_files):,} small {verb} written, too.")
     if recovery.missing:
         verb = "file is" if len(recovery.missing) == 1 else "files are"
         say(f"{len(recovery.missing)} more {verb} named on the source and not found: the report lists them.")
 
 
-def _next_step(missing_bytes: int, folder: Path) -> str:
+def unread_unknown(image: Path, ending: str, command: str = "carve") -> str:
+    """Return that no map tells what was never read of an image, and the command that names one."""
+    words = shlex.join(["carver", command, str(image), "MAPFILE"])
+    return (
+        f"Unread sectors unknown: there is no mapfile beside the image. If there is one, name it: "
+        f"`{f'{words} {ending}'.strip()}`."
+    )
+
+
+def _next_step(missing_bytes: int, unread_by_status: Mapping[str, int], folder: Path) -> str:
     report = f"Everything is in {folder}; open {folder / 'report.html'}."
+    left = [f"{human(unread_by_status[kind])} {what}" for kind, what in LEFT.items() if unread_by_status.get(kind)]
+    if left:
+        return f"{report} Imaging is not finished ({', '.join(left)}): run the imaging command again, then carve again."
     if not missing_bytes:
         return report
     options = shlex.join(["-m", str(folder / DOMAIN_NAME), "-r", "3"])

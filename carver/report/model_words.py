@@ -95,7 +95,8 @@ def families_sentence(models: Sequence[Model]) -> str:
     unknown = sum(1 for model in models if not model.family)
     shown += [f"{unknown:,} of a family that is not known"] if unknown else []
     verb = "holds weights" if len(models) == 1 else "hold weights"
-    return f"{plural(len(models), 'model', 'models')} {verb}: {', '.join(shown)}."
+    families = f": {', '.join(shown)}" if known else ""
+    return f"{plural(len(models), 'model', 'models')} {verb}{families}."
 
 
 def telling(models: Sequence[Model]) -> list[Model]:

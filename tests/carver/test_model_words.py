@@ -45,6 +45,7 @@ def test_a_damaged_model_is_told_where_whole_tensors_are():
 def test_families_are_counted_and_the_unknown_are_said_to_be():
     models = [example_model(), example_model(family="BERT"), example_model(family="BERT"), example_model(family="")]
     assert families_sentence(models) == "4 models hold weights: 2 BERT, 1 ResNet-50, 1 of a family that is not known."
+    assert families_sentence([example_model(family="")] * 19) == "19 models hold weights."
     assert families_sentence([]) == ""
     many = [example_model(family=f"F{n}") for n in range(11)]
     assert families_sentence(many).endswith("1 F7, 3 more families.") or "3 more families" in families_sentence(many)
