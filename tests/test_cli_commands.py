@@ -193,6 +193,20 @@ def test_no_progress_bars_where_stderr_is_no_terminal(small_image, tmp_path):
     assert "\r" not in good("carve", small_image, "--out", tmp_path / "CASE").err
 
 
+def test_a_dry_run_needs_no_case_folder_and_leaves_nothing_behind(small_image, tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    dry = good("carve", "--dry-run", small_image)
+    assert "`--out DIR` in place of --dry-run writes them" in dry.err
+    assert "none was written" in dry.err
+    assert list(tmp_path.glob("carver-*")) == []
+
+
+def test_carving_without_a_folder_is_a_usage_error_that_names_the_option(small_image):
+    refused = carver("carve", small_image)
+    assert refused.code == 2
+    assert "needs `--out DIR`" in refused.complaint
+
+
 def test_a_dry_run_lists_files_and_space_and_writes_none(small_image, tmp_path):
     dry = good("carve", "--dry-run", "--json", small_image, "--out", tmp_path / "CASE")
     truth = json.loads((small_image.parent / "truth.json").read_text())["files"]

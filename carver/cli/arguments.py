@@ -112,7 +112,7 @@ def _scan(command: argparse.ArgumentParser) -> None:
 
 def _carve(command: argparse.ArgumentParser) -> None:
     _image_arguments(command)
-    command.add_argument("--out", type=Path, required=True, metavar="DIR", help="the case folder")
+    command.add_argument("--out", type=Path, metavar="DIR", help="the case folder (needed, but for --dry-run)")
     command.add_argument("--dry-run", action="store_true", help="list the files and the room they take; write none")
     _carving_options(command)
     _case_options(command)

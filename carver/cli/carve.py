@@ -7,6 +7,7 @@ import sys
 from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import signatures
 from carver import preflight
@@ -16,6 +17,7 @@ from carver.cli.arguments import check_threads
 from carver.cli.opening import check_path
 from carver.recover import case_metadata, keep_metadata, plan_recovery, recover
 from carver.recovery import Recovery
+from carver.report.wording import plural
 from carver.stages import Choices, Hooks
 from carver.stages.claiming import Planned
 from imaging.device import describe, identity
@@ -24,6 +26,7 @@ from imaging.extent import layout_bytes, span
 from imaging.image import MappedImage, open_image
 from signatures.verdict import Grade
 
+ONE_SMALL, SMALL = "small one that tells of models", "small ones that tell of models"
 METADATA_OPTIONS = ("evidence", "examiner", "organisation", "notes")
 
 
@@ -31,6 +34,16 @@ def run(options: Namespace, stop: Callable[[], bool]) -> int:
     """Carve, or list what would be carved."""
     check_path(options.image)
     choices(options)  # a wrong choice is told before anything is read or made
+    if options.out is not None:
+        return _run(options, stop)
+    if not options.dry_run:
+        raise UsageError("`carver carve` needs `--out DIR`, the folder that gets the files; --dry-run only lists them")
+    with TemporaryDirectory(prefix="carver-") as folder:  # not on the source: `check_path` has looked
+        options.out, options.passing = Path(folder), True
+        return _run(options, stop)
+
+
+def _run(options: Namespace, stop: Callable[[], bool]) -> int:
     image = open_checked(options, folder=options.out)
     with Case.create(
         options.out, locator=str(options.image), identity=identity(image.source, describe(options.image))
@@ -147,12 +160,17 @@ def _dry_run(case: Case, image: MappedImage, options: Namespace, stop: Callable[
     models = [claim for claim in claims if not signatures.formats()[claim.format].side]
     small = len(claims) - len(models)
     screen.say(
-        f"{len(models)} files ({sum(claim.grade.good for claim in models)} good) "
-        f"{f'and {small} small ones that tell of models ' if small else ''}"
-        f"would take {screen.human(needed_bytes)}; none was written. "
-        "The same command without --dry-run writes them; scanning and checking are not done again."
+        f"{plural(len(models), 'file', 'files')} ({sum(claim.grade.good for claim in models)} good) "
+        f"{f'and {plural(small, ONE_SMALL, SMALL)} ' if small else ''}"
+        f"would take {screen.human(needed_bytes)}; none was written. {_written_by(options)}"
     )
     plan.verdicts.close()
+
+
+def _written_by(options: Namespace) -> str:
+    if getattr(options, "passing", False):
+        return "The same command with `--out DIR` in place of --dry-run writes them."
+    return "The same command without --dry-run writes them; scanning and checking are not done again."
 
 
 def _put_planned(planned: Planned, *, as_json: bool) -> None:

@@ -32,6 +32,9 @@ def explain_crashes(*, verbose: bool) -> None:
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         if verbose:
             traceback.print_exception(kind, error, trace)
+        if isinstance(error, ModuleNotFoundError) and error.name:
+            _complain_of_missing(error.name)
+            return
         last = traceback.extract_tb(trace)[-1:]
         where = f" at {Path(last[0].filename).name}:{last[0].lineno}" if last else ""
         first = (str(error).splitlines() or [""])[0]
@@ -42,6 +45,17 @@ def explain_crashes(*, verbose: bool) -> None:
         )
 
     sys.excepthook = hook
+
+
+def _complain_of_missing(module: str) -> None:
+    """Tell of a package that is not there; `complain` may itself need it."""
+    with suppress(OSError):
+        print(
+            f"carver: carver is not installed whole: {module.partition('.')[0]} is missing; `pip install` carver again "
+            "with the same Python, as its README says",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 class _VisibleFormatter(logging.Formatter):

@@ -150,7 +150,7 @@ def test_the_data_file_of_an_onnx_model_is_named_and_missing():
 def test_a_dry_run_tells_small_files_apart(tmp_path):
     lay_out(tmp_path / "disk.img", [written(LLAMA), weights(["a"])])
     said = good("carve", tmp_path / "disk.img", "--out", tmp_path / "case", "--dry-run").err
-    assert "1 files (1 good) and 1 small ones that tell of models would take" in said
+    assert "1 file (1 good) and 1 small one that tells of models would take" in said
 
 
 def test_the_scans_list_is_of_models_unless_small_files_are_asked_for(tmp_path):
