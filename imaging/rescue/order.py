@@ -126,6 +126,7 @@ def _plan_skipping_pass(
 ) -> Planner:
     """Read what is healthy, and jump out of trouble; blocks of fewer clusters are left alone."""
     troubled = any(territory.mapfile.count_bytes(status) for status in TROUBLE)
+    troubled |= _has_passed_by(territory, heading, position_bytes)
     pace = Pace(geometry, troubled=troubled, growth=SECOND_GROWTH if least_clusters else GROWTH)
     sign = heading.value
     while block := territory.ahead(position_bytes, BlockStatus.NON_TRIED, heading):
@@ -146,6 +147,15 @@ def _plan_skipping_pass(
             )
             clean = outcome.good_bytes == extent.size_bytes and not outcome.slow
             block = heading.after(block, pace.after_clean(start, end) if clean else pace.after_trouble(start, end))
+
+
+def _has_passed_by(territory: Territory, heading: Heading, position_bytes: int) -> bool:
+    """Tell whether an earlier run left something untried on the way here: a large read failed, which marks nothing.
+
+    Going on with large reads, a run that ends at its first error (-X 0) would never mark anything in a wide bad area.
+    """
+    left = territory.ahead(territory.first_position(heading), BlockStatus.NON_TRIED, heading)
+    return left is not None and heading.value * heading.near_edge(left) < heading.value * position_bytes
 
 
 def _plan_edge_pass(

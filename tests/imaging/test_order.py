@@ -5,6 +5,7 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -12,8 +13,10 @@ from fixtures.failing_drive import damage_of
 from imaging.extent import ExtentSet, span
 from imaging.mapfile import BlockStatus, Mapfile
 from imaging.rescue.engine import rescue
+from imaging.rescue.limits import Limits
 from imaging.rescue.options import RescueOptions, settle_geometry
-from imaging.rescue.plan import Heading, Phase, Read, Resume
+from imaging.rescue.order import plan_rescue
+from imaging.rescue.plan import Heading, Phase, Read, Resume, Territory
 from imaging.rescue.slowness import SlowReads
 from tests.bench.drive_model import DISK, Condition, SimulatedSource, Weakness
 from tests.bench.rescue_runs import run_ours
@@ -152,6 +155,28 @@ def test_the_engine_carries_the_plan_out_as_the_benchmark_does(tmp_path: Path) -
         rescue(source, tmp_path / f"{name}.img", tmp_path / f"{name}.map", options, clock=clock)
         assert asked == curve.reads
         assert source.drive.seconds == curve.seconds[-1]
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_runs_that_end_at_their_first_error_each_mark_or_read_something(tmp_path: Path, reverse: bool) -> None:
+    drive = condition(8 * MIB, (2 * MIB, 4 * MIB))
+    options = RescueOptions(reverse=reverse, limits=Limits(max_read_errors=0))
+    untried: list[int] = []
+    for _ in range(8):
+        source = SimulatedSource(DISK, drive)
+        summary = rescue(source, tmp_path / "i", tmp_path / "m", options)
+        untried.append(summary.totals.non_tried_bytes)
+        assert summary.limit is not None
+    assert untried[1:] == sorted(set(untried[1:]), reverse=True), "each run leaves less untried than the one before"
+
+
+def test_a_healthy_drive_is_gone_on_with_in_large_reads(tmp_path: Path) -> None:
+    mapfile = Mapfile.covering(SIZE)
+    mapfile.mark(span(0, MIB), BlockStatus.FINISHED)
+    geometry = settle_geometry(OWN, drive_bytes=SIZE, sector_bytes=512, physical_bytes=512)
+    plan = plan_rescue(Territory(mapfile, whole(SIZE)), geometry, OWN, Resume(position_bytes=MIB))
+    step = next(plan)
+    assert isinstance(step, Read) and (step.extent.offset_bytes, step.extent.size_bytes) == (MIB, 4 * CLUSTER)
 
 
 def test_too_many_slow_reads_end_the_run(tmp_path: Path) -> None:
