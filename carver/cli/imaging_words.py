@@ -8,6 +8,7 @@ from pathlib import Path
 
 from carver.cli.durations import duration, roughly
 from carver.cli.screen import human
+from carver.report.wording import plural
 from imaging.rescue.forecast import Forecast
 from imaging.rescue.options import COPYING_PASSES, RescueOptions
 from imaging.rescue.plan import Heading, Phase, heading_of
@@ -111,7 +112,7 @@ def damage_line(progress: Progress) -> str:
     """Return what did not read, by what is known of it."""
     totals = progress.totals
     parts = [
-        f"bad {human(totals.bad_bytes)} in {totals.bad_areas:,} areas",
+        f"bad {human(totals.bad_bytes)} in {plural(totals.bad_areas, 'area', 'areas')}",
         f"not trimmed {human(totals.non_trimmed_bytes)}",
         f"not scraped {human(totals.non_scraped_bytes)}",
         f"read errors {progress.read_errors:,}",
@@ -141,11 +142,20 @@ def log_line(progress: Progress, forecast: Forecast, options: RescueOptions) -> 
     totals = progress.totals
     line = (
         f"{phase_line(progress, options)}; {share(totals)} read ({human(totals.rescued_bytes)} of "
-        f"{human(totals.size_bytes)}), {human(int(progress.rate_bytes))}/s"
+        f"{human(totals.size_bytes)}), {_rate_so_far(progress)}"
     )
     if progress.read_errors:
         line += f", {damage_line(progress)}"
+    if progress.phase is Phase.FINISHED:
+        return line
     return f"{line}; remaining: {remaining(forecast)}"
+
+
+def _rate_so_far(progress: Progress) -> str:
+    """Return the rate of now, or of the whole run at its end, where nothing is read any more."""
+    if progress.phase is Phase.FINISHED:
+        return f"average {human(int(progress.average_rate_bytes))}/s, took {duration(progress.seconds)}"
+    return f"{human(int(progress.rate_bytes))}/s"
 
 
 def advice(progress: Progress, forecast: Forecast, road: Road) -> str | None:

@@ -15,6 +15,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from carver.cli import imaging_words as words
 from carver.cli import screen, signals
+from carver.cli.durations import duration
 from carver.cli.imaging_words import Road
 from carver.report.visible import visible
 from imaging.rescue.forecast import Forecast, Forecaster
@@ -57,19 +58,26 @@ class Log:
         self._phase: object = None
         self._told_seconds = 0.0
         self._advised: object = None
-        self._in_trouble = False
+        self._trouble_seconds: dict[tuple[bool, bool], float] = {}
 
     def show(self, progress: Progress) -> None:
         """Say where it is, if it is time to."""
         forecast = self._forecaster.note(progress)
-        trouble = words.trouble(progress)
-        if trouble and not self._in_trouble:
-            screen.say(trouble)
-        self._in_trouble = trouble is not None
+        self._tell_trouble(progress)
         if progress.phase is not self._phase or progress.seconds - self._told_seconds >= LOG_SECONDS:
             self._phase, self._told_seconds = progress.phase, progress.seconds
             screen.say(words.log_line(progress, forecast, self._road.options))
         self._advise(progress, forecast)
+
+    def _tell_trouble(self, progress: Progress) -> None:
+        """Tell of a drive that does not answer, each minute at most; at once where that has become another trouble."""
+        kind = (progress.hung, progress.gone)
+        told_seconds = self._trouble_seconds.get(kind)
+        if told_seconds is not None and progress.seconds - told_seconds < LOG_SECONDS:
+            return
+        if (trouble := words.trouble(progress)) is not None:
+            self._trouble_seconds[kind] = progress.seconds
+            screen.say(f"after {duration(progress.seconds)}, at {progress.position_bytes:#x}: {trouble}")
 
     def _advise(self, progress: Progress, forecast: Forecast) -> None:
         """Give the advice once a phase, when there is a success rate to go by."""

@@ -37,13 +37,33 @@ def test_a_line_is_said_at_each_change_of_phase_and_each_minute(told):
     assert [line.split()[0].strip(";") for line in lines] == ["copying"] * 3 + ["trimming", "finished"]
 
 
-def test_a_drive_that_does_not_answer_is_told_of_once_until_it_answers_again(told):
-    answers = progress_at(1, Phase.COPYING, non_tried_bytes=1 << 20)
-    waits = [replace(answers, waiting_seconds=seconds) for seconds in (1.0, 3.0, 9.0)]
-    lines = told(answers, *waits, answers, *waits)
-    assert [line for line in lines if "not answered" in line] == [
-        "the drive has not answered for 3 s (Ctrl-C is safe)"
-    ] * 2
+def waiting(second, waited, **state):
+    answers = progress_at(second, Phase.COPYING, non_tried_bytes=1 << 20)
+    return replace(answers, waiting_seconds=waited, position_bytes=0x5000, **state)
+
+
+def troubles(lines):
+    return [line for line in lines if line.startswith("after ")]
+
+
+def test_a_drive_that_answers_late_again_and_again_is_told_of_once_a_minute_with_the_place(told):
+    steps = [waiting(second, waited) for second in range(1, 120, 10) for waited in (0.0, 1.0, 3.0, 9.0)]
+    assert troubles(told(*steps)) == [
+        "after 1 s, at 0x5000: the drive has not answered for 3 s (Ctrl-C is safe)",
+        "after 1 min 1 s, at 0x5000: the drive has not answered for 3 s (Ctrl-C is safe)",
+    ]
+
+
+def test_a_wait_that_becomes_a_hang_is_told_of_at_once(told):
+    waits, hangs = troubles(told(waiting(3, 3.0), waiting(9, 9.0, hung=True), waiting(10, 10.0, hung=True)))
+    assert "has not answered for 3 s" in waits
+    assert hangs.startswith("after 9 s, at 0x5000: the drive hangs since 9 s")
+
+
+def test_the_last_line_tells_the_rate_of_the_whole_run_and_its_time(told):
+    ended = replace(progress_at(75, Phase.FINISHED), rate_bytes=0.0, average_rate_bytes=2.0 * (1 << 20))
+    (line,) = told(ended)
+    assert line.endswith("average 2.0 MiB/s, took 1 min 15 s")
 
 
 def test_advice_is_given_once_a_phase_and_not_before_there_is_a_rate_to_go_by(told):
