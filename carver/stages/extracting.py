@@ -146,6 +146,7 @@ class _Batch:
             self.paths.append(file.path)
             self.done_bytes += file.size_bytes
         self._taken = set(self.paths)
+        self._stale = set(_earlier_paths(folder)) - self._taken
         self._flushed_bytes, self._flushed_seconds = self.done_bytes, monotonic()
 
     def add(self, waiting: _Waiting) -> None:
@@ -175,12 +176,21 @@ class _Batch:
         self._flushed_bytes, self._flushed_seconds = self.done_bytes, monotonic()
 
     def _paths(self, one: _Waiting) -> Iterator[Path]:
-        """Yield where a file may go: the room of its grade, and no name that another file of this run has."""
+        """Yield where a file may go: the room of its grade, and no name that another file of this run has.
+
+        A name that an earlier run gave to other bytes is had by moving these out of the way.
+        """
         grade = one.verdict.grade
         room = self._folder / ("files" if grade.good else grade.value.lower())
         make_folder(room)
         for name in _names(one.stem, one.suffix, one.plan.owned.claim.start_bytes):
-            if _relative(room / name, self._folder) not in self._taken:
+            relative = _relative(room / name, self._folder)
+            if relative in self._taken:
+                continue
+            yield room / name
+            if relative in self._stale:  # asked again: other bytes have it
+                self._stale.discard(relative)
+                _move_aside(self._folder, room / name)
                 yield room / name
 
 
@@ -197,14 +207,24 @@ def _missing(folder: Path, path: Path) -> str | None:
 
 def _set_aside(folder: Path, standing: Container[str]) -> None:
     """Move what earlier runs on another map or other choices wrote, and this one did not, out of the user's way."""
-    room = folder / SUPERSEDED
+    for relative in _earlier_paths(folder):
+        if relative not in standing:
+            _move_aside(folder, folder / relative)
+
+
+def _earlier_paths(folder: Path) -> Iterator[str]:
     for earlier in sorted(folder.glob("files.*.jsonl")):
         for _, entry in read_log(earlier):
-            path = folder / entry["path"]
-            if entry["path"] not in standing and path.is_file():
-                make_folder(room)
-                names = (f"{path.stem}-{number}{path.suffix}" for number in count(2))
-                path.rename(next(room / name for name in chain([path.name], names) if not (room / name).exists()))
+            yield str(entry["path"])
+
+
+def _move_aside(folder: Path, path: Path) -> None:
+    if not path.is_file():
+        return
+    room = folder / SUPERSEDED
+    make_folder(room)
+    names = (f"{path.stem}-{number}{path.suffix}" for number in count(2))
+    path.rename(next(room / name for name in chain([path.name], names) if not (room / name).exists()))
 
 
 def carved_files(files: StageLog) -> Iterator[CarvedFile]:

@@ -214,6 +214,25 @@ def test_a_damaged_file_that_came_back_whole_leaves_no_damaged_twin_in_the_way(
     assert (case / "superseded" / damaged.name).is_file()
 
 
+def test_a_file_that_is_still_damaged_with_more_of_it_read_keeps_its_name(
+    disk: Path, tmp_path: Path, in_process: None
+) -> None:
+    layouts = [f["layout"][0] for f in files_of(carve(tmp_path / "whole", disk))]  # type: ignore[index]
+    start, size = max(layouts, key=lambda extent: extent[1])
+    hole, end = (start + size // 2) // 512 * 512, disk.stat().st_size
+    image, map_path = tmp_path / "disk.img", tmp_path / "disk.img.map"
+    damaged: list[tuple[Path, bytes]] = []
+    for hole_bytes in (1024, 512):
+        image.write_bytes(disk.read_bytes()[:hole] + bytes(hole_bytes) + disk.read_bytes()[hole + hole_bytes :])
+        rest = f"{hole + hole_bytes:#x} {end - hole - hole_bytes:#x} +\n"
+        map_path.write_text(f"0x0 ? 1\n0x0 {hole:#x} +\n{hole:#x} {hole_bytes:#x} -\n{rest}")
+        files = files_of(carve(tmp_path / "case", image))
+        path = next(tmp_path / "case" / str(f["path"]) for f in files if f["grade"] == "DAMAGED")
+        damaged.append((path, path.read_bytes()))
+    assert damaged[0][0] == damaged[1][0] and damaged[0][1] != damaged[1][1]
+    assert (tmp_path / "case" / "superseded" / path.name).read_bytes() == damaged[0][1]
+
+
 def files_of(told: dict[str, object]) -> list[dict[str, object]]:
     report = told["report"]
     assert isinstance(report, dict)
