@@ -109,6 +109,9 @@ def _lock(folder: Path) -> int:
     path = folder / LOCK
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except PermissionError as fault:
+        advice = "run the same command with sudo, or as the user who owns it"
+        raise OutputError(f"no permission to write in {folder}; {advice}") from fault
     except OSError as fault:
         raise output_error(path, fault) from fault
     give_to_caller(path)

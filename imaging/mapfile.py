@@ -163,7 +163,7 @@ class Mapfile:
     def _take_status_line(self, content: str, where: str) -> None:
         found = _STATUS_LINE.match(content)
         if not found:
-            raise MapfileError(f"{where}: expected `position status [pass]`, found {content[:60]!r}")
+            raise MapfileError(f"{where}: expected `position status [pass]`, found {_shown(content)}")
         position_bytes, status, current_pass = _number(found[1]), found[2], _as_c_int(found[3] or "1")
         if position_bytes < 0:
             raise MapfileError(f"{where}: the position {position_bytes} is negative")
@@ -410,7 +410,7 @@ def _parsed_blocks(text: str, name: str, made: Mapfile) -> Iterator[tuple[str, E
 def _parse_block_line(content: str, where: str) -> tuple[Extent, int]:
     found = _BLOCK_LINE.match(content)
     if not found:
-        raise MapfileError(f"{where}: expected `position size status`, found {content[:60]!r}")
+        raise MapfileError(f"{where}: expected `position size status`, found {_shown(content)}")
     offset_bytes, size_bytes, code = _number(found[1]), _number(found[2]), ord(found[3])
     if offset_bytes < 0 or size_bytes < 0:
         raise MapfileError(f"{where}: a position or size is negative")
@@ -419,6 +419,12 @@ def _parse_block_line(content: str, where: str) -> tuple[Extent, int]:
     if code not in _STATUS_OF_CODE:
         raise MapfileError(f"{where}: {found[3]!r} is no block status; those are {' '.join(BlockStatus)}")
     return span(offset_bytes, min(offset_bytes + size_bytes, MAX_OFFSET_BYTES)), code
+
+
+def _shown(content: str) -> str:
+    """Return the start of a line that is not understood; of bytes that are no text, that they are none."""
+    text = content[:60].replace("\t", " ")
+    return repr(text) if text.isascii() and text.isprintable() and text else "bytes that are no text: it is no mapfile"
 
 
 def _number(digits: str) -> int:

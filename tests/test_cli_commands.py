@@ -193,6 +193,19 @@ def test_no_progress_bars_where_stderr_is_no_terminal(small_image, tmp_path):
     assert "\r" not in good("carve", small_image, "--out", tmp_path / "CASE").err
 
 
+@pytest.mark.parametrize("option", ["-v", "-q", "--json"])
+def test_an_option_before_the_command_is_told_where_it_goes(option, small_image):
+    refused = carver(option, "scan", small_image)
+    assert refused.code == 2
+    assert f"options go behind the command: `carver COMMAND {option} …`" in refused.complaint
+
+
+def test_a_map_without_an_operation_is_told_how_to_show_it(tmp_path):
+    refused = carver("map", tmp_path / "a.map")
+    assert refused.code == 2
+    assert "`carver map -t MAPFILE` shows it" in refused.complaint
+
+
 def test_a_dry_run_needs_no_case_folder_and_leaves_nothing_behind(small_image, tmp_path, monkeypatch):
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     dry = good("carve", "--dry-run", small_image)

@@ -23,6 +23,8 @@ EXIT_CODES = """exit codes:
      the image is not as it was hashed   11 ended by a limit (-X, -e, -E, -T …), the same command goes on
   141 whoever read the output has closed it (`| head`)"""
 
+EVERY_COMMANDS = ("-v", "--verbose", "-q", "--quiet", "--json")  # habit puts these before the command
+
 AS_GETOPT_READS: dict[str, Callable[[Sequence[str]], list[str]]] = {
     "map": map_arguments.as_getopt_reads,
     "image": imaging_arguments.as_getopt_reads,
@@ -48,7 +50,10 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
     """Return what was typed (by default: this program's arguments), and the line itself as `command_line`."""
     words = sys.argv[1:] if words is None else words
     as_getopt_reads = AS_GETOPT_READS.get(words[0], list) if words else list
-    options = parser().parse_args(as_getopt_reads(words))
+    top = parser()
+    if words and words[0] in EVERY_COMMANDS:
+        top.error(f"options go behind the command: `carver COMMAND {words[0]} …`")
+    options = top.parse_args(as_getopt_reads(words))
     options.command_line = shlex.join(["carver", *words])
     return options
 

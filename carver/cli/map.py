@@ -27,13 +27,15 @@ Stop = Callable[[], bool]
 
 def run(options: Namespace, stop: Stop) -> int:
     """Do the one operation that was chosen."""
+    name = next((name for name in OPERATIONS if getattr(options, name) is not None), None)
+    if name is None:
+        raise UsageError("say what to do with it; `carver map -t MAPFILE` shows it, `carver map --help` tells the rest")
     if len(options.maps) > 1 and not options.show_status:
         raise UsageError("give one mapfile; only --show-status takes more")
     others = (options.domain_mapfile, _other(options), STANDARD if options.create_mapfile is not None else None)
     inputs = [*others, *(options.maps if options.create_mapfile is None else [])]
     if inputs.count(STANDARD) > 1:
         raise UsageError("standard input can be read only once: name a file")
-    name = next(name for name in OPERATIONS if getattr(options, name) is not None)
     return OPERATIONS[name](options, stop)
 
 

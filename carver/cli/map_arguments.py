@@ -78,7 +78,7 @@ def add(command: argparse.ArgumentParser) -> None:
 
 
 def _operations(group: argparse._ArgumentGroup) -> None:
-    one = group.add_mutually_exclusive_group(required=True)
+    one = group.add_mutually_exclusive_group()
     one.add_argument("-t", "--show-status", action="store_true", default=None, help="summary of one or more maps")
     one.add_argument("-l", "--list-blocks", metavar="TYPES", help="numbers of the blocks of these types (?*/-+)")
     one.add_argument("-c", "--create-mapfile", metavar="[T1T2]", help="make a map of the block list on stdin [+-]")

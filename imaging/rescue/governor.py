@@ -107,7 +107,8 @@ class Governor:
                 new = "new " if limits.count_new_areas else ""
                 return f"there are more than {limits.max_bad_areas} {new}bad areas (-e)"
         if limits.max_error_rate_bytes is not None and self._window_bytes > limits.max_error_rate_bytes:
-            return f"more than {limits.max_error_rate_bytes} bytes failed within a second (-E)"
+            unit = "byte" if limits.max_error_rate_bytes == 1 else "bytes"
+            return f"more than {limits.max_error_rate_bytes} {unit} failed within a second (-E)"
         return self._overdue(now_seconds)
 
     def _overdue(self, now_seconds: float) -> str | None:

@@ -94,6 +94,20 @@ def test_a_file_system_without_locks_is_told_as_such(tmp_path: Path, monkeypatch
     assert "local disk" in one_line(lambda: begun(tmp_path), OutputError)
 
 
+def test_a_case_that_may_not_be_written_is_told_with_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun(tmp_path).close()
+
+    def refuse(*arguments: object) -> int:
+        raise PermissionError(errno.EACCES, "no")
+
+    monkeypatch.setattr(case_room.os, "open", refuse)
+    told = one_line(lambda: Case.existing(tmp_path), OutputError)
+    assert f"no permission to write in {tmp_path}; run the same command with sudo" in told
+    assert ".lock" not in told
+
+
 def test_a_folder_without_a_case_is_told_what_makes_one(tmp_path: Path) -> None:
     for folder in (tmp_path, tmp_path / "missing"):
         assert "carver carve IMAGE --out" in one_line(lambda folder=folder: Case.existing(folder), InputError)

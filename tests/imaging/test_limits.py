@@ -116,6 +116,9 @@ def test_too_many_bytes_failing_within_a_second_end_the_run(tmp_path: Path) -> N
     fast = Bench(tmp_path / "again", read_seconds=0.001)
     summary = fast.rescue(Limits(max_error_rate_bytes=64 * KIB))
     assert summary.limit == "more than 65536 bytes failed within a second (-E)"
+    (tmp_path / "one").mkdir()
+    one = Bench(tmp_path / "one", read_seconds=0.001)
+    assert one.rescue(Limits(max_error_rate_bytes=1)).limit == "more than 1 byte failed within a second (-E)"
 
 
 def test_nothing_read_for_too_long_ends_the_run(tmp_path: Path) -> None:

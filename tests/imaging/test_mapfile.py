@@ -82,6 +82,12 @@ def test_text_that_gnu_refuses_is_refused_with_its_line_and_reason(text: str, li
         Mapfile.parse(text, name="some.map")
 
 
+@pytest.mark.parametrize("text", ["îI}mò\x84÷M[ß", "\0" * 512, HEAD + "\x1b[31mred"])
+def test_bytes_that_are_no_text_are_called_no_mapfile_and_not_shown(text: str) -> None:
+    with pytest.raises(MapfileError, match=r"found bytes that are no text: it is no mapfile$"):
+        Mapfile.parse(text, name="disk.img")
+
+
 def test_status_line_gives_position_status_and_pass() -> None:
     read = Mapfile.parse("0x123456789A - 0007\n0 5 +\n")
     assert (read.position_bytes, read.current_status, read.current_pass) == (0x123456789A, "-", 7)
