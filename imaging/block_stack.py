@@ -96,12 +96,21 @@ def btrfs_of(number: str, *, sys_root: Path = SYS) -> str | None:
     return None
 
 
-def loops_on(path: Path | str, *, sys_root: Path = SYS) -> tuple[str, ...]:
-    """Return the numbers of loop devices backed by this file or device."""
-    return _numbers(
-        backing.parents[1]
+def loops_on(path: Path | str, *, sys_root: Path = SYS, proc_root: Path = PROC) -> tuple[str, ...]:
+    """Return the numbers of loop devices backed by this file or device.
+
+    Files on other file systems are not even looked at: one that hangs (a dead server, a frozen drive) would hang us.
+    """
+    mounted = mounts(proc_root=proc_root)
+    home = _mount_above(existing(Path(path)), mounted)
+    backings = {
+        backing.parents[1]: read_text(backing)
         for backing in sorted((sys_root / "block").glob("loop*/loop/backing_file"))
-        if _same_file(read_text(backing), path)
+    }
+    return _numbers(
+        folder
+        for folder, name in backings.items()
+        if name and _same_file_system(_mount_above(Path(name), mounted), home) and _same_file(name, path)
     )
 
 
@@ -184,12 +193,7 @@ def device_of(mount: Mount) -> str | None:
 
 def mount_of(path: Path, *, proc_root: Path = PROC) -> Mount | None:
     """Return the mount that a path lies in: the longest mount point above it, the last of equals."""
-    real, best = existing(path).resolve(), None
-    for mount in mounts(proc_root=proc_root):
-        point = Path(mount.point)
-        if real.is_relative_to(point) and (best is None or len(point.parts) >= len(Path(best.point).parts)):
-            best = mount
-    return best
+    return _mount_above(existing(path).resolve(), mounts(proc_root=proc_root))
 
 
 def swaps(*, proc_root: Path = PROC) -> tuple[str, ...]:
@@ -219,6 +223,21 @@ def _visible(path: Path) -> bool:
         return path.exists()
     except PermissionError:
         return False
+
+
+def _mount_above(real: Path, mounted: Iterable[Mount]) -> Mount | None:
+    """Return the mount that a path without links lies in, by its name alone."""
+    best: Mount | None = None
+    for mount in mounted:
+        point = Path(mount.point)
+        if real.is_relative_to(point) and (best is None or len(point.parts) >= len(Path(best.point).parts)):
+            best = mount
+    return best
+
+
+def _same_file_system(one: Mount | None, other: Mount | None) -> bool:
+    """Tell whether two mounts may show the same files; where the system does not tell, they may."""
+    return one is None or other is None or one.number == other.number
 
 
 def _mounted_numbers(path: Path, *, proc_root: Path) -> list[str]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import select
 import sys
 
 from carver.cli import signals
@@ -16,6 +17,7 @@ from imaging.errors import CarverError, DestinationFullError, Interrupted
 
 ORDER = "run the same command again"
 READER_GONE = 128 + 13  # what a shell says of a program that SIGPIPE ended
+LOOK_SECONDS = 0.5
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -63,6 +65,8 @@ def _wait_for_room() -> bool:
             if signals.stopping():
                 return False
             complain("paused. Make room and press Enter to go on, or Ctrl-C to end (all is saved)")
+            while not select.select([sys.stdin], [], [], LOOK_SECONDS)[0]:
+                pass  # a Ctrl-C between two instructions is raised here, where a read would keep it waiting
             return bool(sys.stdin.readline()) and not signals.stopping()
     except KeyboardInterrupt:
         return False
