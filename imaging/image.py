@@ -24,18 +24,25 @@ class MappedImage:
     """An opened image and its map (None: unread sectors unknown); positions are those of the image.
 
     They differ from the drive's where the image was made with another output position, which the map's head tells.
+
+    Attributes:
+        drive_start_bytes: where the drive's first byte lies; what is before it belongs to no drive.
     """
 
     source: RawImage
     mapfile: Mapfile | None
     map_path: Path | None
+    drive_start_bytes: int = 0
 
     def unread_blocks(self) -> tuple[tuple[int, int, str], ...] | None:
-        """Return (offset, size, status) of each block that is not finished, within the image; None without a map."""
+        """Return (offset, size, status) of each block of the drive that is not finished, within the image.
+
+        None without a map.
+        """
         if self.mapfile is None:
             return None
         blocks = []
-        whole = span(0, self.source.size_bytes)
+        whole = span(min(self.drive_start_bytes, self.source.size_bytes), self.source.size_bytes)
         before = (span(0, self.mapfile.start_bytes), BlockStatus.NON_TRIED)  # a map may begin later
         for extent, status in (before, *self.mapfile.blocks()):
             if status is BlockStatus.FINISHED:
@@ -75,7 +82,8 @@ def open_image(image_path: Path, map_path: Path | None = None) -> MappedImage:
         finished = mapfile.extents(BlockStatus.FINISHED)
         unread = finished.complement(span(0, size_bytes))
     source = RawImage(image_path, unread=unread, end_bytes=size_bytes)
-    return MappedImage(source=source, mapfile=mapfile, map_path=map_path)
+    moved_bytes = (recorded_shift(map_path) or 0) if map_path else 0
+    return MappedImage(source=source, mapfile=mapfile, map_path=map_path, drive_start_bytes=max(moved_bytes, 0))
 
 
 def _load_map(map_path: Path) -> Mapfile:
