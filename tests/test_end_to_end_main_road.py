@@ -30,7 +30,9 @@ def contents(folder: Path) -> dict[str, str]:
 def _content(path: Path) -> bytes:
     """Return a file's bytes; a map's without what it tells of the run that wrote it."""
     content = path.read_bytes()
-    return re.sub(rb"# (?:Generation|Command line|Image file): .*\n", b"", content) if path.suffix == ".map" else content
+    return (
+        re.sub(rb"# (?:Generation|Command line|Image file): .*\n", b"", content) if path.suffix == ".map" else content
+    )
 
 
 def test_the_report_of_the_demo_drive_obeys_its_schema_and_tells_the_truth(demo_drive, demo_case):
