@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,10 @@ import pytest
 from fixtures import demo
 from fixtures.images import build_plain, write_truth
 from tests.command import good
+
+# Started in a shell's background, the tests are told to ignore Ctrl-C. Their children, which heed that, are typed at.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
