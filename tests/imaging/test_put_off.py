@@ -7,7 +7,7 @@ import pytest
 from imaging.extent import Extent, ExtentSet, span
 from imaging.mapfile import BlockStatus, Mapfile
 from imaging.mapstore import MapStore, read_remarks
-from imaging.rescue import engine
+from imaging.rescue import run
 from imaging.rescue.engine import rescue
 from imaging.rescue.options import RescueOptions
 from imaging.rescue.plan import Heading, Phase, Read
@@ -99,7 +99,7 @@ class Bench:
 def test_a_run_that_was_stopped_at_a_hang_is_followed_by_one_that_reads_everything_else_first(
     timeout_seconds: float, suspect_seconds: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "SUSPECT_SECONDS", suspect_seconds)
+    monkeypatch.setattr(run, "SUSPECT_SECONDS", suspect_seconds)
     bench = Bench(tmp_path, serial=True)
     assert bench.run(stop=True, timeout_seconds=timeout_seconds).stopped
     assert bench.finished() == ExtentSet([span(0, MIB)])
@@ -118,7 +118,7 @@ def test_a_run_that_was_stopped_at_a_hang_is_followed_by_one_that_reads_everythi
 
 
 def test_what_hung_is_known_while_the_run_still_waits_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "SUSPECT_SECONDS", 0.5)
+    monkeypatch.setattr(run, "SUSPECT_SECONDS", 0.5)
     bench = Bench(tmp_path)
     known: list[ExtentSet] = []
 
