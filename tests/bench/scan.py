@@ -179,7 +179,9 @@ def found(data: bytes, entry: object) -> Iterator[int]:
         at = data.find(entry.bytes, at + 1)
 
 
-def contenders(image: RawImage, threads: int, expected: int, peers: bool, hostile: bool) -> dict[str, Callable[[], object]]:
+def contenders(
+    image: RawImage, threads: int, expected: int, peers: bool, hostile: bool
+) -> dict[str, Callable[[], object]]:
     from carver.kernels import PORTABLE, VARIANTS
 
     chosen: dict[str, Callable[[], object]] = {
