@@ -26,7 +26,6 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
-from time import monotonic
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -34,7 +33,7 @@ import numpy as np
 from carver.automaton import Bytes
 from imaging.errors import ReadFault
 from imaging.extent import Extent, ExtentSet, span
-from imaging.mapstore import lock_holder
+from imaging.mapstore import is_locked
 from imaging.source import RawImage
 
 if TYPE_CHECKING:
@@ -45,7 +44,6 @@ log = logging.getLogger(__name__)
 PAGE_BYTES = mmap.PAGESIZE
 MADV_POPULATE_READ = 22  # linux/mman.h, since 5.14; the mmap module does not name it
 WINDOW_BYTES = 64 << 20  # mapped at a time: with less the calls of the system are felt, by a tenth with 16 MiB
-ASK_SECONDS = 1.0  # between looks for a rescue that writes the image: the system takes 8 ms to list its locks
 STAT_BLOCK_BYTES = 512  # of st_blocks, whatever the file system
 NOTHING = ExtentSet()
 
@@ -182,8 +180,6 @@ class Feed:
         self._buffer = new_buffer(piece_bytes)
         self._window: _Window | None = None
         self._unmapped = span(0, 0)  # what could not be: the same bad sector need not be waited for again
-        self._asked_at = -ASK_SECONDS
-        self._is_written = False
 
     def get(self, needed: Extent, run_end_bytes: int) -> tuple[Bytes, ExtentSet]:
         """Return the bytes of `needed` and which could not be read (zeros there); they stand until the next call.
@@ -198,22 +194,12 @@ class Feed:
             # a page more, since what is needed of a piece runs on into the next
             ahead_bytes = max(needed.end_bytes, min(needed.offset_bytes + WINDOW_BYTES + PAGE_BYTES, run_end_bytes))
             extent = span(needed.offset_bytes, ahead_bytes)
-            self._window = None if self._being_written() else _mapped(self._image, extent)
+            self._window = _mapped(self._image, extent)
             self._unmapped = extent if self._window is None else span(0, 0)
         if self._window is None:
             return self.read(needed)
         first = needed.offset_bytes - self._window.extent.offset_bytes
         return self._window.data[first : first + needed.size_bytes], NOTHING
-
-    def _being_written(self) -> bool:
-        """Tell whether a rescue has the image; then it is read, so that its bytes stand while we look."""
-        now = monotonic()
-        if now - self._asked_at >= ASK_SECONDS:
-            self._asked_at = now
-            self._is_written = lock_holder(self._image.fileno()) is not None
-            if self._is_written:
-                log.info("%s is being written; reading instead", self._image.locator)
-        return self._is_written
 
     def torn(self) -> bool:
         """Tell whether what `get` gave broke since: then `read` it; what was given before stands."""
@@ -255,6 +241,9 @@ def _mapped(image: RawImage, extent: Extent) -> _Window | None:
 
     status = os.fstat(image.fileno())
     if sys.platform != "linux" or not stat.S_ISREG(status.st_mode) or extent.end_bytes > status.st_size:
+        return None
+    if is_locked(image.fileno()):
+        log.info("%s is being written; reading instead", image.locator)  # so that the bytes stand while we look
         return None
     ahead_bytes = extent.offset_bytes % mmap.ALLOCATIONGRANULARITY
     size_bytes = extent.size_bytes + ahead_bytes

@@ -26,6 +26,7 @@ import hashlib
 import logging
 import os
 import secrets
+import time
 import zlib
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -43,6 +44,7 @@ COMMIT_SECONDS = 2.0  # what a kill may cost
 MIN_JOURNAL_BYTES = 1 << 20  # a journal longer than this and than its map is folded into the map
 FINGERPRINT_CHARACTERS = 16
 SNAPSHOT_TRIES = 8
+LOCK_TRIES, LOCK_PAUSE_SECONDS = 4, 0.01
 HEADING = "Mapfile. Created by carver"
 REMARK = "Remark: "
 
@@ -356,7 +358,7 @@ def lock_exclusively(path: Path) -> ExclusiveLock:
     with failures_named(path):
         descriptor = open_or_create(path)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _lock(descriptor)
     except OSError as fault:
         holder = lock_holder(descriptor)
         os.close(descriptor)
@@ -366,6 +368,30 @@ def lock_exclusively(path: Path) -> ExclusiveLock:
         who = f", pid {holder}" if holder else ""
         raise InputError(f"another carver is writing this image ({path}){who}; wait for it, or stop it") from fault
     return ExclusiveLock(descriptor)
+
+
+def _lock(descriptor: int) -> None:
+    """Lock a file; one who only asks (`is_locked`) has it for a moment."""
+    for _ in range(LOCK_TRIES):
+        try:
+            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(LOCK_PAUSE_SECONDS)
+    return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def is_locked(descriptor: int) -> bool:
+    """Tell whether another has the file locked as a rescue does; False where the file system cannot tell.
+
+    The file is locked with all other readers for a moment: microseconds, where the list of all locks (`lock_holder`)
+    takes the system 8 ms.
+    """
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as fault:
+        return fault.errno == errno.EWOULDBLOCK
+    fcntl.flock(descriptor, fcntl.LOCK_UN)
+    return False
 
 
 def lock_holder(descriptor: int) -> int | None:

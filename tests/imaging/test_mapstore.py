@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -29,7 +30,9 @@ from imaging.mapfile import BlockStatus, Mapfile
 from imaging.mapstore import (
     COMMIT_SECONDS,
     FINGERPRINT_CHARACTERS,
+    LOCK_PAUSE_SECONDS,
     MapStore,
+    is_locked,
     journal_path,
     lock_exclusively,
     lock_holder,
@@ -677,6 +680,23 @@ def test_system_calls_come_in_the_promised_order(tmp_path: Path) -> None:
         f"fsync {tmp_path.name}",
         "ftruncate drive.map.journal",
     ]
+
+
+def test_who_asks_whether_a_file_is_locked_does_not_keep_a_rescue_from_it(tmp_path: Path) -> None:
+    path = tmp_path / "image"
+    path.touch()
+    with path.open("rb") as one, path.open("rb") as other:
+        fcntl.flock(one.fileno(), fcntl.LOCK_SH)  # as one who asks has it for a moment
+        assert not is_locked(other.fileno())
+        released = threading.Timer(LOCK_PAUSE_SECONDS / 2, lambda: fcntl.flock(one.fileno(), fcntl.LOCK_UN))
+        released.start()
+        with lock_exclusively(path):
+            assert is_locked(other.fileno())
+            assert is_locked(other.fileno()), "to ask takes no lock away"
+        released.join()
+        assert not is_locked(other.fileno())
+        with lock_exclusively(path):
+            pass
 
 
 def test_a_lock_is_known_where_the_file_system_names_another_device_for_it(
