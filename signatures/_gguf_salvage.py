@@ -19,7 +19,8 @@ MAX_TRIED: Final = 20_000
 MIN_RECORDS: Final = 3
 INT8: Final = 24
 
-_LENGTHS: Final = {"<": re.compile(rb"(?=[\x01-\xff]\0{7}[!-~])"), ">": re.compile(rb"(?=\0{7}[\x01-\xff][!-~])")}
+_ZEROS: Final = rb"\0\0\0\0\0\0\0"  # spelt out, so that `re` looks for a string: 20 times as fast
+_LENGTHS: Final = {"<": re.compile(_ZEROS + rb"(?=[!-~])"), ">": re.compile(_ZEROS + rb"(?=[\x01-\xff][!-~])")}
 
 
 def salvage_entries(window: Window, header: Header, alignment_bytes: int) -> Header | None:
@@ -37,12 +38,13 @@ def salvage_entries(window: Window, header: Header, alignment_bytes: int) -> Hea
     raw = window.read_at(low, LOOK_BYTES)
     tried = 0
     for met in _LENGTHS[header.order].finditer(raw):
-        if not _may_be_record(raw, met.start(), header.order):
+        at = met.start() - (header.order == "<")  # the length's one byte, before or behind the zeros
+        if not _may_be_record(raw, at, header.order):
             continue
         tried += 1
         if tried > MAX_TRIED:
             return None
-        found = _records(window, header, low + met.start(), wanted)
+        found = _records(window, header, low + at, wanted)
         if found is None:
             continue
         entries = _joined(kept, found.entries, alignment_bytes)
@@ -55,6 +57,8 @@ def salvage_entries(window: Window, header: Header, alignment_bytes: int) -> Hea
 def _may_be_record(raw: bytes, at: int, order: str) -> bool:
     """Tell by the number of dimensions after the name, before anything is built."""
     sign = 0 if order == "<" else 7
+    if at < 0 or not raw[at + sign]:
+        return False
     rank_at = at + 8 + raw[at + sign]
     rank = raw[rank_at : rank_at + 4]
     return len(rank) == 4 and 0 < int.from_bytes(rank, "little" if order == "<" else "big") <= 4

@@ -158,7 +158,7 @@ class Space:
 
     def add(self, finding: Finding) -> None:
         """Keep a finding, once, and not too many of them."""
-        if finding in self.findings or len(self.findings) > MAX_FINDINGS:
+        if len(self.findings) > MAX_FINDINGS or finding in self.findings:
             return
         if len(self.findings) == MAX_FINDINGS:
             finding = Finding(code="findings-left-out", detail=f"only the first {MAX_FINDINGS} findings are listed")
