@@ -6,6 +6,7 @@ pyahocorasick builds the automaton; this room copies it into dense arrays, and d
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,6 +21,7 @@ from signatures.format import Format, Pattern, SectorProbe
 
 PatternTable: TypeAlias = tuple[tuple[str, Pattern | SectorProbe], ...]
 Bytes: TypeAlias = npt.NDArray[np.uint8]
+Flags: TypeAlias = npt.NDArray[np.bool_]
 Masks: TypeAlias = npt.NDArray[np.uint64]
 States: TypeAlias = npt.NDArray[np.int32]
 Numbers: TypeAlias = npt.NDArray[np.int64]
@@ -38,7 +40,12 @@ class Automaton:
 
     Attributes:
         table: (format name, pattern or probe), indexed by a hit's pattern number.
-        lengths: bytes that pattern number i spans, int64, shape (patterns,).
+        lengths: bytes that pattern number i spans, with what is asked around it, int64, shape (patterns,).
+        ends: bytes from there to the end of the constant, int64, shape (patterns,).
+        asked_first: around pattern number i the bytes `asked_first[i]:asked_first[i + 1]` of the next two are asked,
+            int64, shape (patterns + 1,).
+        asked_places: how far from the hit they lie, int64.
+        asked_allowed: which values they may have, and not `AFTER_THE_END`; bool, shape (asked, 257).
         next_states: the state after a byte, int32, shape (states, 256); state 0 is the root.
         depths: how many bytes of a pattern's beginning a state stands for, int32, shape (states,).
         out_first: state s ends the patterns `out_numbers[out_first[s]:out_first[s + 1]]`, int64, shape (states + 1,).
@@ -52,6 +59,10 @@ class Automaton:
 
     table: PatternTable
     lengths: Numbers
+    ends: Numbers
+    asked_first: Numbers
+    asked_places: Numbers
+    asked_allowed: Flags
     next_states: States
     depths: States
     out_first: Numbers
@@ -60,6 +71,11 @@ class Automaton:
     probe_numbers: Numbers
     probe_masks: Masks
     probe_order: Numbers
+
+    @property
+    def digest(self) -> str:
+        """What hits depend on, of all that is declared."""
+        return hashlib.sha256(repr(self.table).encode()).hexdigest()[:16]
 
     @property
     def fingerprints(self) -> Fingerprints:
@@ -98,10 +114,15 @@ def _built(table: PatternTable) -> Automaton:
         if isinstance(entry, Pattern):
             by_bytes.setdefault(entry.bytes, []).append(number)
     next_states, depths, out_first, out_numbers = _flatten(by_bytes)
+    asked_first, asked_places, asked_allowed = _asked(table)
     probe_numbers, probe_masks = _probe_tables(table)
     return Automaton(
         table=table,
         lengths=np.array([_size_bytes(entry) for _, entry in table], dtype=np.int64),
+        ends=np.array([_end_bytes(entry) for _, entry in table], dtype=np.int64),
+        asked_first=asked_first,
+        asked_places=asked_places,
+        asked_allowed=asked_allowed,
         next_states=next_states,
         depths=depths,
         out_first=out_first,
@@ -119,7 +140,7 @@ def _number(formats: Iterable[Format]) -> PatternTable:
         entries: list[Pattern | SectorProbe] = [*declared.patterns, *declared.probes]
         table += [(declared.name, entry) for entry in sorted(entries, key=lambda e: e.name)]
     for name, entry in table:
-        if _size_bytes(entry) < (FINGERPRINT_BYTES if isinstance(entry, Pattern) else 1):
+        if len(entry.bytes) < FINGERPRINT_BYTES if isinstance(entry, Pattern) else not entry.allowed:
             raise ValueError(f"{name}: pattern {entry.name!r} is too short to scan for")
     if len(table) > MAX_PATTERNS:
         raise ValueError(f"{len(table)} patterns, at most {MAX_PATTERNS}")
@@ -128,8 +149,27 @@ def _number(formats: Iterable[Format]) -> PatternTable:
     return tuple(table)
 
 
+def _end_bytes(entry: Pattern | SectorProbe) -> int:
+    return len(entry.before) + len(entry.bytes) if isinstance(entry, Pattern) else len(entry.allowed)
+
+
 def _size_bytes(entry: Pattern | SectorProbe) -> int:
-    return len(entry.bytes) if isinstance(entry, Pattern) else len(entry.allowed)
+    return _end_bytes(entry) + (len(entry.after) if isinstance(entry, Pattern) else 0)
+
+
+def _asked(table: PatternTable) -> tuple[Numbers, Numbers, Flags]:
+    """Return (asked_first, asked_places, asked_allowed)."""
+    first, places, sets = [0], list[int](), list[bytes]()
+    for _, entry in table:
+        if isinstance(entry, Pattern):
+            end_bytes = _end_bytes(entry)
+            places += [*range(len(entry.before)), *range(end_bytes, end_bytes + len(entry.after))]
+            sets += [*entry.before, *entry.after]
+        first.append(len(places))
+    allowed = np.zeros((len(sets), AFTER_THE_END + 1), dtype=np.bool_)
+    for row, values in enumerate(sets):
+        allowed[row, list(values)] = True
+    return np.array(first, dtype=np.int64), np.array(places, dtype=np.int64), allowed
 
 
 def _flatten(by_bytes: dict[bytes, list[int]]) -> tuple[States, States, Numbers, Numbers]:

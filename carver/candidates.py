@@ -94,8 +94,9 @@ def candidates(
 
 
 def _possible(hits: Iterable[Hits], table: PatternTable, formats: Mapping[str, Format]) -> Iterator[tuple[int, int]]:
-    """Yield (offset, number) of each hit, but for those that their place alone rules out."""
-    wanted = np.array([name in formats for name, _ in table], dtype=bool)
+    """Yield (place of the constant, number) of each hit, but for anchors, and what the place alone rules out."""
+    wanted = np.array([name in formats and not _is_anchor(entry) for name, entry in table], dtype=bool)
+    befores = np.array([len(e.before) if isinstance(e, Pattern) else 0 for _, e in table], dtype=np.int64)
     # a format with `starts` computes its own, and a probe starts where it holds: nothing to rule out here
     plain = [(e if isinstance(e, Pattern) and n in formats and formats[n].starts is None else None) for n, e in table]
     offsets = np.array([0 if entry is None else entry.offset_bytes for entry in plain], dtype=np.int64)
@@ -103,10 +104,14 @@ def _possible(hits: Iterable[Hits], table: PatternTable, formats: Mapping[str, F
     for array in hits:
         for first in range(0, len(array), BATCH_HITS):
             numbers = array["pattern"][first : first + BATCH_HITS]
-            places = array["offset_bytes"][first : first + BATCH_HITS]
+            places = array["offset_bytes"][first : first + BATCH_HITS] + befores[numbers]
             starts = places - offsets[numbers]
             kept = wanted[numbers] & (starts >= 0) & (starts % alignments[numbers] == 0)
             yield from zip(places[kept].tolist(), numbers[kept].tolist(), strict=True)
+
+
+def _is_anchor(entry: Pattern | SectorProbe) -> bool:
+    return isinstance(entry, Pattern) and entry.anchor
 
 
 def _ripe(waiting: OrderedDict[Start, list[tuple[int, str]]], offset_bytes: int) -> bool:
@@ -123,7 +128,7 @@ def _remember(recent: OrderedDict[Start, None], start: Start) -> None:
 
 def _candidate(source: Source, start: Start, known: list[tuple[int, str]]) -> Candidate:
     start_bytes, name = start
-    return Candidate(format=name, layout=(span(start_bytes, source.size_bytes),), hits=tuple(known))
+    return Candidate(format=name, layout=(span(start_bytes, source.size_bytes),), hits=tuple(sorted(known)))
 
 
 def _layouts(source: Source, offset_bytes: int, entry: Pattern | SectorProbe, declared: Format) -> list[Layout]:

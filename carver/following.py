@@ -262,7 +262,7 @@ def follow_key(automaton: Automaton, grid: Grid, domain: ExtentSet | None) -> di
     return {
         "image_bytes": grid.image_bytes,
         "cell_bytes": grid.cell_bytes,
-        "patterns": [f"{name}/{entry.name}" for name, entry in automaton.table],
+        "patterns": automaton.digest,
         "domain": None if domain is None else [[e.offset_bytes, e.end_bytes] for e in domain],
     }
 

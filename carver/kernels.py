@@ -35,8 +35,12 @@ pattern, so three sieves, each finer and slower than the one before, decide wher
 Walks of neighbouring places would overlap. So the walk remembers up to where it came and in which state, and goes on
 from there: no byte is walked twice, and no hit is told twice. Where it jumps ahead it begins in the root; as the lead
 is one for all patterns, walks begin in ascending order, and none goes on from a state that has not seen enough. What is
-told is therefore exactly what the automaton tells of the whole; the sieves can only cost time. On hostile data, where
+found is therefore exactly what the automaton finds in the whole; the sieves can only cost time. On hostile data, where
 every place passes, that is the hash and the walk for each byte: a bounded factor.
+
+What a format declares of the bytes around a pattern (`Pattern.before`, `Pattern.after`) is asked where the pattern was
+found, so that what is plainly none never leaves here. A hit starts with the first byte that was asked: nothing of it
+lies before, so that a piece of the image must be known beyond its end only.
 
 The prefilter is written once, as LLVM IR inside numba intrinsics, for vectors of 32 bytes (AVX2) and of 16 (SSSE3,
 NEON). `VARIANTS` says which of them the processor that numba compiles for can run; `PORTABLE` needs no vectors and asks
@@ -71,7 +75,7 @@ from numba.core import cgutils, event
 from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
-from carver.automaton import AFTER_THE_END, PATTERN_BITS, Bytes, Masks, Numbers, States
+from carver.automaton import AFTER_THE_END, PATTERN_BITS, Bytes, Flags, Masks, Numbers, States
 from carver.fingerprints import FINGERPRINT_BYTES, HASH_BITS, HASH_FACTOR
 
 log = logging.getLogger(__name__)
@@ -312,6 +316,9 @@ _PATTERN_TABLES = (
     _array(types.int64),
     _array(types.int64),
     _array(types.int64),
+    _array(types.int64),
+    _array(types.int64),
+    _array(types.boolean, 2),
     _array(types.uint8, 2),
     _array(types.uint8),
     _array(types.int32),
@@ -330,7 +337,10 @@ def scan_patterns(
     depths: States,
     out_first: Numbers,
     out_numbers: Numbers,
-    lengths: Numbers,
+    ends: Numbers,
+    asked_first: Numbers,
+    asked_places: Numbers,
+    asked_allowed: Flags,
     nibbles: Bytes,
     pair_marks: Bytes,
     spans: States,
@@ -355,7 +365,10 @@ def scan_patterns(
         depths: likewise.
         out_first: likewise.
         out_numbers: likewise.
-        lengths: likewise.
+        ends: likewise.
+        asked_first: likewise.
+        asked_places: likewise.
+        asked_allowed: likewise.
         nibbles: see `carver.fingerprints.Fingerprints`, as for the tables that follow.
         pair_marks: likewise (`pairs`).
         spans: likewise.
@@ -403,9 +416,18 @@ def scan_patterns(
                     resume[0], resume[1], resume[2] = position, walked, state
                     return count
                 for i in range(first, behind):
-                    start = walked + 1 - lengths[out_numbers[i]]
-                    if start < limit:
-                        hits[count] = start << PATTERN_BITS | out_numbers[i]
+                    number = out_numbers[i]
+                    start = walked + 1 - ends[number]
+                    if start < 0 or start >= limit:
+                        continue
+                    asked, behind_asked = asked_first[number], asked_first[number + 1]
+                    while asked < behind_asked:
+                        place = start + asked_places[asked]
+                        if not asked_allowed[asked, np.int64(data[place]) if place < size else AFTER_THE_END]:
+                            break
+                        asked += 1
+                    if asked == behind_asked:
+                        hits[count] = start << PATTERN_BITS | number
                         count += 1
                 state = following
                 walked += 1
@@ -495,7 +517,10 @@ def scan_piece(
     depths: States,
     out_first: Numbers,
     out_numbers: Numbers,
-    lengths: Numbers,
+    ends: Numbers,
+    asked_first: Numbers,
+    asked_places: Numbers,
+    asked_allowed: Flags,
     nibbles: Bytes,
     pair_marks: Bytes,
     spans: States,
@@ -517,8 +542,8 @@ def scan_piece(
         stop = min((resume[0] // STRETCH_BYTES + 1) * STRETCH_BYTES, end)
         if resume[0] < stop:
             count += scan_patterns(
-                data, stop, limit, next_states, depths, out_first, out_numbers, lengths,
-                nibbles, pair_marks, spans, lead, variant, hits[count:], resume,
+                data, stop, limit, next_states, depths, out_first, out_numbers, ends, asked_first, asked_places,
+                asked_allowed, nibbles, pair_marks, spans, lead, variant, hits[count:], resume,
             )  # fmt: skip
             if resume[0] < stop:
                 return int(count)

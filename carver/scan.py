@@ -27,6 +27,7 @@ from imaging.extent import Extent, ExtentSet, span
 from imaging.source import RawImage
 from signatures.format import Format
 
+# where the first byte that was asked of the pattern lies, and its number
 HIT_DTYPE = np.dtype([("offset_bytes", "<i8"), ("pattern", "<u2")])
 Hits: TypeAlias = npt.NDArray[np.void]
 
@@ -186,7 +187,10 @@ class Scanner:
             automaton.depths,
             automaton.out_first,
             automaton.out_numbers,
-            automaton.lengths,
+            automaton.ends,
+            automaton.asked_first,
+            automaton.asked_places,
+            automaton.asked_allowed,
             prints.nibbles,
             prints.pairs,
             prints.spans,

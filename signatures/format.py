@@ -11,6 +11,11 @@ from imaging.source import Source
 from imaging.window import Window
 from signatures.verdict import Verdict
 
+ANY = bytes(range(256))
+"""A byte that may have any value; it must be there, though."""
+Asked: TypeAlias = tuple[bytes, ...]
+"""For each of some bytes, the values that it may have."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pattern:
@@ -18,15 +23,22 @@ class Pattern:
 
     Attributes:
         bytes: the constant, at least 4 bytes.
-        offset_bytes: where in the file it lies; the file's start is the hit minus this.
+        offset_bytes: where in the file it lies; the file's start is its place minus this.
         name: short, unique within the format; kept with the hit.
         alignment_bytes: the file's start must be a multiple of this (1: anywhere).
+        before: the bytes right before it; the scan asks for them before it tells of a hit.
+        after: those right behind it, likewise.
+        anchor: whether it tells of a piece from the inside of a file, not of where that starts: it is found with the
+            others and kept for putting files together, and makes no candidate.
     """
 
     bytes: bytes
     offset_bytes: int = 0
     name: str = "head"
     alignment_bytes: int = 1
+    before: Asked = ()
+    after: Asked = ()
+    anchor: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -118,10 +118,9 @@ def never_read(image: MappedImage, folder: Path) -> tuple[tuple[int, int, str], 
 
 def _scan_key(image: MappedImage, formats: Mapping[str, Format], choices: Choices) -> dict[str, object]:
     unread = image.source.unread
-    table = [f"{name}/{entry.name}" for name, entry in build([formats[n] for n in choices.formats]).table]
     return {
         "image_bytes": image.source.size_bytes,
         "unread": None if unread is None else digest([unread.starts.tolist(), unread.ends.tolist()]),
-        "patterns": table,
+        "patterns": build([formats[name] for name in choices.formats]).digest,
         "domain": None if choices.domain is None else [choices.domain.offset_bytes, choices.domain.end_bytes],
     }

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import ctypes
 import mmap
+import operator
 import os
 import random
 import resource
@@ -31,7 +32,7 @@ from carver.scan import CHUNK_BYTES, PIECE_BYTES, scan
 from imaging.extent import Extent, span
 from imaging.source import RawImage
 from signatures import formats
-from signatures.format import Pattern
+from signatures.format import ANY, Pattern
 from tests.bench import scan_peers
 
 MIB = 1 << 20
@@ -173,9 +174,16 @@ def found(data: bytes, entry: object) -> Iterator[int]:
             sectors = sectors[np.isin(array[sectors + place], list(values))]
         yield from sectors.tolist()
         return
-    at = data.find(entry.bytes)
+    at, end_bytes = data.find(entry.bytes), len(entry.bytes) + len(entry.after)
+    around = entry.before + (ANY,) * len(entry.bytes) + entry.after
     while at >= 0:
-        yield at
+        first = at - len(entry.before)
+        if (
+            first >= 0
+            and at + end_bytes <= len(data)
+            and all(map(operator.contains, around, data[first : at + end_bytes]))
+        ):
+            yield first
         at = data.find(entry.bytes, at + 1)
 
 

@@ -46,12 +46,23 @@ def oracle(data: bytes, table: PatternTable, unread: ExtentSet | None = None) ->
     hits = []
     for number, (_, entry) in enumerate(table):
         if isinstance(entry, Pattern):
-            offsets, size = found(data, entry.bytes), len(entry.bytes)
+            offsets = [at for at in found(data, entry.bytes) if asked(data, at, entry)]
+            offsets = [at - len(entry.before) for at in offsets]
+            size = len(entry.before) + len(entry.bytes) + len(entry.after)
         else:
             offsets, size = probed(data, entry), len(entry.allowed)
         gone = [range(e.offset_bytes, e.end_bytes) for e in unread or ()]
         hits += [(at, number) for at in offsets if not any(at < g.stop and g.start < at + size for g in gone)]
     return sorted(hits)
+
+
+def asked(data: bytes, at: int, entry: Pattern) -> bool:
+    """Whether the bytes around a constant are what its pattern says."""
+    end = at + len(entry.bytes)
+    before, after = data[max(at - len(entry.before), 0) : at], data[end : end + len(entry.after)]
+    if len(before) < len(entry.before) or len(after) < len(entry.after):
+        return False
+    return all(value in values for value, values in zip(before + after, entry.before + entry.after, strict=True))
 
 
 def found(data: bytes, needle: bytes) -> list[int]:
@@ -79,12 +90,17 @@ def planted(size: int, offsets: Iterable[int], magics: Sequence[bytes] = MAGICS,
 
 def walked(automaton: Automaton, data: bytes, limit: int) -> list[tuple[int, int]]:
     """The pattern kernel's twin: the plain walk over the same tables, byte by byte, with no prefilter."""
+    allowed = automaton.asked_allowed.tolist()
     hits, state = [], 0
     for at, value in enumerate(data):
         state = int(automaton.next_states[state, value])
         for number in automaton.out_numbers[automaton.out_first[state] : automaton.out_first[state + 1]].tolist():
-            start = at + 1 - int(automaton.lengths[number])
-            if start < limit:
+            start = at + 1 - int(automaton.ends[number])
+            rows = range(int(automaton.asked_first[number]), int(automaton.asked_first[number + 1]))
+            places = [start + int(automaton.asked_places[row]) for row in rows]
+            if start < 0 or any(place >= len(data) for place in places):
+                continue
+            if start < limit and all(allowed[row][data[place]] for row, place in zip(rows, places, strict=True)):
                 hits.append((start, number))
     return sorted(hits)
 

@@ -1,9 +1,11 @@
 """Automaton: numbering, and tables equal to the patterns."""
 
+from dataclasses import replace
+
 import pytest
 
 from carver.automaton import build
-from signatures.format import Pattern, SectorProbe
+from signatures.format import ANY, Pattern, SectorProbe
 from tests.carver.scanning import CASES, MAGICS, a_format, oracle, walked
 
 
@@ -37,6 +39,17 @@ def test_no_formats_make_an_automaton_that_finds_nothing():
 
 def test_a_probe_belongs_to_the_reach():
     assert build([a_format(probes=(SectorProbe(allowed=(b"x",) * 9),))]).reach_bytes == 8
+
+
+def test_what_is_asked_around_a_pattern_belongs_to_the_reach_and_to_what_hits_depend_on():
+    plain = Pattern(bytes=b"PK\x03\x04", name="one")
+    automata = [
+        build([a_format(patterns=(replace(plain, **more),))])
+        for more in ({}, {"before": (ANY,)}, {"after": (ANY, ANY)})
+    ]
+    assert [automaton.reach_bytes for automaton in automata] == [3, 4, 5]
+    assert len({automaton.digest for automaton in automata}) == 3
+    assert build([a_format(patterns=(plain,))]).digest == automata[0].digest
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from carver.scan import HIT_DTYPE, scan
 from imaging.errors import ReadFault
 from imaging.extent import span
 from imaging.source import RawImage
-from signatures.format import Pattern, SectorProbe
+from signatures.format import ANY, Pattern, SectorProbe
 from tests.carver.scanning import a_format, write
 
 
@@ -53,6 +53,19 @@ def test_a_candidate_runs_from_its_start_to_the_end_of_the_source():
     (found,) = told([(100, "inner")], TOY, source=Blank(1000))
     assert found == Candidate(format="toy", layout=(span(92, 1000),), hits=((100, "inner"),))
     assert found.start_bytes == 92
+
+
+def test_a_hit_begins_with_what_was_asked_before_the_constant():
+    asked = Pattern(bytes=b"ASKED", name="asked", offset_bytes=8, before=(ANY,) * 3, after=(ANY,))
+    other = Pattern(bytes=b"OTHER", name="other", offset_bytes=7)
+    (found,) = told([(101, "asked"), (103, "other")], a_format("toy", patterns=(asked, other)), source=Blank(1000))
+    assert found.start_bytes == 96
+    assert found.hits == ((103, "other"), (104, "asked"))
+
+
+def test_an_anchor_makes_no_candidate():
+    anchor = Pattern(bytes=b"INSIDE", name="inside", anchor=True)
+    assert starts(told([(50, "inside"), (100, "head")], a_format("toy", patterns=(HEAD, anchor)))) == [100]
 
 
 def test_a_start_before_the_source_is_dropped():

@@ -27,7 +27,7 @@ from carver.kernels import (
     suspect_bits,
 )
 from signatures import formats
-from signatures.format import SectorProbe
+from signatures.format import ANY, Pattern, SectorProbe
 from tests.carver.scanning import CASES, MAGICS, MANY, a_format, oracle, planted, walked
 
 
@@ -39,7 +39,8 @@ def kernel_hits(automaton, data, limit, room=1 << 12, variant=VARIANTS[0], first
     """All hits of the kernel, through an array of `room` hits."""
     found, resume, keys = np.zeros(room, np.int64), np.zeros(RESUME_FIELDS, np.int64), []
     prints = automaton.fingerprints
-    tables = (automaton.next_states, automaton.depths, automaton.out_first, automaton.out_numbers, automaton.lengths)
+    tables = (automaton.next_states, automaton.depths, automaton.out_first, automaton.out_numbers)
+    tables += (automaton.ends, automaton.asked_first, automaton.asked_places, automaton.asked_allowed)
     sieves = (prints.nibbles, prints.pairs, prints.spans, prints.lead_bytes, variant if prints.plain else PORTABLE)
     probes = (automaton.probe_numbers, automaton.probe_masks, automaton.probe_order)
     array = np.frombuffer(data, np.uint8)
@@ -107,6 +108,23 @@ def test_kernel_equals_plain_search_on_random_patterns_and_data(draw, variant):
     data = data.join([b"", *pieces, b""]) if len(data) < 120 else data + b"".join(pieces)
     automaton = build([a_format(magics=magics)])
     assert sorted(kernel_hits(automaton, data, len(data), room=16, variant=variant)) == oracle(data, automaton.table)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data(), st.sampled_from(VARIANTS))
+def test_what_is_asked_around_a_pattern_is_asked_in_the_kernel(draw, variant):
+    letters = st.sampled_from(b"ab\0")
+    asked = st.lists(st.sampled_from([b"a", b"ab", b"b\0", ANY]), max_size=5).map(tuple)
+    magics = draw.draw(st.lists(st.lists(letters, min_size=4, max_size=8).map(bytes), min_size=1, max_size=6))
+    patterns = tuple(
+        Pattern(bytes=magic, name=str(n), before=draw.draw(asked), after=draw.draw(asked))
+        for n, magic in enumerate(magics)
+    )
+    data = draw.draw(st.lists(letters, max_size=300).map(bytes)) + magics[0]
+    automaton = build([a_format(patterns=patterns)])
+    limit = draw.draw(st.integers(0, len(data)))
+    hits = sorted(kernel_hits(automaton, data, limit, room=16, variant=variant))
+    assert hits == [hit for hit in oracle(data, automaton.table) if hit[0] < limit] == walked(automaton, data, limit)
 
 
 @numba.njit

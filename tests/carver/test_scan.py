@@ -15,12 +15,15 @@ from carver.scan import HIT_DTYPE, scan
 from fixtures.failing_drive import damage_of, failing_drive, missing_for_failing_drive
 from imaging.extent import ExtentSet, span
 from imaging.source import RawImage
-from signatures.format import SectorProbe
+from signatures.format import ANY, Pattern, SectorProbe
 from tests.carver.scanning import MAGICS, FaultyImage, a_format, oracle, planted, write
 from tests.command import need
 
+AROUND = Pattern(
+    bytes=b"PK\x03\x04", name="around", before=(ANY, bytes(range(128))), after=(bytes(range(60, 256)), ANY)
+)
 FORMATS = (
-    a_format("toy", MAGICS),
+    a_format("toy", MAGICS, patterns=(AROUND,)),
     a_format("other", [b"PK\x03\x04"], probes=(SectorProbe(allowed=(b"\x08", b"\x03")),)),
 )
 TABLE = build(FORMATS).table
@@ -45,6 +48,10 @@ def test_hits_are_those_of_plain_search_for_every_chunk_size_and_thread_count(tm
     with RawImage(write(tmp_path / "i", data)) as image:
         found = list(scan(image, FORMATS, chunk_bytes=chunk_bytes, threads=threads))
     assert hits_of(found) == oracle(data, TABLE) != []
+    plain, around = (
+        sum(TABLE[number][1] == entry for _, number in hits_of(found)) for entry in (FORMATS[1].patterns[0], AROUND)
+    )
+    assert chunk_bytes < 512 or plain > around > 0, "some are told, some are not"
     assert all(chunk.hits.dtype == HIT_DTYPE and not chunk.unread for chunk in found)
     assert all(
         chunk.chunk.offset_bytes <= at < chunk.chunk.end_bytes for chunk in found for at, _ in chunk.hits.tolist()
@@ -191,7 +198,7 @@ def test_an_image_of_terabytes_costs_what_is_stored_of_it(tmp_path):
         if os.lseek(image.fileno(), 0, os.SEEK_DATA) == 0:
             pytest.skip("this file system keeps no holes")
         found = list(scan(image, FORMATS))
-    assert hits_of(found) == [(5 << 30, 0), (5 << 30, 2), ((3 << 40) + 12345, 0), ((3 << 40) + 12345, 2)]
+    assert hits_of(found) == [(5 << 30, 0), (5 << 30, 3), ((3 << 40) + 12345, 0), ((3 << 40) + 12345, 3)]
     assert sum(part.chunk.size_bytes for part in found) < 1 << 20
 
 
