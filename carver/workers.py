@@ -166,6 +166,7 @@ class _Pool:
                 _send(worker, json.dumps([[c.format, layout_pairs(c.layout)] for c in rest]).encode())
 
     def _start(self) -> _Worker:
+        importlib.import_module("signatures.kernels")  # compiled here, where it can be told, and not in each child
         ours, theirs = Pipe()
         with theirs:
             command = [sys.executable, "-I", "-c", BOOT, json.dumps(sys.path), str(theirs.fileno())]

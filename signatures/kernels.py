@@ -1,21 +1,26 @@
 """Kernels: checksums and statistics that Python is too slow for, compiled by numba without the interpreter's lock.
 
 Import this module inside the function that needs it: numba alone takes most of a second to load. The import compiles
-everything (or loads it from numba's cache) and calls it once: a process that has given up its privileges since could
-do neither. Arrays of bytes in, a number out; nothing here allocates. Each kernel has a plain Python twin in
-`tests/signatures/test_kernels.py`.
+everything (or loads it from numba's cache, where there is a place for one) and calls it once: a process that has given
+up its privileges since could do neither. Arrays of bytes in, a number out; nothing here allocates. Each kernel has a
+plain Python twin in `tests/signatures/test_kernels.py`.
 """
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from typing import Any
 
 import numba
 import numpy as np
 import numpy.typing as npt
 from llvmlite import ir
+from numba.core import event
 from numba.core.registry import cpu_target
 from numba.extending import intrinsic
+
+log = logging.getLogger(__name__)
 
 Bytes = npt.NDArray[np.uint8]
 Counts = npt.NDArray[np.int64]
@@ -29,12 +34,44 @@ _LOOKUP3_SEED = np.uint64(0xDEADBEEF)
 _FLETCHER_RUN = 360  # words: the 32-bit sums of this many cannot overflow
 
 
-@numba.njit(nogil=True, cache=True, inline="always")
+class _Announcer(event.Listener):  # type: ignore[misc]
+    """Says once that something is compiled: numba's event comes only where nothing fitting was kept."""
+
+    said = False
+
+    def on_start(self, event: object) -> None:
+        if not self.said:
+            log.info("compiling the checks for this processor: some seconds, once")
+            self.said = True
+
+    def on_end(self, event: object) -> None:
+        pass
+
+
+_ANNOUNCER = _Announcer()
+
+
+def _compiled(result: Any, *arguments: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:  # noqa: ANN401
+    """Return a decorator that compiles for these types at once, and keeps what it compiled if there is a place."""
+
+    def compile_now(function: Callable[..., Any]) -> Callable[..., Any]:
+        with event.install_listener("numba:compile", _ANNOUNCER):
+            try:
+                kept: Callable[..., Any] = numba.njit(result(*arguments), nogil=True, cache=True)(function)
+                return kept
+            except (RuntimeError, OSError):  # no folder can be written, or the disk is full
+                unkept: Callable[..., Any] = numba.njit(result(*arguments), nogil=True)(function)
+                return unkept
+
+    return compile_now
+
+
+@numba.njit(nogil=True, inline="always")
 def _rotate(word: np.uint64, by: int) -> np.uint64:
     return ((word << np.uint64(by)) | (word >> np.uint64(32 - by))) & _LOW_32
 
 
-@numba.njit(nogil=True, cache=True, inline="always")
+@numba.njit(nogil=True, inline="always")
 def _word(data: Bytes, at: int, end: int) -> np.uint64:
     """Return the little-endian u32 at `at`; bytes from `end` on count as zero."""
     word = np.uint64(0)
@@ -43,7 +80,7 @@ def _word(data: Bytes, at: int, end: int) -> np.uint64:
     return word
 
 
-@numba.njit(numba.types.int64(_BYTES), nogil=True, cache=True)
+@_compiled(numba.types.int64, _BYTES)
 def lookup3(data: Bytes) -> int:
     """Return Bob Jenkins' hashlittle with initial value 0: the checksum of HDF5's version-2 metadata.
 
@@ -86,7 +123,7 @@ def lookup3(data: Bytes) -> int:
     return int(((c ^ b) - _rotate(b, 24)) & _LOW_32)
 
 
-@numba.njit(nogil=True, cache=True, inline="always")
+@numba.njit(nogil=True, inline="always")
 def _fold(total: np.uint64) -> np.uint64:
     """Reduce a sum to 16 bits as HDF5 does: modulo 65535, but only a sum of nothing becomes 0, others 65535."""
     while total > np.uint64(0xFFFF):
@@ -94,7 +131,7 @@ def _fold(total: np.uint64) -> np.uint64:
     return total
 
 
-@numba.njit(numba.types.int64(_BYTES, numba.types.int64), nogil=True, cache=True)
+@_compiled(numba.types.int64, _BYTES, numba.types.int64)
 def fletcher32(data: Bytes, so_far: int) -> int:
     """Return HDF5's Fletcher-32: 16-bit big-endian words, an odd last byte as a high half; see `_fold`.
 
@@ -161,7 +198,7 @@ def _crc_instruction(context: Any, crc: Any, word: Any) -> Any:  # noqa: ANN401 
     return numba.types.uint64(numba.types.uint64, numba.types.uint64), generate
 
 
-@numba.njit(nogil=True, cache=True, inline="always")
+@numba.njit(nogil=True, inline="always")
 def _eight_by_tables(crc: np.uint64, word: np.uint64) -> np.uint64:
     word ^= crc
     return np.uint64(
@@ -185,7 +222,7 @@ def _has_crc_instruction() -> bool:
 _eight_more = _crc_instruction if _has_crc_instruction() else _eight_by_tables
 
 
-@numba.njit(nogil=True, cache=True, inline="always")
+@numba.njit(nogil=True, inline="always")
 def _crc32c_of(data: Bytes, at: int, end: int, crc: np.uint64) -> np.uint64:
     while at + 8 <= end:
         crc = _eight_more(crc, _eight(data, at))
@@ -196,7 +233,7 @@ def _crc32c_of(data: Bytes, at: int, end: int, crc: np.uint64) -> np.uint64:
     return crc
 
 
-@numba.njit(numba.types.int64(_BYTES, numba.types.int64), nogil=True, cache=True)
+@_compiled(numba.types.int64, _BYTES, numba.types.int64)
 def crc32c(data: Bytes, so_far: int) -> int:
     """Return the CRC-32C (Castagnoli) of `data`, by the processor's instruction or slicing by 8.
 
@@ -209,9 +246,7 @@ def crc32c(data: Bytes, so_far: int) -> int:
     return int(_crc32c_of(data, 0, data.shape[0], np.uint64(so_far) ^ _LOW_32) ^ _LOW_32)
 
 
-@numba.njit(
-    numba.types.int64(_BYTES, numba.types.int64, numba.types.int64, numba.types.int64, _COUNTS), nogil=True, cache=True
-)
+@_compiled(numba.types.int64, _BYTES, numba.types.int64, numba.types.int64, numba.types.int64, _COUNTS)
 def find_crc32c(data: Bytes, size: int, wanted: int, step: int, found: Counts) -> int:
     """Find where `size` bytes have the CRC-32C `wanted`, at every `step` bytes.
 
@@ -243,7 +278,7 @@ _CLEAR = 4.0  # times the collisions of uniform bytes: float16 weights have 9, f
 _TEXT_VALUES = 12  # a constant has fewer different bytes
 
 
-@numba.njit(nogil=True, cache=True, inline="always")
+@numba.njit(nogil=True, inline="always")
 def _is_one_byte(data: Bytes, start: int, end: int) -> bool:
     for at in range(start + 1, end):  # noqa: SIM110 - a loop is what numba makes fast
         if data[at] != data[start]:
@@ -251,7 +286,7 @@ def _is_one_byte(data: Bytes, start: int, end: int) -> bool:
     return True
 
 
-@numba.njit(nogil=True, cache=True, inline="always")
+@numba.njit(nogil=True, inline="always")
 def _count_lane(data: Bytes, first: int, end: int, step: int, counts: Counts) -> tuple[int, np.uint64]:
     """Count the bytes at first, first + step, …; return how many, and the sum of the squares of the counts."""
     counts[:] = 0
@@ -263,12 +298,12 @@ def _count_lane(data: Bytes, first: int, end: int, step: int, counts: Counts) ->
     return (end - first + step - 1) // step, squares
 
 
-@numba.njit(nogil=True, cache=True, inline="always")
+@numba.njit(nogil=True, inline="always")
 def _is_uniform(number: int, squares: np.uint64) -> bool:
     return bool(squares * 256.0 / number - number < _UNIFORM_CHI2)
 
 
-@numba.njit(nogil=True, cache=True, inline="always")
+@numba.njit(nogil=True, inline="always")
 def _is_text(data: Bytes, at: int, counts: Counts) -> bool:
     """Whether a block is nothing but printable ASCII and white space, of several characters."""
     for index in range(at, at + BLOCK_BYTES):
@@ -282,7 +317,7 @@ def _is_text(data: Bytes, at: int, counts: Counts) -> bool:
     return different >= _TEXT_VALUES
 
 
-@numba.njit(nogil=True, cache=True, inline="always")
+@numba.njit(nogil=True, inline="always")
 def _count_nan(data: Bytes, first: int, end: int, item: int, exponent_low: int) -> int:
     """Count the little-endian floats whose exponent is all ones and whose fraction is not 0.
 
@@ -307,11 +342,7 @@ def _count_nan(data: Bytes, first: int, end: int, item: int, exponent_low: int) 
     return found
 
 
-@numba.njit(
-    numba.types.int64(_BYTES, numba.types.int64, numba.types.int64, numba.types.int64, _MUTABLE, _COUNTS_2D),
-    nogil=True,
-    cache=True,
-)
+@_compiled(numba.types.int64, _BYTES, numba.types.int64, numba.types.int64, numba.types.int64, _MUTABLE, _COUNTS_2D)
 def survey_blocks(data: Bytes, phase: int, item: int, exponent_low: int, classes: Bytes, tallies: Counts) -> int:
     """Say of each block of 4096 bytes of floats what its bytes look like; return how many NaN its clear ones hold.
 
@@ -368,7 +399,7 @@ def survey_blocks(data: Bytes, phase: int, item: int, exponent_low: int, classes
 _CELL_BYTES = 256  # a run of 511 bytes covers a whole one, wherever it begins
 
 
-@numba.njit(numba.types.int64(_BYTES, numba.types.int64, _COUNTS_2D), nogil=True, cache=True)
+@_compiled(numba.types.int64, _BYTES, numba.types.int64, _COUNTS_2D)
 def find_runs(data: Bytes, carried: int, runs: Counts) -> int:
     """Find where one byte is repeated 511 times or more, and, however short, the part of a run at either end.
 

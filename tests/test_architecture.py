@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -74,3 +76,9 @@ def test_the_top_level_holds_what_was_agreed() -> None:
 def test_every_module_says_what_its_room_is_for() -> None:
     silent = [str(path.relative_to(ROOT)) for path in MODULES if not ast.get_docstring(ast.parse(path.read_text()))]
     assert silent == []
+
+
+def test_knowing_the_formats_takes_no_compiler() -> None:
+    program = "import sys, signatures\nprint(len(signatures.formats()) > 4, 'numba' in sys.modules)"
+    shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert shown.stdout == "True False\n"

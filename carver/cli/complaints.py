@@ -71,4 +71,5 @@ def log_to_stderr(*, verbose: bool) -> None:
     handler.setFormatter(_VisibleFormatter("carver: %(message)s"))
     logging.basicConfig(level=logging.DEBUG if verbose else logging.WARNING, handlers=[handler])
     logging.getLogger("numba").setLevel(logging.WARNING)  # it tells of every step of its compiler
-    logging.getLogger("carver.kernels").setLevel(logging.INFO)  # why the first run takes some seconds more
+    for compiled in ("carver.kernels", "signatures.kernels"):
+        logging.getLogger(compiled).setLevel(logging.INFO)  # why the first run takes some seconds more

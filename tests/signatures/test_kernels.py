@@ -1,6 +1,9 @@
 """The checksum kernels against published vectors and against plain Python twins."""
 
+import os
 import random
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -123,3 +126,19 @@ def test_places_of_a_crc32c_are_found_at_their_step_only():
         assert found[:count].tolist() == places
     assert find_crc32c(array(bytes(data)), 100, crc32c_twin(wanted), 4, found[:2]) == 2
     assert find_crc32c(array(b""), 100, 0, 4, found) == 0
+
+
+WITHOUT_A_PLACE = {"NUMBA_CACHE_DIR": "/proc/nowhere", "NUMBA_CACHE_LOCATOR_CLASSES": "UserProvidedCacheLocator"}
+
+
+@pytest.mark.parametrize("place", [{"NUMBA_CACHE_DIR": "KEPT"}, WITHOUT_A_PLACE], ids=["kept", "nowhere"])
+def test_kernels_compile_with_and_without_a_place_to_keep_them_and_say_so(tmp_path, place):
+    program = (
+        "import logging\nlogging.basicConfig(level=logging.INFO)\nfrom signatures.kernels import lookup3, np\n"
+        "print(hex(lookup3(np.frombuffer(b'Four score and seven years ago', dtype=np.uint8))))"
+    )
+    chosen = {name: value.replace("KEPT", str(tmp_path)) for name, value in place.items()}
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, env=os.environ | chosen, capture_output=True, text=True, check=True)
+    assert done.stdout == "0x17770551\n"
+    assert done.stderr.count("compiling the checks") == 1
