@@ -96,13 +96,13 @@ def traps(seed: int) -> list[bytes]:
 
 def block(seed: int, held: list[bytes]) -> np.ndarray:
     """Return a block of random bytes; every eighth is full of traps, every eighth of text and zeros."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.Generator(np.random.SFC64(seed))
     content = rng.integers(0, 1 << 64, BLOCK_BYTES // 8, dtype=np.uint64).view(np.uint8)
     if seed % 8 == 7:
         for start in rng.integers(0, BLOCK_BYTES >> 20, 96) << 20:
             kind = int(rng.integers(0, 3))
             fill = (np.zeros(1, np.uint8), np.frombuffer(WORDS, np.uint8), np.array([255], np.uint8))[kind]
-            content[start : start + (1 << 20)] = np.resize(fill, 1 << 20)
+            content[start : start + (1 << 20)] = np.tile(fill, (1 << 20) // len(fill) + 1)[: 1 << 20]
     if seed % 8 in (3, 7):
         for _ in range(TRAPS_PER_MIB * (BLOCK_BYTES >> 20)):
             trap = bytearray(held[int(rng.integers(0, len(held)))])

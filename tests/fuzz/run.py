@@ -1,7 +1,7 @@
 """A long run of mutated inputs through the validators.
 
     python -m tests.fuzz.run FORMAT INPUTS [SEED]       our own mutations; FORMAT,FORMAT,… one after the other
-    python -m tests.fuzz.run --atheris FORMAT INPUTS    atheris, guided by coverage, where it is installed
+    python -m tests.fuzz.run --atheris FORMAT INPUTS [SEED]    atheris, guided by coverage, where it is installed
 
 An input that raises, takes more than `SLOW_SECONDS` of processor time, or makes a verdict that is not plain values is
 kept in the folder that `CARVER_KEEP` names, and told; the exit code is then 1. Memory is limited, so that a bomb raises
@@ -10,6 +10,7 @@ as well.
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import importlib
 import json
@@ -30,12 +31,12 @@ from imaging.errors import BudgetExceeded
 from imaging.extent import span
 from imaging.window import Window
 from signatures.format import Format
-from signatures.verdict import Verdict
 from tests.fuzz.mutation import mutated
 
 SLOW_SECONDS = 5.0
 MEMORY_BYTES = 6 << 30
 MAX_SEED_BYTES = 1 << 16
+SMALL_SEED_BYTES = 1 << 13  # of atheris: what an input costs goes with its size, and coverage wants many
 KEEP = os.environ.get("CARVER_KEEP", "")
 
 
@@ -56,11 +57,11 @@ class HungError(Exception):
     """An input took too long."""
 
 
-def seeds_of(name: str) -> list[bytes]:
+def seeds_of(name: str, most_bytes: int = MAX_SEED_BYTES) -> list[bytes]:
     """Return the samples of a format that are small, with what must lie behind them."""
     samples = importlib.import_module(f"fixtures.formats.{name}").samples(3)
     contents = [sample.content + sample.behind for sample in samples]
-    return [raw for raw in contents if len(raw) <= MAX_SEED_BYTES] or [min(contents, key=len)]
+    return [raw for raw in contents if len(raw) <= most_bytes] or [min(contents, key=len)]
 
 
 def judged(form: Format, content: bytes) -> str:
@@ -73,8 +74,8 @@ def judged(form: Format, content: bytes) -> str:
         verdict = form.validate(Window(Memory(content), (span(0, len(content)),)))
     except BudgetExceeded:
         return "budget"
-    if not isinstance(verdict, Verdict) or verdict.size_bytes < 0:
-        raise TypeError("no verdict")
+    if verdict.size_bytes < 0:
+        raise ValueError("a negative size")
     json.dumps(verdict_to_json(verdict), allow_nan=False)
     if verdict.grade.good and verdict.size_bytes > len(content):
         raise ValueError(f"good, and longer than what is there: {verdict.size_bytes} of {len(content)}")
@@ -113,8 +114,8 @@ def keep(name: str, content: bytes) -> None:
         (Path(KEEP) / f"{hashlib.sha256(content).hexdigest()[:16]}.{name}").write_bytes(content)
 
 
-def with_atheris(name: str, inputs: int) -> None:
-    """Let atheris look for failures; it ends the process by itself."""
+def with_atheris(name: str, inputs: int, seed: int = 0) -> None:
+    """Let atheris look for failures from small samples; it ends the process by itself, with 77 if it found one."""
     import atheris
 
     importlib.import_module("signatures.kernels")  # numba cannot compile what has counters in it
@@ -123,29 +124,43 @@ def with_atheris(name: str, inputs: int) -> None:
             if module != "signatures.kernels":
                 del sys.modules[module]  # imported again, now with counters
         form = importlib.import_module("signatures").formats()[name]
+    seeds = seeds_of(name, SMALL_SEED_BYTES)
     corpus = Path(tempfile.mkdtemp(prefix="fuzz-"))
-    for number, raw in enumerate(seeds_of(name)):
+    for number, raw in enumerate(seeds):
         (corpus / str(number)).write_bytes(raw)
-    budget = importlib.import_module("imaging.errors").BudgetExceeded
+    counts, begun, slowest = Counter[str](), time.monotonic(), 0.0
 
     def one(content: bytes) -> None:
-        try:
-            verdict = form.validate(Window(Memory(content), (span(0, len(content)),)))
-        except budget:
-            return
-        json.dumps(verdict_to_json(verdict), allow_nan=False)
+        nonlocal slowest
+        signal.setitimer(signal.ITIMER_PROF, SLOW_SECONDS)
+        before = time.process_time()
+        counts[judged(form, content)] += 1
+        slowest = max(slowest, time.process_time() - before)
+        if counts.total() == inputs:
+            memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+            told = {"format": name, "atheris": inputs, "counts": counts, "seconds": round(time.monotonic() - begun)}
+            told |= {"slowest_ms": round(1000 * slowest), "peak_mib": memory}
+            print(json.dumps(told), flush=True)
 
     kept = f"-artifact_prefix={KEEP}/" if KEEP else "-artifact_prefix=/dev/shm/"
-    options = [f"-runs={inputs}", "-timeout=60", f"-max_len={MAX_SEED_BYTES}", kept, str(corpus)]
-    atheris.Setup([sys.argv[0], *options], one)
+    options = [
+        f"-runs={inputs}",
+        f"-seed={seed + 1}",
+        "-timeout=60",
+        f"-max_len={max(256, *map(len, seeds))}",
+        "-verbosity=1",
+        kept,
+    ]
+    gc.freeze()  # what was imported is not looked through again and again
+    atheris.Setup([sys.argv[0], *options, str(corpus)], one)
     atheris.Fuzz()
 
 
 def main(arguments: list[str]) -> int:
-    if arguments[0] == "--atheris":
-        with_atheris(arguments[1], int(arguments[2]))
-        return 0
     limit()
+    if arguments[0] == "--atheris":
+        with_atheris(arguments[1], *map(int, arguments[2:4]))
+        return 0
     failed = False
     for name in arguments[0].split(","):
         begun = time.monotonic()
