@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, product
 
 from signatures._hdf5.arrays import read_extensible_array, read_fixed_array
 from signatures._hdf5.btree2 import read_records
@@ -67,6 +67,18 @@ def chunk_count(layout: DataLayout, dataspace: Dataspace) -> int:
     """Return how many chunks the whole dataset would have."""
     shape = dataspace.shape or ()
     return math.prod(-(-size // chunk) for size, chunk in zip(shape, layout.chunk_shape, strict=False))
+
+
+def implicit_runs(layout: DataLayout, dataspace: Dataspace) -> Iterator[tuple[int, int]]:
+    """Yield (number, count) of the runs of implicit chunks inside the shape: they are numbered over its limits."""
+    sizes, limits = layout.chunk_shape, dataspace.limits
+    inside = [-(-size // chunk) for size, chunk in zip(dataspace.shape or (), sizes, strict=False)]
+    room = [-(-(limit or 0) // chunk) for limit, chunk in zip(limits, sizes, strict=False)]
+    for place in product(*(range(count) for count in inside[:-1])):
+        number = 0
+        for at, count in zip((*place, 0), room, strict=True):
+            number = number * count + at
+        yield number, inside[-1]
 
 
 def coordinates(number: int, layout: DataLayout, dataspace: Dataspace) -> tuple[int, ...]:

@@ -6,7 +6,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from imaging.extent import Extent
-from signatures._hdf5.chunks import Chunk, chunk_count, coordinates, read_chunks
+from signatures._hdf5.chunks import Chunk, chunk_count, coordinates, implicit_runs, read_chunks
 from signatures._hdf5.datatype import Datatype, read_datatype
 from signatures._hdf5.filters import active_filters, filter_name, prove_chunk, unverifiable
 from signatures._hdf5.header import (
@@ -38,6 +38,7 @@ from signatures.tensors import Tensor
 from signatures.verdict import Grade
 
 MAX_NAMED_FILES = 16
+MAX_IMPLICIT_CHUNKS = 1 << 20  # beyond, the room that a dataset may grow into is taken as its own
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,11 +173,11 @@ def _judge_contiguous(space: Space, dataset: Dataset) -> Tensor:
 def _judge_chunked(space: Space, dataset: Dataset) -> Tensor:
     """Judge every stored chunk; the tensor is no better than the worst of them."""
     _check_chunk_shape(dataset)
+    if dataset.layout.index is Index.IMPLICIT:
+        return _judge_implicit(space, dataset)
     if dataset.size_bytes == 0:
         deque(read_chunks(space, dataset.layout, dataset.dataspace, filtered=bool(dataset.filters)), maxlen=0)
         return make_tensor(dataset, ())
-    if dataset.layout.index is Index.IMPLICIT:
-        return _judge_implicit(space, dataset)
     proven, grades, stored = True, {Grade.CONSISTENT}, 0
     extents: list[Extent] = []
     layout, damaged_before = dataset.layout, space.damaged
@@ -200,12 +201,23 @@ def _judge_chunked(space: Space, dataset: Dataset) -> Tensor:
 
 
 def _judge_implicit(space: Space, dataset: Dataset) -> Tensor:
-    """Chunks without an index lie in one run, unfiltered."""
-    if dataset.layout.address is None:
+    """Chunks without an index lie in one run, unfiltered, with room for all that the dataset may ever have."""
+    layout, dataspace = dataset.layout, dataset.dataspace
+    if layout.address is None:
         return make_tensor(dataset, ())
-    size_bytes = chunk_count(dataset.layout, dataset.dataspace) * dataset.layout.chunk_bytes
-    extent = Extent(offset_bytes=space.at(dataset.layout.address), size_bytes=size_bytes)
-    return make_tensor(dataset, (extent,), space.grade_extent(extent, dataset.path))
+    if None in dataspace.limits:
+        raise Damage("chunk-index", space.at(layout.address), f"{dataset.path}: no index over chunks without a limit")
+    room = chunk_count(layout, Dataspace(shape=tuple(limit or 0 for limit in dataspace.limits)))
+    whole = Extent(offset_bytes=space.at(layout.address), size_bytes=room * layout.chunk_bytes)
+    grade = space.grade_extent(whole, dataset.path)
+    count = chunk_count(layout, dataspace)
+    if grade is Grade.DAMAGED or count == room or count > MAX_IMPLICIT_CHUNKS:
+        return make_tensor(dataset, (whole,) if whole.size_bytes else (), grade)
+    extents: list[Extent] = []
+    for first, count in implicit_runs(layout, dataspace):
+        at_bytes = whole.offset_bytes + first * layout.chunk_bytes
+        _append(extents, Extent(offset_bytes=at_bytes, size_bytes=count * layout.chunk_bytes))
+    return make_tensor(dataset, tuple(extents), grade)
 
 
 def _check_chunk_shape(dataset: Dataset) -> None:

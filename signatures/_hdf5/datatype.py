@@ -131,7 +131,7 @@ def _read_float(fields: Fields, bits: int, size_bytes: int) -> str:
 
 
 def _complex_name(part: str) -> str:
-    return {"float32": "complex64", "float64": "complex128"}.get(part, "compound")
+    return {"float32": "complex64", "float64": "complex128", "float128": "complex256"}.get(part, "compound")
 
 
 def _read_compound(fields: Fields, version: int, count: int, size_bytes: int, depth: int) -> tuple[str, bool]:

@@ -57,11 +57,10 @@ def _read(space: Space, address: int) -> bytes:
 
 def _objects(space: Space, address: int, content: bytes) -> Iterator[tuple[int, int, int]]:
     """Yield (number, where in `content`, length) of each object."""
-    head_bytes = 8 + space.length_bytes
-    at = -(-head_bytes // 8) * 8
+    head_bytes = at = -(-(8 + space.length_bytes) // 8) * 8  # the heap's own head and each object's are as long
     while at + head_bytes <= len(content):
         number = int.from_bytes(content[at : at + 2], "little")
-        length = int.from_bytes(content[at + 8 : at + head_bytes], "little")
+        length = int.from_bytes(content[at + 8 : at + 8 + space.length_bytes], "little")
         needed = length if number == 0 else head_bytes + length  # the free rest counts its own head
         if at + needed > len(content):
             raise Damage("heap", space.at(address) + at, "an object runs out of its global heap")

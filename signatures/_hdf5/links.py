@@ -209,14 +209,14 @@ def _read_group_node(
 def _read_symbol_node(space: Space, address: int, names: bytes) -> Iterator[Link]:
     head = space.read_signed(address, 8, b"SNOD\x01\0", "a symbol table node")
     count = int.from_bytes(head[6:8], "little")
-    entry_bytes = 2 * space.address_bytes + 24
+    entry_bytes = space.length_bytes + space.address_bytes + 24  # the library takes a name's place for a length
     body = space.read(address + 8, count * entry_bytes, "a symbol table node") if count else b""
     if count > 2 * space.group_leaf_k:
         raise Damage("link", space.at(address), "a symbol table node with more names than it has room for")
     space.reached(address, 8 + 2 * space.group_leaf_k * entry_bytes)
     fields = Fields(space, body, space.at(address) + 8)
     for _ in range(count):
-        name_at, target, cached = fields.number(space.address_bytes), fields.address(), fields.number(4)
+        name_at, target, cached = fields.length(), fields.address(), fields.number(4)
         fields.raw(4)
         table = (fields.address(), fields.address())
         fields.raw(16 - 2 * space.address_bytes)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from signatures._hdf5.datatype import MAX_RANK
+from signatures._hdf5.records import rows
 from signatures._hdf5.space import Fields
 
 MAX_FILTERS = 32  # H5Z_MAX_NFILTERS
@@ -210,11 +211,12 @@ def _read_new_chunked(fields: Fields, version: int) -> DataLayout:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filter:
-    """One step of a filter pipeline."""
+    """One step of a filter pipeline; `values` are its parameters (of shuffle: the size of an element)."""
 
     number: int
     name: str
     optional: bool
+    values: tuple[int, ...] = ()
 
 
 def read_external(fields: Fields) -> tuple[int, list[int]]:
@@ -254,7 +256,12 @@ def _read_filter(fields: Fields, version: int) -> Filter:
     stored = fields.raw(-(-name_bytes // 8) * 8 if version == 1 else name_bytes)
     fields.expect(not stored or b"\0" in stored, "filters", "a filter's name has no end")
     name = stored.split(b"\0")[0]
-    fields.raw(4 * values)
+    parameters = rows(fields.raw(4 * values), (4,))
     if version == 1 and values % 2:
         fields.raw(4)
-    return Filter(number=number, name=name.decode("utf-8", "backslashreplace"), optional=bool(flags & 1))
+    return Filter(
+        number=number,
+        name=name.decode("utf-8", "backslashreplace"),
+        optional=bool(flags & 1),
+        values=tuple(value for (value,) in parameters),
+    )

@@ -15,6 +15,7 @@ MAX_STRUCTURE_BYTES = 1 << 26  # no single piece of metadata is larger; raw data
 MAX_METADATA_BYTES = 1 << 32  # read in all for one file: far more than any has, and seconds to read
 MAX_INFLATED_BYTES = 1 << 37
 MAX_FINDINGS = 200
+MAX_REMARKS = 20  # of one kind: a thousand external links must not hide what is broken
 CHECKSUM_BYTES = 4
 
 
@@ -153,8 +154,14 @@ class Space:
         self.add(damage.finding)
 
     def remark(self, code: str, at_bytes: int | None, detail: str) -> None:
-        """Keep a finding that does not lower the grade."""
-        self.add(Finding(code=code, offset_bytes=at_bytes, detail=detail))
+        """Keep a finding that does not lower the grade; of one kind not too many of them."""
+        finding = Finding(code=code, offset_bytes=at_bytes, detail=detail)
+        alike = [known for known in self.findings if known.code == code]
+        if finding in alike or len(alike) > MAX_REMARKS:
+            return
+        if len(alike) == MAX_REMARKS:
+            finding = Finding(code=code, detail="there are more of this kind, which are left out")
+        self.add(finding)
 
     def add(self, finding: Finding) -> None:
         """Keep a finding, once, and not too many of them."""
