@@ -29,7 +29,10 @@ ALLOWED_NAMES: Final = {
         "_rebuild_nested_tensor",
         "_rebuild_device_tensor_from_numpy",
         "_rebuild_device_tensor_from_cpu_tensor",
+        "_rebuild_wrapper_subclass",
     },
+    "torch.nested._internal.nested_tensor": {"_rebuild_njt", "NestedTensor"},
+    "torch._dynamo.decorators": {"_DimRange"},  # a mark on sizes that may differ
     "torch._tensor": {"_rebuild_from_type_v2"},
     "torch.storage": {"UntypedStorage", "TypedStorage"},  # not _load_from_bytes: it unpickles its argument
     "torch.nn.parameter": {"Parameter", "Buffer", "UninitializedParameter", "UninitializedBuffer"},
@@ -43,6 +46,7 @@ ALLOWED_NAMES: Final = {
         "restore_type_tag",
     },
 }
+TORCH_CLASSES: Final = ("torch", "torch.cuda", "torch.sparse", "torch.cuda.sparse")
 TORCH_DTYPES: Final = frozenset(
     [
         "float16",
@@ -80,10 +84,15 @@ TORCH_DTYPES: Final = frozenset(
         "float8_e5m2fnuz",
         "float8_e8m0fnu",
         "float4_e2m1fn_x2",
+        *(f"{sign}int{bits}" for sign in ("", "u") for bits in range(1, 8)),
+        *("bits8", "bits16", "bits1x8", "bits2x4", "bits4x2"),
         "strided",
         "sparse_coo",
         "per_tensor_affine",
         "per_channel_affine",
+        "per_tensor_symmetric",
+        "per_channel_symmetric",
+        "per_channel_affine_float_qparams",
         "contiguous_format",
         "channels_last",
         "preserve_format",
@@ -104,14 +113,15 @@ class Global:
 
 def is_allowed(name: Global) -> bool:
     """Tell whether loading this name is harmless: tensors, storages, dtypes, plain containers, TorchScript's types."""
-    if name.module == "torch" and (name.name in TORCH_DTYPES or _is_storage(name.name)):
+    if name.module == "torch" and name.name in TORCH_DTYPES:
         return True
-    if name.module == "torch.cuda" and _is_storage(name.name):
+    if name.module in TORCH_CLASSES and _is_class(name.name):
         return True
     if name.module == "__torch__" or name.module.startswith("__torch__."):
         return True
     return name.name in ALLOWED_NAMES.get(name.module, ())
 
 
-def _is_storage(name: str) -> bool:
-    return name.endswith("Storage") and name[: -len("Storage")].isalnum()
+def _is_class(name: str) -> bool:
+    """Tell whether it is a class of storages or tensors, by type: FloatStorage, LongTensor."""
+    return any(name.endswith(kind) and name[: -len(kind)].isalnum() for kind in ("Storage", "Tensor"))

@@ -13,6 +13,7 @@ MAX_DEPTH = 64
 MAX_VISITS = 2_000_000
 MAX_TENSORS = 1_000_000
 MAX_RANK = 64
+MAX_KEY_CHARACTERS = 4096
 MAX_ELEMENTS = 1 << 60
 
 STORAGE_DTYPES: Final = {
@@ -60,17 +61,24 @@ INVISIBLE: Final = frozenset(
 )  # of a whole pickled module: not in its state dict
 
 
+SPARSE_PARTS: Final[dict[object, tuple[str, ...]]] = {
+    **dict.fromkeys(("torch.sparse_csr", "torch.sparse_bsr"), ("crow_indices", "col_indices", "values")),
+    **dict.fromkeys(("torch.sparse_csc", "torch.sparse_bsc"), ("ccol_indices", "row_indices", "values")),
+}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredTensor:
     """A tensor over a storage: the range it covers, in bytes from the storage's first.
 
-    `storage_bytes` is how long the storage must be; None when its table does not tell.
+    `storage_key` is None where nothing is stored (a tensor on the meta device). `storage_bytes` is how long the storage
+    must be; None when its table does not tell.
     """
 
     name: str
     dtype: str
     shape: tuple[int, ...]
-    storage_key: str
+    storage_key: str | None
     storage_bytes: int | None
     offset_bytes: int
     size_bytes: int
@@ -88,14 +96,14 @@ def tensors_of(value: object) -> Iterator[StoredTensor]:
         if tensor is not None:
             found += 1
             yield tensor
-        elif depth < MAX_DEPTH:
+        if depth < MAX_DEPTH:
             below = [(_join(path, key), child, depth + 1) for key, child in _children(thing)]
             pending.extend(reversed(below))
 
 
 def _join(path: tuple[str, ...], key: object) -> tuple[str, ...]:
     if isinstance(key, str):
-        return path if key in INVISIBLE else (*path, key[:4096])
+        return path if key in INVISIBLE else (*path, key[:MAX_KEY_CHARACTERS])
     return (*path, str(key)) if isinstance(key, int | float | bool) else path
 
 
@@ -103,33 +111,63 @@ def _children(thing: object) -> Iterator[tuple[object, object]]:
     if isinstance(thing, tuple):
         yield from enumerate(thing)
     elif isinstance(thing, Node):
-        yield from enumerate(thing.items)
-        yield from each_pair(thing)
         if isinstance(thing.head, Global) and thing.head.name.startswith("_rebuild_"):
-            yield from _rebuilt(thing)
-        elif isinstance(thing.state, Node):
-            yield from each_pair(thing.state)
-        elif isinstance(thing.state, tuple):
-            yield from (("", part) for part in thing.state if isinstance(part, Node))
+            yield from _rebuilt(thing.head.name, thing.args)
+            return
+        pairs = list(each_pair(thing))
+        yield from pairs or _arguments(thing)
+        yield from enumerate(thing.items)
+        yield from _attributes(thing.state)
 
 
-def _rebuilt(call: Node) -> Iterator[tuple[object, object]]:
-    """Yield what a rebuilding call wraps: a parameter's data, a subclass's tensor, a sparse tensor's parts."""
-    name, args = call.head.name, call.args
+def _arguments(call: Node) -> Iterator[tuple[object, object]]:
+    """Yield what a named tuple, a set or a queue was made of, each by its number."""
+    only = call.args[0] if len(call.args) == 1 else None
+    parts = only.items if isinstance(only, Node) and only.kind == "list" else call.args
+    yield from enumerate(parts)
+
+
+def _attributes(state: object) -> Iterator[tuple[object, object]]:
+    """Yield what BUILD gives an object: attributes by their names, in dicts; anything else by its number."""
+    for index, part in enumerate(state if isinstance(state, tuple) else (state,)):
+        pairs = list(each_pair(part)) if isinstance(part, Node) else []
+        yield from pairs or [(index, part)]
+
+
+def _rebuilt(name: str, args: tuple[Any, ...]) -> Iterator[tuple[object, object]]:
+    """Yield what a rebuilding call wraps: a parameter's data, a subclass's tensors, the parts of a sparse tensor."""
     if name.startswith("_rebuild_parameter") and args:
         yield None, args[0]
+        yield from _attributes(args[3:4])
     elif name == "_rebuild_from_type_v2" and len(args) >= 3 and isinstance(args[2], tuple):
         yield None, Node("call", args[0], args[2])
-    elif name in ("_rebuild_sparse_tensor", "_rebuild_sparse_csr_tensor") and len(args) == 2:
-        parts = args[1] if isinstance(args[1], tuple) else ()
-        names = ("indices", "values") if name == "_rebuild_sparse_tensor" else ("crow_indices", "col_indices", "values")
-        yield from zip(names, parts, strict=False)
+        if not (isinstance(args[0], Global) and args[0].name == "_rebuild_njt"):  # whose attributes are its arguments
+            yield from _attributes(args[3:4])
+    elif name == "_rebuild_qtensor" and len(args) >= 5 and isinstance(args[4], tuple):
+        yield from zip(("scales", "zero_points"), (part for part in args[4] if isinstance(part, Node)), strict=False)
+    elif name == "_rebuild_nested_tensor":
+        yield from zip(("values", "sizes", "strides", "offsets"), args, strict=False)
+    elif name == "_rebuild_njt" and args and isinstance(args[0], Node):
+        yield from ((key, part) for key, part in each_pair(args[0]) if key in ("values", "offsets", "lengths"))
+    elif name == "_rebuild_sparse_tensor" and len(args) == 2 and isinstance(args[1], tuple):
+        yield from zip(SPARSE_PARTS.get(_layout(args[0]), ("indices", "values")), args[1], strict=False)
+    elif name == "_rebuild_sparse_csr_tensor" and len(args) == 2 and isinstance(args[1], tuple):
+        yield from zip(SPARSE_PARTS["torch.sparse_csr"], args[1], strict=False)
+
+
+def _layout(thing: object) -> object:
+    """Return the name of a tensor's layout, which is pickled as a call with it, or as a name."""
+    if isinstance(thing, Global):
+        return str(thing)
+    return thing.args[0] if isinstance(thing, Node) and thing.args and isinstance(thing.args[0], str) else ""
 
 
 def _tensor(name: str, thing: object) -> StoredTensor | None:
     if not isinstance(thing, Node) or not isinstance(thing.head, Global):
         return None
     call, args = thing.head.name, thing.args
+    if call == "_rebuild_meta_tensor_no_storage":
+        return _meta_tensor(name, args)
     if call not in ("_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_tensor_v3", "_rebuild_qtensor"):
         return None
     storage = _storage(args[0]) if len(args) >= 4 else None
@@ -156,15 +194,32 @@ def _tensor(name: str, thing: object) -> StoredTensor | None:
     )
 
 
+def _meta_tensor(name: str, args: tuple[Any, ...]) -> StoredTensor | None:
+    """Read (dtype, size, stride, requires_grad)."""
+    shape = _ints(args[1]) if len(args) >= 2 and isinstance(args[0], Global) else None
+    if shape is None:
+        return None
+    dtype = SYNONYMS.get(args[0].name, args[0].name)
+    return StoredTensor(
+        name=name or "tensor",
+        dtype=dtype,
+        shape=shape,
+        storage_key=None,
+        storage_bytes=None,
+        offset_bytes=0,
+        size_bytes=0,
+    )
+
+
 def _storage(thing: object) -> tuple[str, str, int] | None:
     """Return (key, dtype, size in bytes) of a storage's persistent id."""
     pid = thing.pid if isinstance(thing, Persistent) else None
     if not isinstance(pid, tuple) or len(pid) < 5 or pid[0] != "storage" or not isinstance(pid[1], Global):
         return None
     dtype = STORAGE_DTYPES.get(pid[1].name)
-    if dtype is None or not isinstance(pid[2], str) or not isinstance(pid[4], int):
+    if dtype is None or not isinstance(pid[2], str | int) or not isinstance(pid[4], int):
         return None
-    return pid[2], dtype, max(0, min(pid[4], MAX_ELEMENTS)) * DTYPE_BYTES[dtype]
+    return str(pid[2])[:MAX_KEY_CHARACTERS], dtype, max(0, min(pid[4], MAX_ELEMENTS)) * DTYPE_BYTES[dtype]
 
 
 def _ints(thing: object) -> tuple[int, ...] | None:

@@ -41,16 +41,29 @@ def tensors_of_table(raw: bytes) -> Iterator[StoredTensor]:
 
     Nothing is yielded for what is no such table, and for entries that are pickled.
     """
+    for name, entry in _entries(raw):
+        tensor = None if entry.get("use_pickle") else _tensor(name, entry)
+        if tensor is not None:
+            yield tensor
+
+
+def pickled_of_table(raw: bytes) -> Iterator[tuple[str, str]]:
+    """Yield (name, record in the table's own folder) of each tensor of a subclass, which is a torch zip of its own."""
+    for name, entry in _entries(raw):
+        path = entry.get("path_name")
+        if entry.get("use_pickle") and isinstance(path, str):
+            yield name, path
+
+
+def _entries(raw: bytes) -> Iterator[tuple[str, dict[str, object]]]:
     try:
         table = json.loads(raw)
     except (ValueError, RecursionError):
         return
     config = table.get("config") if isinstance(table, dict) else None
     for name, entry in config.items() if isinstance(config, dict) else ():
-        if isinstance(entry, dict) and not entry.get("use_pickle"):
-            tensor = _tensor(name, entry)
-            if tensor is not None:
-                yield tensor
+        if isinstance(entry, dict):
+            yield name, entry
 
 
 def _tensor(name: str, entry: Mapping[str, object]) -> StoredTensor | None:

@@ -145,6 +145,9 @@ def _place_storages(reading: _Reading, keys: list[str]) -> None:
 
 def _tensors(reading: _Reading) -> Iterator[Tensor]:
     for stored in tensors_of(reading.pickle.value):
+        if stored.storage_key is None:  # its shape is all there is
+            yield Tensor(name=stored.name, dtype=stored.dtype, shape=stored.shape, layout=())
+            continue
         place = reading.places.get(stored.storage_key)
         if place is not None and place.begin + stored.offset_bytes + stored.size_bytes > place.end:
             reading.note("tensor-past-storage", place.begin, f"{stored.name[:200]} is longer than its storage")

@@ -17,7 +17,7 @@ from signatures._pickle import Pickle, read_pickle
 from signatures._pickle_opcodes import MAX_PICKLE_BYTES
 from signatures._torch_layout import TAIL_BYTES, predicted_size
 from signatures._torch_pickle import StoredTensor, counters, tensors_of
-from signatures._torch_pt2 import MAX_TABLE_BYTES, tensors_of_table
+from signatures._torch_pt2 import MAX_TABLE_BYTES, pickled_of_table, tensors_of_table
 from signatures._torch_starts import PATTERNS, torch_starts
 from signatures._zip import STORED
 from signatures._zip_grade import explained, grade_of, judge_records, record_grade, size_of
@@ -30,7 +30,9 @@ from signatures.verdict import DataEvidence, Grade, Verdict, rejected
 SERIALIZATION_ID_DIGITS = 40
 MAX_SMALL_BYTES = 1 << 16
 
+TORCH_FOLDERS = ("data/", "constants/", "archive_format", ".data/")
 PT2_FOLDERS = ("data/weights", "data/constants")  # each with a table that names its records
+PACKAGE_FOLDER = ".data"  # of torch.package: 0.storage, 1.storage, …
 TORCH_DAMAGE_CODES = frozenset(("record-missing", "storage-size-mismatch", "serialization-id-mismatch"))
 TORCH_CAPPING_CODES = frozenset(("pickle-cut", "pickle-unread"))
 
@@ -45,6 +47,8 @@ class _Reading:
     read: dict[int, Pickle]
     pickles: dict[str, Pickle] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
+    unsafe: set[str] = field(default_factory=set)
+    inner: bool = False
 
     def note(self, code: str, offset_bytes: int | None, detail: str) -> None:
         self.survey.note(code, offset_bytes, detail)
@@ -66,6 +70,10 @@ def validate(window: Window) -> Verdict:
     Raises:
         BudgetExceeded, ReadFault: from the window.
     """
+    return _validate(window)
+
+
+def _validate(window: Window, *, inner: bool = False) -> Verdict:
     read: dict[int, Pickle] = {}
     survey = survey_zip(window, sizes_told=partial(_storage_sizes, read))
     if not survey.records:
@@ -73,7 +81,7 @@ def validate(window: Window) -> Verdict:
     if not _is_torch(survey):
         return rejected("not-pytorch", at_bytes=0, detail="no data.pkl and no storages")
     by_name = {record.name: record for record in reversed(survey.records)}
-    reading = _Reading(window=window, survey=survey, by_name=by_name, read=read)
+    reading = _Reading(window=window, survey=survey, by_name=by_name, read=read, inner=inner)
     judge_records(window, survey)
     tensors = _tensors(reading)
     _judge_serialization_id(reading)
@@ -91,7 +99,7 @@ def validate(window: Window) -> Verdict:
 
 def _is_torch(survey: Survey) -> bool:
     inner = {record.name.partition("/")[2] for record in survey.records}
-    return "data.pkl" in inner or any(name.startswith(("data/", "constants/", "archive_format")) for name in inner)
+    return "data.pkl" in inner or any(name.startswith(TORCH_FOLDERS) for name in inner)
 
 
 def _storage_sizes(read: dict[int, Pickle], window: Window, record: Record) -> Mapping[str, int]:
@@ -103,7 +111,7 @@ def _storage_sizes(read: dict[int, Pickle], window: Window, record: Record) -> M
         return {}
     folder = root_of(record.name) + "/data/"
     stored = tensors_of(pickle.value)
-    return {folder + one.storage_key: one.storage_bytes for one in stored if one.storage_bytes is not None}
+    return {f"{folder}{one.storage_key}": one.storage_bytes for one in stored if one.storage_bytes is not None}
 
 
 def _read_record(read: dict[int, Pickle], window: Window, record: Record) -> Pickle | None:
@@ -118,7 +126,7 @@ def _read_record(read: dict[int, Pickle], window: Window, record: Record) -> Pic
 
 def _tensors(reading: _Reading) -> list[Tensor]:
     tensors: list[Tensor] = []
-    for pickle_name, folder, prefix in (("data.pkl", "data", ""), ("constants.pkl", "constants", "CONSTANTS.")):
+    for pickle_name, folder, prefix in _pickles(reading):
         record = reading.by_name.get(f"{reading.survey.root}/{pickle_name}")
         if record is None:
             continue
@@ -133,9 +141,21 @@ def _tensors(reading: _Reading) -> list[Tensor]:
     tensors.extend(_exported(reading))
     _read_other_pickles(reading)
     for pickle_name, pickle in reading.pickles.items():
+        reading.unsafe.update(pickle.unsafe)
         for name in pickle.unsafe:
             reading.note("unsafe-global", None, f"loading {pickle_name} would import {name}")
     return tensors
+
+
+def _pickles(reading: _Reading) -> Iterator[tuple[str, str, str]]:
+    """Yield each pickle of tensors, the folder of its storages, and what stands before its tensors' names."""
+    yield "data.pkl", "data", ""
+    yield "constants.pkl", "constants", "CONSTANTS."
+    if reading.has(".data/extern_modules"):
+        inner = [name.partition("/")[2] for name in reading.by_name]
+        packed = [name for name in inner if name.endswith(".pkl") and not name.startswith(".data/")]
+        for name in packed:
+            yield name, PACKAGE_FOLDER, f"{name.removesuffix('.pkl')}." if len(packed) > 1 else ""
 
 
 def _read_other_pickles(reading: _Reading) -> None:
@@ -149,17 +169,50 @@ def _read_other_pickles(reading: _Reading) -> None:
 
 
 def _exported(reading: _Reading) -> Iterator[Tensor]:
-    """Yield the tensors that the tables of a torch.export file name."""
+    """Yield the tensors of a torch.export file: named by its tables, or (2.7, and subclasses) in torch zips inside."""
     for name, record in reading.by_name.items():
         for folder in PT2_FOLDERS:
-            if name.startswith(f"{reading.survey.root}/{folder}/") and name.endswith("_config.json"):
-                raw = record_contents(reading.window, record, limit_bytes=MAX_TABLE_BYTES)
-                yield from (_placed(reading, stored, folder, "") for stored in tensors_of_table(raw or b""))
+            if not name.startswith(f"{reading.survey.root}/{folder}/"):
+                continue
+            if name.endswith("_config.json"):
+                raw = record_contents(reading.window, record, limit_bytes=MAX_TABLE_BYTES) or b""
+                yield from (_placed(reading, stored, folder, "") for stored in tensors_of_table(raw))
+                for tensor_name, inner in pickled_of_table(raw):
+                    yield from _inside(reading, f"{reading.survey.root}/{folder}/{inner}", tensor_name)
+            elif name.endswith(".pt"):
+                yield from _inside(reading, name, "")
+
+
+def _inside(reading: _Reading, record_name: str, prefix: str) -> Iterator[Tensor]:
+    """Yield the tensors of a torch zip that a record is; of such zips inside that one, none."""
+    record = reading.by_name.get(record_name)
+    if record is None or record.method != STORED or not record.whole or reading.inner:
+        return
+    inner = _validate(reading.window.part(record.data_offset_bytes, record.packed_bytes), inner=True)
+    if inner.grade is Grade.REJECTED:
+        return
+    reading.used.add(record_name)
+    ceiling = record_grade(reading.window, record)
+    unsafe = inner.facts.get("unsafe_globals", ())
+    for name in unsafe if isinstance(unsafe, list) else ():
+        reading.note("unsafe-global", None, f"loading {record_name} would import {name}")
+        reading.unsafe.add(name)
+    for tensor in inner.tensors:
+        layout = tuple(
+            Extent(offset_bytes=extent.offset_bytes + record.data_offset_bytes, size_bytes=extent.size_bytes)
+            for extent in tensor.layout
+        )
+        name = tensor.name if not prefix else prefix if tensor.name == "tensor" else f"{prefix}.{tensor.name}"
+        grade = tensor.grade if ceiling is Grade.INTACT else ceiling.value
+        yield Tensor(name=name, dtype=tensor.dtype, shape=tensor.shape, layout=layout, grade=grade)
 
 
 def _placed(reading: _Reading, stored: StoredTensor, folder: str, prefix: str) -> Tensor:
     """Give a tensor its place in the file and the grade of its storage's record."""
+    if stored.storage_key is None:  # its shape is all there is, and the pickle tells that
+        return Tensor(name=prefix + stored.name, dtype=stored.dtype, shape=stored.shape, layout=())
     record_name = f"{reading.survey.root}/{folder}/{stored.storage_key}"
+    record_name += ".storage" if folder == PACKAGE_FOLDER else ""
     record = reading.by_name.get(record_name)
     first_use = record_name not in reading.used
     reading.used.add(record_name)
@@ -242,9 +295,8 @@ def _facts(reading: _Reading) -> dict[str, object]:
     pickle = reading.pickles.get("data.pkl")
     if counted := counters(pickle.value if pickle else None):
         facts["counters"] = counted
-    unsafe = sorted({name for pickle in reading.pickles.values() for name in pickle.unsafe})
-    if unsafe:
-        facts["unsafe_globals"] = unsafe
+    if reading.unsafe:
+        facts["unsafe_globals"] = sorted(reading.unsafe)
     loose = [name for name in reading.by_name if _is_storage_name(root, name) and name not in reading.used]
     if loose:
         facts["unreferenced_records"] = loose
@@ -255,19 +307,21 @@ def _facts(reading: _Reading) -> dict[str, object]:
 
 def _is_storage_name(root: str, name: str) -> bool:
     storages = (f"{root}/data/", f"{root}/constants/", f"{root}/tensors/")
-    return name.startswith(storages) and not name.endswith((".json", "/sample_inputs/model.pt"))
+    if name.startswith(f"{root}/{PACKAGE_FOLDER}/"):
+        return name.endswith(".storage")
+    return name.startswith(storages) and not name.endswith((".json", "/sample_inputs/model.pt", "/"))
 
 
 def _kind(reading: _Reading) -> tuple[str, str]:
     """Return (kind, suffix) by the records' names and the top keys of data.pkl."""
+    if reading.has(".data/extern_modules"):
+        return "torch.package", ".pt"
     if reading.small("archive_format") == "pt2" or reading.has("models/"):
         return "pt2", ".pt2"
     if reading.has("bytecode.pkl"):
         return "mobile", ".ptl"
     if reading.has("constants.pkl") or reading.has("code/"):
         return "torchscript", ".pt"
-    if reading.has(".data/extern_modules"):
-        return "torch.package", ".pt"
     pickle = reading.pickles.get("data.pkl")
     value = pickle.value if pickle else None
     keys = {key for key, _ in getattr(value, "pairs", ())[:1000] if isinstance(key, str)}

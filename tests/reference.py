@@ -1,14 +1,15 @@
 """Reference: the tensors of a file as the library that wrote it reads them. Run in a child process with limits.
 
-`python -m tests.reference FORMAT FILE...` prints a line of JSON a file: a list of tensors, or a text that says why the
-library gives none. The bytes are hashed as they are stored; for chunked HDF5 those of the chunks, by their place in
-the file, since only the place of filtered chunks can be compared.
+`python -m tests.reference [--own-files] FORMAT FILE...` prints a line of JSON a file: a list of tensors, or a text that
+says why the library gives none. The bytes are hashed as they are stored; for chunked HDF5 those of the chunks, by
+their place in the file, since only the place of filtered chunks can be compared.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import pickle
 import re
 import resource
 import sys
@@ -29,6 +30,7 @@ LIBRARIES = {
 }
 MEMORY_BYTES = 16 << 30
 CPU_SECONDS = 600
+OWN_FILES = False  # whether the files were written by the very test that asks
 
 Told = dict[str, Any]  # name, dtype, shape, size_bytes, sha256, and offset_bytes in what is packed
 
@@ -147,47 +149,80 @@ def pytorch_zip(path: Path) -> Iterator[Told]:
     with zipfile.ZipFile(path) as archive:
         names = {name.partition("/")[2] for name in archive.namelist()}
     if "constants.pkl" in names:
-        yield from _torch_tensors("", torch.jit.load(path, map_location="cpu").state_dict())
+        yield from _torch_tensors((), torch.jit.load(path, map_location="cpu").state_dict())
     elif "data.pkl" in names:
-        yield from _torch_tensors("", torch.load(path, weights_only=True, map_location="cpu"))
+        yield from _torch_tensors((), _torch_loaded(path))
     else:
         raise ValueError("torch.load does not read .pt2")
 
 
 def _torch_legacy(path: Path) -> Iterator[Told]:
+    yield from _torch_tensors((), _torch_loaded(path))
+
+
+def _torch_loaded(path: Path) -> Any:
+    """Load without running anything; what the safe loader does not know, only from files that we wrote ourselves."""
     import torch
 
-    yield from _torch_tensors("", torch.load(path, weights_only=True, map_location="cpu"))
+    try:
+        return torch.load(path, weights_only=True, map_location="cpu")
+    except pickle.UnpicklingError:
+        if not OWN_FILES:
+            raise
+        return torch.load(path, weights_only=False, map_location="cpu")
 
 
-def _torch_tensors(name: str, value: Any) -> Iterator[Told]:
+def _torch_tensors(names: tuple[str, ...], value: Any) -> Iterator[Told]:
     import torch
 
     if isinstance(value, torch.Tensor):
-        yield from _torch_tensor(name or "tensor", value)
-    elif isinstance(value, dict):
-        for key, below in value.items():
-            yield from _torch_tensors(f"{name}.{key}" if name else str(key), below)
-    elif isinstance(value, list | tuple):
-        for key, below in enumerate(value):
-            yield from _torch_tensors(f"{name}.{key}" if name else str(key), below)
+        yield from _torch_tensor(names, value)
+    elif isinstance(value, dict | list | tuple):
+        for key, below in value.items() if isinstance(value, dict) else enumerate(value):
+            told_key = (str(key),) if isinstance(key, str | int | float) else ()
+            yield from _torch_tensors((*names, *told_key), below)
 
 
-def _torch_tensor(name: str, tensor: Any) -> Iterator[Told]:
+def _torch_parts(tensor: Any) -> dict[str, Any]:
+    """Return the tensors that one is made of, if it has no storage of its own."""
     import torch
 
+    compressed = {torch.sparse_csr: ("crow", "col"), torch.sparse_csc: ("ccol", "row")}
+    compressed |= {torch.sparse_bsr: ("crow", "col"), torch.sparse_bsc: ("ccol", "row")}
+    if tensor.layout is torch.jagged:
+        return {"values": tensor._values, "offsets": tensor._offsets}
+    if tensor.is_nested:
+        sizes, strides = tensor._nested_tensor_size(), tensor._nested_tensor_strides()
+        offsets = tensor._nested_tensor_storage_offsets()
+        return {"values": tensor.values(), "sizes": sizes, "strides": strides, "offsets": offsets}
     if tensor.layout is torch.sparse_coo:
-        yield from _torch_tensor(f"{name}.indices", tensor._indices())
-        yield from _torch_tensor(f"{name}.values", tensor._values())
-        return
-    item_bytes = tensor.element_size()
-    reach = sum((n - 1) * step for n, step in zip(tensor.shape, tensor.stride(), strict=True))
-    first = tensor.storage_offset() * item_bytes
-    size_bytes = (reach + 1) * item_bytes if tensor.numel() else 0
-    stored = torch.tensor([], dtype=torch.uint8).set_(tensor.untyped_storage())
-    raw = stored[first : first + size_bytes].numpy().tobytes()
-    dtype = str(tensor.dtype).removeprefix("torch.")
-    yield told(name, dtype, tensor.shape, raw, offset_bytes=first)
+        return {"indices": tensor._indices(), "values": tensor._values()}
+    if tensor.layout in compressed:
+        names = [f"{name}_indices" for name in compressed[tensor.layout]]
+        return {name: getattr(tensor, name)() for name in (*names, "values")}
+    return {}
+
+
+def _torch_tensor(names: tuple[str, ...], tensor: Any) -> Iterator[Told]:
+    import torch
+
+    parts = _torch_parts(tensor)
+    if not parts:
+        dtype, name = str(tensor.dtype).removeprefix("torch."), ".".join(names) or "tensor"
+        if tensor.device.type == "meta":
+            yield told(name, dtype, tensor.shape, b"")
+            return
+        item_bytes = tensor.element_size()
+        reach = sum((n - 1) * step for n, step in zip(tensor.shape, tensor.stride(), strict=True))
+        first = tensor.storage_offset() * item_bytes
+        size_bytes = (reach + 1) * item_bytes if tensor.numel() else 0
+        stored = torch.tensor([], dtype=torch.uint8).set_(tensor.untyped_storage())
+        raw = stored[first : first + size_bytes].numpy().tobytes()
+        yield told(name, dtype, tensor.shape, raw, offset_bytes=first)
+        if tensor.is_quantized and tensor.qscheme() is torch.per_channel_affine:
+            parts = {"scales": tensor.q_per_channel_scales(), "zero_points": tensor.q_per_channel_zero_points()}
+    for name, part in parts.items():
+        yield from _torch_tensor((*names, name), part)
 
 
 def gguf(path: Path) -> Iterator[Told]:
@@ -233,7 +268,7 @@ def main(name: str, paths: list[str]) -> None:
     for limit, most in (
         (resource.RLIMIT_AS, MEMORY_BYTES),
         (resource.RLIMIT_CPU, CPU_SECONDS),
-        (resource.RLIMIT_FSIZE, 0),
+        (resource.RLIMIT_FSIZE, resource.RLIM_INFINITY if OWN_FILES else 0),  # some imports of torch write files
         (resource.RLIMIT_CORE, 0),
     ):
         resource.setrlimit(limit, (most, most))
@@ -245,4 +280,5 @@ def main(name: str, paths: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2:])
+    OWN_FILES = sys.argv[1] == "--own-files"
+    main(sys.argv[1 + OWN_FILES], sys.argv[2 + OWN_FILES :])

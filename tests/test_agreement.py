@@ -66,10 +66,10 @@ def in_terms_of(reference, raw):
     return len(raw), hashlib.sha256(raw).hexdigest() if raw else ""
 
 
-def references(kind, paths):
+def references(kind, paths, *options):
     """Return what the library reads of each file: a list of tensors, or the text of its refusal."""
     need(None if importlib.util.find_spec(LIBRARIES[kind]) else f"{LIBRARIES[kind]} is not installed")
-    command = [sys.executable, "-m", "tests.reference", kind, *map(str, paths)]
+    command = [sys.executable, "-m", "tests.reference", *options, kind, *map(str, paths)]
     root = Path(__file__).parents[1]
     done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, cwd=root)
     answers = [json.loads(line) for line in done.stdout.splitlines()]
@@ -97,10 +97,10 @@ def differences(kind, path, reference):
             yield f"{name}: only in our list"
 
 
-def compare(kind, paths):
+def compare(kind, paths, *options):
     """Return what differs, by the file's stem, and what the library refused."""
     wrong, refused = {}, {}
-    for path, reference in zip(paths, references(kind, paths), strict=True):
+    for path, reference in zip(paths, references(kind, paths, *options), strict=True):
         if isinstance(reference, str):
             refused[path.stem] = reference
         elif found := list(differences(kind, path, reference)):
