@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from imaging.ownership import give_to_caller
 
 FULL_ERRORS = (errno.ENOSPC, errno.EDQUOT)
 PARTIAL_SUFFIX = ".partial"
+WRITE_BYTES = 1 << 20
 
 
 def output_error(path: Path, fault: OSError) -> OutputError:
@@ -49,7 +51,12 @@ def sync_folder(folder: Path) -> None:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file that may be replaced by its newer self: whole and durable, or not at all.
+    """Write a file that may be replaced by its newer self (see `write_pieces`)."""
+    write_pieces(path, (content,))
+
+
+def write_pieces(path: Path, pieces: Iterable[bytes]) -> None:
+    """Write a file that may be replaced by its newer self, piece by piece: whole and durable, or not at all.
 
     Raises:
         DestinationFullError: no room is left.
@@ -57,8 +64,8 @@ def write_whole(path: Path, content: bytes) -> None:
     """
     partial = path.with_name(path.name + PARTIAL_SUFFIX)
     try:
-        with partial.open("wb") as file:
-            file.write(content)
+        with partial.open("wb", buffering=WRITE_BYTES) as file:
+            file.writelines(pieces)
             file.flush()
             os.fsync(file.fileno())
         give_to_caller(partial)
@@ -67,3 +74,6 @@ def write_whole(path: Path, content: bytes) -> None:
     except OSError as fault:
         partial.unlink(missing_ok=True)
         raise output_error(path, fault) from fault
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise

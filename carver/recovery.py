@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from imaging.extent import Layout
@@ -155,9 +155,9 @@ class Model:
     companions: tuple[Companion, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Recovery:
-    """A whole run.
+    """A whole run. Its sequences may lie on disk (`carver.stored`), so each time through them costs reading them.
 
     Attributes:
         tool: name, version and the versions of what it stands on.
@@ -175,8 +175,8 @@ class Recovery:
     run: Mapping[str, object]
     case: CaseMetadata
     source: SourceRecord
-    files: tuple[CarvedFile, ...]
+    files: Sequence[CarvedFile]
     rejected: Mapping[str, int]
-    side_files: tuple[CarvedFile, ...] = ()
+    side_files: Sequence[CarvedFile] = ()
     missing: tuple[MissingFile, ...] = ()
-    models: tuple[Model, ...] = ()
+    models: Sequence[Model] = ()

@@ -97,7 +97,7 @@ def test_the_same_command_again_changes_nothing_and_reads_nothing_again(demo_dri
     again = good("rescue", "--test-mode", demo_drive / "damage.map", demo_drive / "drive.img", case)
     assert contents(case) == before
     assert without_run(load_checked(case)) == without_run(report)
-    anew = (".lock", "missing.map")  # a report is written each time
+    anew = (".lock", "missing.map", "files.csv")  # a report is written each time
     kept = [name for name in before if not name.startswith("image.raw.map") and name not in anew]
     assert {name: (case / name).stat().st_mtime_ns for name in kept} == {name: written[name] for name in kept}
     assert "19 model files" in again.err

@@ -17,6 +17,7 @@ from carver.cli.arguments import check_threads
 from carver.cli.opening import check_path
 from carver.recover import case_metadata, keep_metadata, plan_recovery, recover
 from carver.recovery import Recovery
+from carver.report.summary import summarise
 from carver.report.wording import plural
 from carver.stages import Choices, Hooks
 from carver.stages.claiming import Planned
@@ -104,7 +105,7 @@ def finish(recovery: Recovery, folder: Path, options: Namespace) -> int:
         screen.put_json(screen.summary_json(recovery, folder))
     if options.strict:
         unread = recovery.source.unread
-        damaged = sum(1 for file in recovery.files if not file.grade.good)
+        damaged = sum(count for grade, count in summarise(recovery).grades_of_all.items() if not grade.good)
         if damaged or unread:
             ranges = len(unread or ())
             raise StrictShortfall(

@@ -15,7 +15,7 @@ from carver.preflight import Notice
 from carver.recovery import Recovery
 from carver.report.as_domain import FILE_NAME as DOMAIN_NAME
 from carver.report.as_domain import missing
-from carver.report.model_words import described, families_sentence, notes, telling
+from carver.report.model_words import described, families_sentence, is_known, notes, telling
 from carver.report.summary import summarise
 from carver.report.visible import shortened, visible
 from carver.report.wording import plural
@@ -141,11 +141,11 @@ def _tell_models(recovery: Recovery) -> None:
     """Tell what the files are, the largest first, and what is named and not there."""
     if recovery.models:
         say(families_sentence(recovery.models))
-    known = [model for model in telling(recovery.models) if model.family or model.shard_basis]
-    for model in known[:MODELS_TOLD]:
+    for model in filter(is_known, telling(recovery.models, MODELS_TOLD)):
         say("; ".join([f"  {shortened(model.name)}: {described(model)}", *notes(model)]))
-    if len(known) > MODELS_TOLD:
-        say(f"  … and {len(known) - MODELS_TOLD} more in the report")
+    known = sum(map(is_known, recovery.models))
+    if known > MODELS_TOLD:
+        say(f"  … and {known - MODELS_TOLD:,} more in the report")
     if recovery.side_files:
         verb = "file that tells of models was" if len(recovery.side_files) == 1 else "files that tell of models were"
         say(f"{len(recovery.side_files):,} small {verb} written, too.")

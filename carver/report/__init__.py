@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from carver.output import write_whole
+from carver.output import write_pieces
 from carver.recovery import Recovery
 
 
@@ -19,11 +19,12 @@ class Report:
 
     Attributes:
         file_name: what it is called in the case folder.
-        render: the whole text; pure, so that it can be written anew at any time.
+        render: yields the text piece by piece, since a million files make gigabytes; pure, so that it can be written
+            anew at any time.
     """
 
     file_name: str
-    render: Callable[[Recovery], str]
+    render: Callable[[Recovery], Iterator[str]]
 
 
 @cache
@@ -51,5 +52,5 @@ def write_reports(recovery: Recovery, folder: Path) -> list[Path]:
 def write_report(report: Report, recovery: Recovery, folder: Path) -> Path:
     """Write one report (see `write_reports`) and return its path."""
     path = folder / report.file_name
-    write_whole(path, report.render(recovery).encode("utf-8", errors="backslashreplace"))
+    write_pieces(path, (piece.encode("utf-8", errors="backslashreplace") for piece in report.render(recovery)))
     return path

@@ -6,28 +6,33 @@ Finished in it is every range that lies in a file which is not whole, and that w
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from carver.recovery import Recovery
 from carver.report import Report
+from carver.report.summary import summarise
 from imaging.extent import ExtentSet, span
 from imaging.mapfile import BlockStatus, Mapfile
+from signatures.verdict import Grade
 
 FILE_NAME = "missing.map"
+NOT_GOOD = tuple(grade for grade in Grade if not grade.good)
 HEADING = ("What the files still miss: the domain (-m) of a further rescue. Created by carver",)
 
 
-def render(recovery: Recovery) -> str:
-    """Return the domain as a mapfile; a record without files that miss anything has an empty one."""
+def render(recovery: Recovery) -> Iterator[str]:
+    """Yield the domain as a mapfile; a record without files that miss anything has an empty one."""
     wanted = missing(recovery)
     others = wanted.complement(span(0, recovery.source.size_bytes))
     mapfile = Mapfile.from_extents({BlockStatus.FINISHED: wanted, BlockStatus.NON_TRIED: others})
-    return mapfile.to_text(HEADING)
+    yield mapfile.to_text(HEADING)
 
 
 def missing(recovery: Recovery) -> ExtentSet:
     """Return what was never read inside the files that are not whole."""
     unread = ExtentSet(span(at, at + size) for at, size, _ in recovery.source.unread or ())
-    hit = ExtentSet(extent for file in recovery.files if not file.grade.good for extent in file.layout)
-    return hit & unread
+    summary = summarise(recovery)
+    return (summary.standing.extents(NOT_GOOD) | summary.inside.extents(NOT_GOOD)) & unread
 
 
 REPORT = Report(file_name=FILE_NAME, render=render)

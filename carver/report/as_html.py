@@ -4,27 +4,29 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
 import jinja2
+import numpy as np
 from markupsafe import Markup
 
 from carver.acquired import acquisition_rows
 from carver.recovery import CarvedFile, Recovery
-from carver.report import Report, model_words, wording
-from carver.report.as_json import document, encode, file_record, plain
+from carver.report import Report, as_csv, model_words, wording
+from carver.report.as_json import document, pieces, plain
 from carver.report.map_picture import PATTERNS, STYLE, picture_in_page
 from carver.report.source_map import WORST_STATUSES, draw, map_source, status_class
-from carver.report.summary import summarise
+from carver.report.summary import GRADES, Summary, summarise
 from carver.report.visible import shortened, visible
 from imaging.extent import Layout, layout_bytes
 from signatures import formats
 from signatures.tensors import Tensor
 from signatures.verdict import Grade
 
+MAX_FILES = 10_000  # a page of some 20 MB, which a browser still opens
 FILES_A_TABLE = 200  # more are folded, so that 10,000 files stay readable
 MAX_DAMAGED_FILES = 200
 MAX_TENSORS = 50
@@ -36,6 +38,7 @@ MAX_REASONS = 40
 MAX_MODELS = 200
 MAX_SIDE_FILES = 200
 MAX_LISTED = 12  # files of a model
+MAX_DEPTH = 6
 MAX_VALUE_CHARACTERS = 160
 HURT = (Grade.DAMAGED, Grade.TRUNCATED)
 GOOD = tuple(grade for grade in Grade if grade.good)
@@ -43,42 +46,44 @@ GOOD = tuple(grade for grade in Grade if grade.good)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """A line of the table of files.
+    """A line of the table of files: of the file no more than the page shows, so that 10,000 can be held.
 
     Attributes:
         number: as it is cited, from 1.
-        file: the file.
+        file: the file, without tensors, facts and layout, and with its first findings only.
         depth: how many containers it lies in.
+        pieces: where it lies in the source, the first few pieces.
+        present_bytes: how many of its bytes are there.
+        findings: how many there are.
+        tensors: how many it has.
+        hits: how many of them are not whole.
+        hit: the first of those, of the files whose damage is told one by one.
     """
 
     number: int
     file: CarvedFile
     depth: int
-
-    @property
-    def hit(self) -> list[Tensor]:
-        """The tensors that are not whole."""
-        return [tensor for tensor in self.file.tensors if tensor.grade not in GOOD]
-
-    @property
-    def present_bytes(self) -> int:
-        """How many of its bytes are there."""
-        return layout_bytes(self.file.layout)
+    pieces: tuple[str, ...]
+    present_bytes: int
+    findings: int
+    tensors: int
+    hits: int
+    hit: tuple[Tensor, ...] = ()
 
 
-def render(recovery: Recovery) -> str:
-    """Return report.html."""
+def render(recovery: Recovery) -> Iterator[str]:
+    """Yield report.html."""
     summary = summarise(recovery)
     cells = map_source(recovery)
     known = formats()
-    entries = list(_entries(recovery.files))
-    hurt = [entry for entry in entries if entry.file.grade in HURT]
-    return _template().render(
+    entries = list(_entries(recovery, listed(recovery, summary)))
+    told = [entry for entry in entries if entry.file.grade in HURT][:MAX_DAMAGED_FILES]
+    return _template().generate(
         recovery=recovery,
         summary=summary,
         wording=wording,
         words=model_words,
-        models=model_words.telling(recovery.models),
+        models=model_words.telling(recovery.models, MAX_MODELS),
         headline=[*wording.headline(recovery, summary), model_words.families_sentence(recovery.models)],
         steps=wording.next_steps(recovery, summary),
         report_id=report_id(recovery),
@@ -89,21 +94,21 @@ def render(recovery: Recovery) -> str:
         grid=picture_in_page(recovery.source.size_bytes, recovery.source.unread or ()),
         map_style=STYLE,
         map_patterns=PATTERNS,
+        entries=entries,
         tables=[entries[at : at + FILES_A_TABLE] for at in range(0, len(entries), FILES_A_TABLE)],
-        hurt=hurt,
-        linked={entry.number for entry in hurt[:MAX_DAMAGED_FILES]},
-        any_md5=any(file.md5 is not None for file in recovery.files),
-        formats=[known[name] for name in sorted({file.format for file in recovery.files}) if name in known],
+        list_name=as_csv.FILE_NAME,
+        list_sha256=_digest(as_csv.render(recovery)),
+        told=told,
+        linked={entry.number for entry in told},
+        hurt=sum(summary.grades_of_all.get(grade, 0) for grade in HURT),
+        formats=[known[name] for name in sorted(summary.formats) if name in known],
         rejected=sorted(recovery.rejected.items(), key=lambda pair: (-pair[1], pair[0])),
         grades=[grade for grade in Grade if grade in wording.GRADES],
         statuses=[(kind, status_class(kind)) for kind in WORST_STATUSES],
-        max_damaged=MAX_DAMAGED_FILES,
-        max_tensors=MAX_TENSORS,
         max_findings=MAX_FINDINGS,
         max_damage_findings=MAX_DAMAGE_FINDINGS,
         max_unread=MAX_UNREAD,
         max_reasons=MAX_REASONS,
-        max_models=MAX_MODELS,
         max_side_files=MAX_SIDE_FILES,
         max_listed=MAX_LISTED,
     )
@@ -111,20 +116,52 @@ def render(recovery: Recovery) -> str:
 
 def report_id(recovery: Recovery) -> str:
     """Return a digest of everything in the record but its run: the same findings have the same number."""
-    head = document(replace(recovery, run={}, files=()))
-    digest = hashlib.sha256(encode(head).encode())
-    for file in recovery.files:
-        digest.update(encode(file_record(file)).encode())
-    number = digest.hexdigest()[:16].upper()
+    findings = {key: value for key, value in document(recovery).items() if key != "run"}
+    number = _digest(pieces(findings))[:16].upper()
     return "-".join(number[at : at + 4] for at in range(0, 16, 4))
 
 
-def _entries(files: Sequence[CarvedFile]) -> Iterator[Entry]:
+def _digest(texts: Iterable[str]) -> str:
+    digest = hashlib.sha256()
+    for text in texts:
+        digest.update(text.encode("utf-8", errors="backslashreplace"))
+    return digest.hexdigest()
+
+
+def listed(recovery: Recovery, summary: Summary) -> list[int]:
+    """Return which files the page lists: all, or those that are not good and the largest of the others."""
+    count = len(recovery.files)
+    if count <= MAX_FILES:
+        return list(range(count))
+    worth = np.zeros(count)
+    for places in (summary.standing, summary.inside):
+        worth += np.bincount(places.numbers, weights=places.ends - places.starts, minlength=count)
+        worth[places.numbers[~np.isin(places.grades, [GRADES.index(grade) for grade in GOOD])]] = np.inf
+    return sorted(np.argsort(-worth, kind="stable")[:MAX_FILES].tolist())
+
+
+def _entries(recovery: Recovery, numbers: Iterable[int]) -> Iterator[Entry]:
     depths: dict[str, int] = {}
-    for number, file in enumerate(files, start=1):
-        depth = depths.get(file.parent, 0) + 1 if file.parent is not None else 0  # containers come first
+    told = 0
+    for number in numbers:
+        file = recovery.files[number]
+        inside = file.parent is not None
+        depth = min(depths.get(file.parent or "", 0) + inside, MAX_DEPTH)  # containers come first
         depths[file.path] = depth
-        yield Entry(number=number, file=file, depth=min(depth, 6))
+        hit = tuple(tensor for tensor in file.tensors if tensor.grade not in GOOD)
+        tell = file.grade in HURT and told < MAX_DAMAGED_FILES
+        told += tell
+        yield Entry(
+            number=number + 1,
+            file=replace(file, layout=(), tensors=(), facts={}, findings=file.findings[:MAX_DAMAGE_FINDINGS]),
+            depth=depth,
+            pieces=tuple(_pieces(file.layout)),
+            present_bytes=layout_bytes(file.layout),
+            findings=len(file.findings),
+            tensors=len(file.tensors),
+            hits=len(hit),
+            hit=hit[:MAX_TENSORS] if tell else (),
+        )
 
 
 @cache

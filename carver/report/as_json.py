@@ -5,29 +5,30 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from carver.recovery import SCHEMA_VERSION, CarvedFile, Recovery
+from carver.recovery import SCHEMA_VERSION, CarvedFile, Model, Recovery
 from carver.report import Report
 from carver.report.summary import GradeTally, summarise
 from imaging.extent import Layout
 from signatures.tensors import Tensor
 from signatures.verdict import Grade
 
+INDENT = "  "
 LINE_COLUMNS = 160
 LINE_LEAVES = 24  # a tensor of ten dimensions has fewer
 
 encode = json.JSONEncoder(allow_nan=False).encode  # ASCII
 
 
-def render(recovery: Recovery) -> str:
-    """Return report.json: ASCII only, so that no name in it can turn or hide text on a terminal."""
-    return _lines(document(recovery)) + "\n"
+def render(recovery: Recovery) -> Iterator[str]:
+    """Yield report.json: ASCII only, so that no name in it can turn or hide text on a terminal."""
+    return pieces(document(recovery))
 
 
 def document(recovery: Recovery) -> dict[str, Any]:
-    """Return report.json as plain values."""
+    """Return report.json as plain values; what there may be a million of as iterables, to be gone through once."""
     source = recovery.source
     return {
         "schema_version": SCHEMA_VERSION,
@@ -41,12 +42,33 @@ def document(recovery: Recovery) -> dict[str, Any]:
             "unread": None if source.unread is None else [list(block) for block in source.unread],
         },
         "summary": _summary(recovery),
-        "files": [file_record(file) for file in recovery.files],
-        "side_files": [file_record(file) for file in recovery.side_files],
-        "models": [plain(dataclasses.asdict(model)) for model in recovery.models],
-        "missing": [dataclasses.asdict(file) for file in recovery.missing],
+        "files": map(file_record, recovery.files),
+        "side_files": map(file_record, recovery.side_files),
+        "models": map(model_record, recovery.models),
+        "missing": (dataclasses.asdict(file) for file in recovery.missing),
         "rejected": dict(sorted(recovery.rejected.items())),
     }
+
+
+def pieces(document: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a document as JSON that people can read; of an iterator an item a piece."""
+    separator = "{"
+    for key, value in document.items():
+        yield f"{separator}\n{INDENT}{encode(key)}: "
+        if isinstance(value, Iterator):
+            yield from _items(value)
+        else:
+            yield _lines(value, INDENT)
+        separator = ","
+    yield "\n}\n"
+
+
+def _items(values: Iterable[object]) -> Iterator[str]:
+    separator, end = "[", "[]"
+    for value in values:
+        yield f"{separator}\n{2 * INDENT}{_lines(value, 2 * INDENT)}"
+        separator, end = ",", f"\n{INDENT}]"
+    yield end
 
 
 def plain(value: object) -> Any:  # noqa: ANN401 - a JSON value
@@ -106,6 +128,12 @@ def file_record(file: CarvedFile) -> dict[str, Any]:
     return record
 
 
+def model_record(model: Model) -> dict[str, Any]:
+    """Return one model as it stands in report.json."""
+    record: dict[str, Any] = plain(dataclasses.asdict(model))
+    return record
+
+
 def _tensor(tensor: Tensor) -> dict[str, Any]:
     record: dict[str, Any] = {
         "name": tensor.name,
@@ -130,7 +158,7 @@ def _lines(value: Any, indent: str = "") -> str:  # noqa: ANN401 - a JSON value
         compact = encode(value)
         if not isinstance(value, dict | list) or len(indent) + len(compact) <= LINE_COLUMNS:
             return compact
-    inner = indent + "  "
+    inner = indent + INDENT
     if isinstance(value, list):
         rows = [inner + _lines(entry, inner) for entry in value]
         return "[\n" + ",\n".join(rows) + f"\n{indent}]"

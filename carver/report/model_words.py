@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from heapq import nsmallest
 
 from carver.recovery import MissingFile, Model
 from carver.report.wording import human_size, plural
@@ -89,19 +90,24 @@ def families_sentence(models: Sequence[Model]) -> str:
     """Return how many models of which families there are; "" without any."""
     if not models:
         return ""
-    known = Counter(model.family for model in models if model.family)
-    words = [f"{count:,} {name}" for name, count in sorted(known.items(), key=lambda pair: (-pair[1], pair[0]))]
+    families = Counter(model.family for model in models)
+    unknown = families.pop("", 0)
+    words = [f"{count:,} {name}" for name, count in sorted(families.items(), key=lambda pair: (-pair[1], pair[0]))]
     shown = words[:8] + ([f"{len(words) - 8} more families"] if len(words) > 8 else [])
-    unknown = sum(1 for model in models if not model.family)
     shown += [f"{unknown:,} of a family that is not known"] if unknown else []
     verb = "holds weights" if len(models) == 1 else "hold weights"
-    families = f": {', '.join(shown)}" if known else ""
-    return f"{plural(len(models), 'model', 'models')} {verb}{families}."
+    told = f": {', '.join(shown)}" if families else ""
+    return f"{plural(len(models), 'model', 'models')} {verb}{told}."
 
 
-def telling(models: Sequence[Model]) -> list[Model]:
-    """Return models in the order a reader wants them: known families and shards first, the larger before the others."""
-    return sorted(models, key=lambda model: (not model.family and not model.shard_basis, -model.parameters))
+def telling(models: Iterable[Model], count: int) -> list[Model]:
+    """Return the first models in the order a reader wants: known families and shards first, then by size."""
+    return nsmallest(count, models, key=lambda model: (not is_known(model), -model.parameters))
+
+
+def is_known(model: Model) -> bool:
+    """Tell whether anything but its size can be said of a model."""
+    return bool(model.family or model.shard_basis)
 
 
 def missing_line(file: MissingFile) -> str:

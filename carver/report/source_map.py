@@ -8,15 +8,15 @@ colour.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 from markupsafe import Markup, escape
 
-from carver.recovery import CarvedFile, Recovery
-from carver.report.summary import standing
+from carver.recovery import Recovery
+from carver.report.summary import Places, summarise
 from carver.report.visible import shortened, visible
 from carver.report.wording import GRADES, STATUSES, human_size
 from imaging.extent import ExtentSet, span
@@ -79,16 +79,13 @@ def map_source(recovery: Recovery) -> SourceMap:
     while cell_bytes * MAX_CELLS < size_bytes:
         cell_bytes *= 2
     cells = -(-size_bytes // cell_bytes)
-    own = standing(recovery)
+    summary = summarise(recovery)
     unread = recovery.source.unread
     return SourceMap(
         size_bytes=size_bytes,
         cell_bytes=cell_bytes,
         files={
-            grade: count_in_cells(
-                ExtentSet(e for file in own if file.grade is grade for e in file.layout), cell_bytes, cells
-            )
-            for grade in {file.grade for file in own}
+            grade: count_in_cells(summary.standing.extents((grade,)), cell_bytes, cells) for grade in summary.grades
         },
         unread=None
         if unread is None
@@ -98,7 +95,10 @@ def map_source(recovery: Recovery) -> SourceMap:
             )
             for kind in {kind for _, _, kind in unread}
         },
-        names=_names(own, cell_bytes, cells),
+        names=tuple(
+            tuple(recovery.files[number].path for number in numbers)
+            for numbers in _first_files(summary.standing, cell_bytes, cells)
+        ),
     )
 
 
@@ -112,20 +112,15 @@ def count_in_cells(extents: ExtentSet, cell_bytes: int, cells: int) -> Counts:
     return counts
 
 
-def _names(files: Iterable[CarvedFile], cell_bytes: int, cells: int) -> tuple[tuple[str, ...], ...]:
-    names: list[list[str]] = [[] for _ in range(cells)]
-    for file in files:
-        touched = sorted(
-            {cell for extent in file.layout for cell in _cells(extent.offset_bytes, extent.end_bytes, cell_bytes)}
-        )
-        for cell in touched:
-            if cell < cells and len(names[cell]) < NAMES_A_CELL:
-                names[cell].append(file.path)
-    return tuple(map(tuple, names))
-
-
-def _cells(start_bytes: int, end_bytes: int, cell_bytes: int) -> range:
-    return range(start_bytes // cell_bytes, -(-end_bytes // cell_bytes))
+def _first_files(places: Places, cell_bytes: int, cells: int) -> list[list[int]]:
+    """Return the numbers of the first few files in each cell."""
+    found: list[list[int]] = [[] for _ in range(cells)]
+    columns = (places.numbers, places.starts // cell_bytes, np.minimum(-(-places.ends // cell_bytes), cells))
+    for number, first, end in zip(*(column.tolist() for column in columns), strict=True):
+        for cell in range(first, end):
+            if len(found[cell]) < NAMES_A_CELL and number not in found[cell]:
+                found[cell].append(number)
+    return found
 
 
 def draw(cells: SourceMap) -> Markup:

@@ -1,14 +1,21 @@
-"""Summary: the counts that stand in front of every report."""
+"""Summary: the counts that stand in front of every report, and where the files lie, in one pass over them."""
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
 
 from carver.recovery import CarvedFile, Recovery
-from imaging.extent import ExtentSet, span
+from imaging.extent import ExtentSet, Offsets, span
 from signatures.verdict import Grade
+
+GRADES = tuple(Grade)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,7 +26,29 @@ class GradeTally:
     size_bytes: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Places:
+    """Where files lie in the source: arrays of one length, an entry for each extent, in the order of the files.
+
+    Attributes:
+        numbers: of the file in the record, from 0; int64.
+        starts: its first byte; int64.
+        ends: the first byte after it; int64.
+        grades: of the file, by its place in `GRADES`; uint8.
+    """
+
+    numbers: Offsets
+    starts: Offsets
+    ends: Offsets
+    grades: npt.NDArray[np.uint8]
+
+    def extents(self, grades: Iterable[Grade]) -> ExtentSet:
+        """Return the bytes of the files of some grades."""
+        chosen = np.isin(self.grades, [GRADES.index(grade) for grade in grades])
+        return ExtentSet.from_arrays(self.starts[chosen], self.ends[chosen])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Summary:
     """What a run comes to.
 
@@ -32,6 +61,10 @@ class Summary:
         unread_bytes: bytes never read from the drive; None when no mapfile tells.
         unread_by_status: the same by mapfile status.
         rejected: candidates that were no such file.
+        formats: names of the formats that were found.
+        with_md5: whether any file has an MD5.
+        standing: where the files that stand by themselves lie.
+        inside: where the children lie.
     """
 
     files: int
@@ -42,39 +75,80 @@ class Summary:
     unread_bytes: int | None
     unread_by_status: Mapping[str, int]
     rejected: int
+    formats: frozenset[str]
+    with_md5: bool
+    standing: Places
+    inside: Places
+
+    @property
+    def grades_of_all(self) -> Mapping[Grade, int]:
+        """How many files, children among them, have each grade."""
+        total: Counter[Grade] = Counter()
+        for grade, tally in (*self.grades.items(), *self.children_grades.items()):
+            total[grade] += tally.files
+        return total
 
 
+@lru_cache(maxsize=1)  # every report asks for it
 def summarise(recovery: Recovery) -> Summary:
     """Count a Recovery."""
-    own = standing(recovery)
-    alone = {file.path for file in own}
-    inner = [file for file in recovery.files if file.path not in alone]
-    source = span(0, recovery.source.size_bytes)
+    own, inner = _Counting(), _Counting()
+    formats, with_md5 = set(), False
+    for number, (file, inside) in enumerate(_placed(recovery.files)):
+        (inner if inside else own).add(number, file)
+        formats.add(file.format)
+        with_md5 |= file.md5 is not None
+    standing = own.places()
     by_status: Counter[str] = Counter()
     for _, size_bytes, status in recovery.source.unread or ():
         by_status[status] += size_bytes
     return Summary(
-        files=len(own),
-        children=len(inner),
-        grades=_tally(own),
-        children_grades=_tally(inner),
-        recovered_bytes=ExtentSet(extent for file in own for extent in file.layout).within(source).total_bytes,
+        files=own.files.total(),
+        children=inner.files.total(),
+        grades=own.tallies(),
+        children_grades=inner.tallies(),
+        recovered_bytes=standing.extents(GRADES).within(span(0, recovery.source.size_bytes)).total_bytes,
         unread_bytes=None if recovery.source.unread is None else by_status.total(),
         unread_by_status=dict(sorted(by_status.items())),
         rejected=sum(recovery.rejected.values()),
+        formats=frozenset(formats),
+        with_md5=with_md5,
+        standing=standing,
+        inside=inner.places(),
     )
 
 
-def standing(recovery: Recovery) -> list[CarvedFile]:
-    """Return the files that stand by themselves: those whose container, if they have one, is not in the record."""
-    paths = {file.path for file in recovery.files}
-    return [file for file in recovery.files if file.parent not in paths]
-
-
-def _tally(files: Iterable[CarvedFile]) -> dict[Grade, GradeTally]:
-    sizes: dict[Grade, list[int]] = {}
+def _placed(files: Iterable[CarvedFile]) -> Iterator[tuple[CarvedFile, bool]]:
+    """Yield each file, and whether it lies in a container that is in the record; those come first."""
+    paths = set()
     for file in files:
-        sizes.setdefault(file.grade, []).append(file.size_bytes)
-    return {
-        grade: GradeTally(files=len(sizes[grade]), size_bytes=sum(sizes[grade])) for grade in Grade if grade in sizes
-    }
+        yield file, file.parent in paths
+        paths.add(file.path)
+
+
+class _Counting:
+    """Files counted by grade, and where they lie."""
+
+    def __init__(self) -> None:
+        self.files: Counter[Grade] = Counter()
+        self._size_bytes: Counter[Grade] = Counter()
+        self._places = (array("q"), array("q"), array("q"), array("B"))
+
+    def add(self, number: int, file: CarvedFile) -> None:
+        self.files[file.grade] += 1
+        self._size_bytes[file.grade] += file.size_bytes
+        for extent in file.layout:
+            row = (number, extent.offset_bytes, extent.end_bytes, GRADES.index(file.grade))
+            for column, value in zip(self._places, row, strict=True):
+                column.append(value)
+
+    def tallies(self) -> dict[Grade, GradeTally]:
+        return {
+            grade: GradeTally(files=self.files[grade], size_bytes=self._size_bytes[grade])
+            for grade in GRADES
+            if self.files[grade]
+        }
+
+    def places(self) -> Places:
+        numbers, starts, ends = (np.array(column, dtype=np.int64) for column in self._places[:3])
+        return Places(numbers=numbers, starts=starts, ends=ends, grades=np.array(self._places[3], dtype=np.uint8))

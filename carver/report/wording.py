@@ -141,7 +141,7 @@ def _never_read(recovery: Recovery, summary: Summary) -> str:
 
 def next_steps(recovery: Recovery, summary: Summary) -> list[str]:
     """Return what to do next, most urgent first."""
-    grades = {file.grade for file in recovery.files}
+    grades = set(summary.grades_of_all)
     status = summary.unread_by_status
     steps = []
     if summary.unread_bytes is None:
@@ -181,7 +181,7 @@ def next_steps(recovery: Recovery, summary: Summary) -> list[str]:
         )
     if Grade.UNDECIDED in grades:
         steps.append("Look at the undecided files by hand; they are kept as they were found.")
-    if any("pytorch" in file.format for file in recovery.files):
+    if any("pytorch" in name for name in summary.formats):
         steps.append(
             "Do not unpickle a recovered PyTorch file from a source you do not trust: use torch.load(…, "
             "weights_only=True). Carver itself executes nothing that it recovers."

@@ -5,13 +5,18 @@ from pathlib import Path
 
 import pytest
 
-from carver.report.as_domain import REPORT, missing, render
+from carver.report import as_domain
+from carver.report.as_domain import REPORT, missing
 from imaging.extent import ExtentSet, span
 from imaging.mapfile import BlockStatus, Mapfile
 from signatures.verdict import Grade
 from tests.carver.recoveries import MIB, carved, example, runs
 
 UNREAD = ((MIB, 1024, "-"), (3 * MIB, 512, "/"), (9 * MIB, 4096, "?"), (20 * MIB, 512, "-"))
+
+
+def render(recovery):
+    return "".join(as_domain.render(recovery))
 
 
 def recovery_of(*files, unread=UNREAD):

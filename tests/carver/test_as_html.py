@@ -6,13 +6,17 @@ import pytest
 
 from carver.recovery import CaseMetadata
 from carver.report import as_html, wording
-from carver.report.as_html import render, report_id
+from carver.report.as_html import report_id
 from carver.report.summary import summarise
 from imaging.extent import Extent
 from signatures.verdict import DataEvidence, Finding, Grade, LayoutBasis
 from tests.carver.recoveries import HOSTILE, MIB, carved, example, runs, tensor
 
 VOID = {"meta", "col", "br", "link", "img", "input", "hr"}
+
+
+def render(recovery):
+    return "".join(as_html.render(recovery))
 
 
 class Page(HTMLParser):

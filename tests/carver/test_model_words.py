@@ -57,7 +57,8 @@ def test_known_families_and_shards_come_before_the_rest_and_the_larger_first():
         example_model(parameters=9),
         example_model(family="", shard_basis="", parameters=99),
     )
-    assert telling([unknown, small, large]) == [large, small, unknown]
+    assert telling([unknown, small, large], 3) == [large, small, unknown]
+    assert telling([unknown, small, large], 1) == [large]
 
 
 def test_a_missing_file_is_told_by_what_is_known_of_it():
