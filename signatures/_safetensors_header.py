@@ -118,6 +118,8 @@ def _entry_around(text: bytes, at: int) -> Entry | None:
         pair = json.loads((b"{" + key[quote:] + b":" + text[brace : end + 1] + b"}").decode())
     except (ValueError, RecursionError):
         return None
+    if len(pair) != 1:  # the brace before belongs to another entry, which ends before these offsets
+        return None
     ((name, value),) = pair.items()
     entry = _entry(name, value)
     return entry if entry is not None and _encodable(Header(entries=[entry])) else None

@@ -188,6 +188,12 @@ def test_an_escaped_name_survives_in_a_broken_header():
     assert {t.name for t in verdict.tensors} == set(header) - {'x "0" \\'}
 
 
+def test_offsets_that_lost_their_brace_are_no_entry_of_the_tensor_before():
+    text = b'{"a":{"dtype":"U8","shape":[4]},"b":"U8","data_offsets":{"x":[0,4]}'
+    assert _safetensors_header.salvage_entries(text) == []
+    assert judge(with_text(text)).grade == Grade.REJECTED
+
+
 @pytest.mark.parametrize(
     "piece", [b'"b":{"data_offsets":},', b'"data_offsets"', b'"\\"b":{"data_offsets":[' + b"[" * 500]
 )
