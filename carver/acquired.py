@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
 from imaging.acquisition_record import load, record_of, record_path
@@ -30,9 +30,10 @@ def acquisition_of(image: MappedImage) -> dict[str, Any] | None:
         return None
     if record is None:
         return None
+    document = asdict(record)
     if record.result is not None:
-        record = replace(record, result=replace(record.result, unread_ranges=()))
-    return asdict(record)
+        del document["result"]["unread_ranges"]  # an empty list would say that there are none
+    return document
 
 
 def acquisition_rows(run: Mapping[str, Any]) -> dict[str, list[Row]]:
@@ -41,7 +42,8 @@ def acquisition_rows(run: Mapping[str, Any]) -> dict[str, list[Row]]:
     if document is None:
         return {}
     try:
-        found = rows(record_of(document))
+        result = document["result"] and {"unread_ranges": (), **document["result"]}
+        found = rows(record_of({**document, "result": result}))
     except (ValueError, TypeError, KeyError, AttributeError) as fault:
         log.warning("the acquisition record in this case is of another version and is left out (%s)", fault)
         return {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+import pwd
 import socket
 from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
 from pathlib import Path
@@ -39,7 +40,7 @@ def begun(device: Path, options: RescueOptions, tool: Tool, changes: tuple[str, 
         command=tool.command,
         host=socket.gethostname(),
         system=platform.platform(),
-        user=os.environ.get("SUDO_USER") or os.environ.get("USER", ""),
+        user=_user(),
         source=str(device),
         write_protection={
             "opened": "read-only",
@@ -52,6 +53,16 @@ def begun(device: Path, options: RescueOptions, tool: Tool, changes: tuple[str, 
         kernel_changes=changes,
         health_before=None if health is None else asdict(health),
     )
+
+
+def _user() -> str:
+    """Return who images: the one behind sudo, or whom the system knows by this process's number."""
+    if behind := os.environ.get("SUDO_USER"):
+        return behind
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # a container's number without a name
+        return f"user {os.getuid()}"
 
 
 def outcome_of(summary: RescueSummary | None, error: BaseException | None, too_hot: str | None) -> str:
