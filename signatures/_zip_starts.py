@@ -22,6 +22,7 @@ from signatures._zip import (
 
 FIRST_LOOK_BYTES = 1 << 16
 MAX_TRAILING_DIRECTORY_BYTES = 4 << 20
+MAX_ENTRIES_TRIED = 256
 
 
 def whole_source(source: Source) -> Window:
@@ -67,12 +68,18 @@ def from_next_end(window: Window, offset_bytes: int) -> Iterable[int]:
 def tail_at_end(window: Window, end_record_bytes: int) -> Tail | None:
     """Return the tail that the end record at `end_record_bytes` belongs to, when a zip stands before it.
 
-    The first central entry and its local header must be where the tail says.
+    One of the first entries must have its local header where the tail says; those before it may be overwritten.
     """
     tail = tail_before(window, end_record_bytes)
     if tail is None or tail.start_bytes < 0 or tail.directory_bytes < CENTRAL_BYTES:
         return None
-    first = read_entry(window, tail.offset_bytes - tail.directory_bytes)
-    if first is None or read_local_header(window, tail.start_bytes + first[0].offset_bytes) is None:
-        return None
-    return tail
+    at_bytes = tail.offset_bytes - tail.directory_bytes
+    for _ in range(MAX_ENTRIES_TRIED):
+        found = read_entry(window, at_bytes) if at_bytes < tail.offset_bytes else None
+        if found is None:
+            return None
+        entry, at_bytes = found
+        header = read_local_header(window, tail.start_bytes + entry.offset_bytes)
+        if header is not None and header.name == entry.name:
+            return tail
+    return None

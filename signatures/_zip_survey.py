@@ -255,7 +255,7 @@ def _is_broken_directory(window: Window, survey: Survey, directory: Directory) -
         return True
     other = read_tail(window, directory.end_bytes)
     if other is not None and other.start_bytes > 0:  # a zip inside this one, or this one's own end after a gap
-        if not _note_displaced(survey, directory, other.start_bytes):
+        if not _note_displaced(window, survey, directory, other.start_bytes):
             survey.foreign_from(other.start_bytes)
         return False
     survey.directory = directory
@@ -263,8 +263,15 @@ def _is_broken_directory(window: Window, survey: Survey, directory: Directory) -
     return True
 
 
-def _note_displaced(survey: Survey, directory: Directory, by_bytes: int) -> bool:
-    """Note a directory that names the records seen so far but lies too far away: the file lies in pieces."""
+def _note_displaced(window: Window, survey: Survey, directory: Directory, by_bytes: int) -> bool:
+    """Note a directory that names the records seen so far but lies too far away: the file lies in pieces.
+
+    Where the first record stands that far away, too, it is the directory of a copy.
+    """
+    first = directory.entries[0] if directory.entries else None
+    header = read_local_header(window, by_bytes + first.offset_bytes) if first is not None else None
+    if header is not None and first is not None and header.name == first.name:
+        return False
     seen = {(record.offset_bytes, record.name, record.declared_crc) for record in survey.records if record.whole}
     found = any((entry.offset_bytes, entry.name, entry.crc) in seen for entry in directory.entries)
     if found:

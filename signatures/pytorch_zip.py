@@ -84,6 +84,7 @@ def _validate(window: Window, *, inner: bool = False) -> Verdict:
     reading = _Reading(window=window, survey=survey, by_name=by_name, read=read, inner=inner)
     judge_records(window, survey)
     tensors = _tensors(reading)
+    _note_lost_names(reading, tensors)
     _judge_serialization_id(reading)
     grade = _grade(reading)
     return Verdict(
@@ -205,6 +206,21 @@ def _inside(reading: _Reading, record_name: str, prefix: str) -> Iterator[Tensor
         name = tensor.name if not prefix else prefix if tensor.name == "tensor" else f"{prefix}.{tensor.name}"
         grade = tensor.grade if ceiling is Grade.INTACT else ceiling.value
         yield Tensor(name=name, dtype=tensor.dtype, shape=tensor.shape, layout=layout, grade=grade)
+
+
+def _note_lost_names(reading: _Reading, tensors: list[Tensor]) -> None:
+    """Tell what can be had of a file without the pickle that names its tensors."""
+    if tensors or reading.pickles:
+        return
+    root = reading.survey.root or ""
+    whole = [
+        record.size_bytes
+        for record in reading.survey.records
+        if _is_storage_name(root, record.name) and record_grade(reading.window, record).good
+    ]
+    if whole:
+        what = f"the pickle that names its tensors is lost; {len(whole)} storages, {sum(whole)} bytes, are whole"
+        reading.note("names-lost", None, what)
 
 
 def _placed(reading: _Reading, stored: StoredTensor, folder: str, prefix: str) -> Tensor:

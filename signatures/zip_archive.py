@@ -58,10 +58,16 @@ def validate(window: Window) -> Verdict:
         grade=grade,
         size_bytes=size_of(window, survey),
         findings=tuple(survey.findings),
-        facts={"weights": _weights(window, directory)[:1000], "members": len(directory.entries)},
+        facts={"weights": _weights(window, directory)[:1000], "members": len(directory.entries)} | _suffix(directory),
         data_evidence=DataEvidence.CHECKSUM if grade is Grade.INTACT else DataEvidence.NONE,
         explained=explained(window, survey),
     )
+
+
+def _suffix(directory: Directory) -> dict[str, object]:
+    """Return what an exported program of torch 2.1 to 2.6 is called, whose weights are a torch zip inside."""
+    exported = any(entry.name == "serialized_exported_program.json" for entry in directory.entries)
+    return {"suffix": ".pt2"} if exported else {}
 
 
 def _refusal(window: Window, directory: Directory) -> str | None:

@@ -197,6 +197,38 @@ def test_a_file_without_head_and_tail_is_found_from_its_middle():
     assert verdict.facts["unreferenced_records"]
 
 
+def test_what_is_left_of_a_middle_begins_with_the_first_record_that_is_whole():
+    content = build(5, dtypes=["float32"] * 6).content
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        records = [entry.header_offset for entry in archive.infolist()]
+    lost = records[5] - 20  # inside a storage, whose descriptor is still there
+    left = bytes(lost) + content[lost : content.index(b"PK\x01\x02")]
+    assert starts_in(FORMAT, left) == {records[5]}
+    verdict = judge(FORMAT, left[records[5] :])
+    assert verdict.grade is Grade.TRUNCATED
+    assert "names-lost" in codes(verdict)
+    assert starts_in(FORMAT, content) == {0}
+
+
+def test_a_deflated_file_without_its_head_is_found_from_its_tail():
+    content = rezipped(build(5), 3).content
+    second = content.index(b"PK\x03\x04", 4)
+    left = bytes(second) + content[second:]
+    assert 0 in starts_in(FORMAT, left)
+    verdict = judge(FORMAT, left)
+    assert verdict.grade is Grade.DAMAGED
+    assert verdict.size_bytes == len(content)
+    assert "record-header-lost" in codes(verdict)
+
+
+def test_the_directory_of_a_copy_is_no_displaced_one():
+    whole = build(6).content
+    at = whole.index(b"PK\x01\x02")
+    verdict = judge(FORMAT, whole[: at - 300] + bytes(1000) + whole)
+    assert verdict.grade is Grade.TRUNCATED
+    assert "directory-displaced" not in codes(verdict)
+
+
 def test_a_file_whose_head_lies_before_the_image_tells_how_much_is_missing():
     with zipfile.ZipFile(io.BytesIO(BUILT.content)) as archive:
         second = archive.infolist()[5].header_offset

@@ -162,3 +162,11 @@ def test_hostile_bytes_never_raise():
             content[rng.randrange(len(content))] = rng.randrange(256)
         judge(FORMAT, bytes(content))
         starts_in(FORMAT, bytes(content))
+
+
+def test_an_exported_program_of_older_torch_is_called_pt2():
+    inner = build_torch(3, root="archive").content
+    content = zipped({"serialized_exported_program.json": b"{}", "serialized_state_dict.pt": inner})
+    verdict = judge(FORMAT, content)
+    assert verdict.grade is Grade.INTACT
+    assert verdict.facts["suffix"] == ".pt2"
