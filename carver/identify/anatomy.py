@@ -12,29 +12,24 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from carver.identify.family_table import GGUF_ARCHITECTURES, RULES, WORDS, Rule
+from carver.identify.family_table import ADAPTED, GGUF_ARCHITECTURES, WORDS
+from carver.identify.names import NAMES_KEPT, family_of_names, is_state
+from carver.identify.shapes import by_shapes_alone, refined
 from signatures.tensors import Tensor
 
-MAX_COLLAPSED = 20_000  # different names but for their numbers; a model has hundreds
-NAMES_KEPT = 1 << 16
 NUMBERS = re.compile(r"[0-9]+")
-LAYER = re.compile(r"(?:^|[._])(?:layers?|h|blk|blocks?|resblocks|encoder_layer)[._]([0-9]{1,6})[._]")
-NOT_WEIGHTS = re.compile(
-    r"(?:^|[./_])(?:running_mean|running_var|num_batches_tracked|position_ids|inv_freq|exp_avg|exp_avg_sq"
-    r"|momentum_buffer|optimizer|optimizer_states?|optimizer_weights)(?:[./_]|$)"
-)
+LAYER = re.compile(r"(?:^|[./_])(?<!conv_)(?:layers?|h|blk|blocks?|resblocks|encoder_layer)[./_]+([0-9]{1,6})[./_]")
+BUFFERS = re.compile(r"(?:^|[._])(?:position_ids|inv_freq|masked_bias)$|(?:^|\.)state\.[0-9]+\.step$")
+MASKS = (".attn.bias", ".attention.bias")  # GPT-2's and its kin's lower triangles of ones
 WHOLE_NUMBERS = frozenset(("int16", "int32", "int64", "uint16", "uint32", "uint64", "bool"))
 PACKING_DTYPES = WHOLE_NUMBERS | {"uint8", "int8"}
 NUMBER_KINDS = ("float", "bfloat", "complex", "int", "uint", "q", "iq", "tq", "mxfp", "nvfp")
 PACKED = re.compile(r"(?:^|\.)(?:qweight|qzeros|weight_packed)$|\.(?:absmax|quant_state\.\S+)$")
-EMBEDDINGS = ("embed_tokens", "wte", "word_embeddings", "token_embd", "tok_embeddings", "shared", "embed_in")
-RESNET_DEPTHS: Mapping[tuple[tuple[int, ...], bool], int] = {  # blocks a stage, with bottlenecks
-    ((2, 2, 2, 2), False): 18,
-    ((3, 4, 6, 3), False): 34,
-    ((3, 4, 6, 3), True): 50,
-    ((3, 4, 23, 3), True): 101,
-    ((3, 8, 36, 3), True): 152,
-}
+EMBEDDINGS = frozenset((
+    *("embed_tokens", "wte", "word_embeddings", "word_embedding", "token_embd", "tok_embeddings", "shared", "embed_in"),
+    *("token_embedding", "tokens_embed", "embeddings"),
+))  # fmt: skip
+ADAPTERS = ("adapter", "adapter (PEFT)", "adapter (kohya)", "adapter (diffusers)", "adapter (llama.cpp)")
 DATA_PRODUCERS = ("MATLAB", "netCDF", "PyTables", "AnnData")
 
 
@@ -85,7 +80,7 @@ def examine(tensors: Sequence[Tensor], facts: Mapping[str, object]) -> Anatomy:
 
 def is_weight(tensor: Tensor) -> bool:
     """Tell weights from counters, indices, running statistics and optimizer state."""
-    if not tensor.dtype.startswith(NUMBER_KINDS) or _is_state(tensor.name):
+    if not tensor.dtype.startswith(NUMBER_KINDS) or is_state(tensor.name) or _is_buffer(tensor):
         return False
     return tensor.dtype not in WHOLE_NUMBERS or _is_packed(tensor)
 
@@ -94,19 +89,16 @@ def is_weight(tensor: Tensor) -> bool:
 
 
 @lru_cache(maxsize=NAMES_KEPT)
-def _is_state(name: str) -> bool:
-    return NOT_WEIGHTS.search(name) is not None
-
-
-@lru_cache(maxsize=NAMES_KEPT)
 def _layer(name: str) -> int | None:
     met = LAYER.search(name)
     return int(met[1]) if met else None
 
 
-@lru_cache(maxsize=NAMES_KEPT)
-def _collapsed(name: str) -> str:
-    return NUMBERS.sub("#", name.replace("/", ".").replace(":", "."))
+def _is_buffer(tensor: Tensor) -> bool:
+    """Tell what a model computes for itself and saves nevertheless: positions, frequencies, causal masks."""
+    shape = tensor.shape
+    mask = len(shape) == 4 and shape[:2] == (1, 1) and shape[2] == shape[3] and f".{tensor.name}".endswith(MASKS)
+    return mask or BUFFERS.search(tensor.name) is not None
 
 
 def _is_packed(tensor: Tensor) -> bool:
@@ -133,36 +125,10 @@ def _family(tensors: Sequence[Tensor], facts: Mapping[str, object]) -> tuple[str
     if isinstance(architecture, str) and architecture:
         return GGUF_ARCHITECTURES.get(architecture, architecture), "general.architecture"
     family = family_of_names(tensor.name for tensor in tensors)
-    if family.startswith("LoRA"):
+    if family.endswith(ADAPTERS):
         return family + _adapted(tensors), "tensor names"
-    if family == "BERT" and _has_rows(tensors, "position_embeddings.weight", 514):
-        family = "RoBERTa"  # two more positions than BERT's 512: the padding's
-    elif family == "GPT-2" and _has_few_keys(tensors):
-        family = "GPT-BigCode"
-    elif family == "ResNet":
-        family = _resnet(tensors)
-    if family:
-        return family, "tensor names"
-    return _by_own_name(facts)
-
-
-def family_of_names(names: Iterable[str]) -> str:
-    """Return the family whose rule fits, or ""."""
-    collapsed: set[str] = set()
-    for name in names:
-        collapsed.add(_collapsed(name))
-        if len(collapsed) > MAX_COLLAPSED:
-            return ""
-    return _first_rule("\n".join(f".{name}." for name in sorted(collapsed)))
-
-
-@lru_cache(maxsize=256)
-def _first_rule(text: str) -> str:
-    return next((rule.family for rule in RULES if _fits(rule, text)), "")
-
-
-def _fits(rule: Rule, text: str) -> bool:
-    return all(f".{part}." in text for part in rule.has) and not any(f".{part}." in text for part in rule.lacks)
+    family = refined(family, tensors) if family else by_shapes_alone(tensors)
+    return (family, "tensor names") if family else _by_own_name(facts)
 
 
 def _adapted(tensors: Iterable[Tensor]) -> str:
@@ -171,47 +137,7 @@ def _adapted(tensors: Iterable[Tensor]) -> str:
     An adapter names a few of a layer's matrices only, so no rule fits it as a whole.
     """
     text = "\n".join(sorted({NUMBERS.sub("#", tensor.name) for tensor in tensors}))
-    known = (
-        ("unet_", "Stable Diffusion UNet"),
-        ("unet.", "Stable Diffusion UNet"),
-        (".h.#.attn.c_attn", "GPT-2"),
-        (".attention.self.query", "BERT"),
-        (".SelfAttention.q", "T5"),
-        (".encoder_attn.q_proj", "BART-like or Whisper"),
-        ("layers.#.self_attn.q_proj", "Llama-like"),
-        ("layers.#.mlp.gate_proj", "Llama-like"),
-    )
-    return next((f" of {family}" for word, family in known if word in text), "")
-
-
-def _has_rows(tensors: Iterable[Tensor], ending: str, rows: int) -> bool:
-    return any(tensor.name.endswith(ending) and tensor.shape[:1] == (rows,) for tensor in tensors)
-
-
-def _has_few_keys(tensors: Iterable[Tensor]) -> bool:
-    """Tell whether all heads share keys and values, as in StarCoder: GPT-2 makes three equal parts at once."""
-    shapes = [tensor.shape for tensor in tensors if tensor.name.endswith("attn.c_attn.weight")]
-    return any(len(shape) == 2 and max(shape) != 3 * min(shape) for shape in shapes)
-
-
-def _resnet(tensors: Iterable[Tensor]) -> str:
-    """Return the ResNet with its depth, where the blocks of its four stages are a known one's.
-
-    The first 3 × 3 of a block of three tells ResNeXt (in groups) and the wide ones (twice 64 channels) apart.
-    """
-    blocks: dict[str, set[str]] = {}
-    bottleneck, kind = False, "ResNet"
-    for tensor in tensors:
-        met = re.search(r"(?:^|\.)layer([1-4])\.([0-9]{1,6})\.conv([0-9])\.weight$", tensor.name)
-        if met:
-            blocks.setdefault(met[1], set()).add(met[2])
-            bottleneck |= met[3] == "3"
-        if tensor.name.endswith("layer1.0.conv2.weight") and len(tensor.shape) == 4:
-            grouped, wide = tensor.shape[0] != tensor.shape[1], tensor.shape[:2] == (128, 128)
-            kind = "ResNeXt" if grouped else "Wide ResNet" if wide else "ResNet"
-    counts = tuple(len(blocks.get(stage, ())) for stage in "1234")
-    depth = RESNET_DEPTHS.get((counts, bottleneck))
-    return f"{kind}-{depth}" if depth and (bottleneck or kind == "ResNet") else "ResNet"
+    return next((f" of {family}" for word, family in ADAPTED if word in text), "")
 
 
 def _by_own_name(facts: Mapping[str, object]) -> tuple[str, str]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from carver.identify.anatomy import DATA_PRODUCERS, examine, family_of_names
-from carver.identify.family_table import RULES
+from carver.identify.anatomy import DATA_PRODUCERS, examine
+from carver.identify.names import family_of_names
 from signatures.tensors import Tensor
 from tests.carver.made_models import FEED, WIDTH, WORDS, llama, tensors
 
@@ -40,7 +40,7 @@ STEMS = {  # the beginning or the telling middle of real state dicts
     "Mamba": ["backbone.layers.0.mixer.A_log"],
     "RWKV": ["blocks.0.att.time_decay"],
     "BERT": ["bert.encoder.layer.0.attention.self.query.weight", "bert.embeddings.token_type_embeddings.weight"],
-    "BERT-like": ["esm.encoder.layer.0.attention.self.query.weight"],
+    "BERT-like": ["splinter.encoder.layer.0.attention.self.query.weight"],
     "RoBERTa": ["roberta.encoder.layer.0.attention.self.query.weight"],
     "DistilBERT": ["distilbert.transformer.layer.0.attention.q_lin.weight"],
     "T5": [
@@ -58,8 +58,8 @@ STEMS = {  # the beginning or the telling middle of real state dicts
         "model.decoder.layers.0.encoder_attn.q_proj.weight",
     ],
     "wav2vec 2.0-like": [
-        "wav2vec2.feature_extractor.conv_layers.0.conv.weight",
-        "wav2vec2.encoder.pos_conv_embed.conv.bias",
+        "feature_extractor.conv_layers.0.conv.weight",
+        "encoder.pos_conv_embed.conv.bias",
     ],
     "CLIP": [
         "text_model.encoder.layers.0.self_attn.q_proj.weight",
@@ -94,7 +94,7 @@ STEMS = {  # the beginning or the telling middle of real state dicts
     "Swin Transformer": ["layers.0.blocks.0.attn.relative_position_bias_table"],
     "BEiT": ["blocks.0.attn.relative_position_bias_table"],
     "Inception": ["inception3a.branch1.conv.weight"],
-    "YOLO": ["model.model.2.cv1.conv.weight", "model.model.2.m.0.cv1.conv.weight"],
+    "YOLO": ["model.model.0.conv.weight", "model.model.2.cv1.conv.weight", "model.model.2.m.0.cv1.conv.weight"],
     "ResNet": ["layer1.0.conv1.weight", "layer1.0.bn1.weight"],
     "MobileNetV2": ["features.0.0.weight", "features.1.conv.0.0.weight"],
     "MobileNetV3": ["features.1.block.0.0.weight", "classifier.0.weight"],
@@ -110,27 +110,6 @@ STEMS = {  # the beginning or the telling middle of real state dicts
 def test_a_family_is_known_by_its_names_whatever_wraps_them(family):
     assert family_of_names(STEMS[family]) == family
     assert family_of_names(f"module.{name}" for name in STEMS[family]) == family
-
-
-@pytest.mark.parametrize("names", [[], ["weight"], ["layers.0.weight"], ["encoder.weight", "decoder.weight"]])
-def test_names_that_tell_nothing_are_no_family(names):
-    assert family_of_names(names) == ""
-
-
-def test_a_name_matches_by_whole_parts_only():
-    assert family_of_names(["xlayer1.0.conv1.weight", "xlayer1.0.bn1.weight"]) == ""
-
-
-def test_no_rule_hides_behind_one_before_it():
-    for number, rule in enumerate(RULES):
-        earlier = [one for one in RULES[:number] if set(one.has) <= set(rule.has) and not one.lacks]
-        assert not earlier, rule
-
-
-def test_too_many_names_to_be_a_models_are_not_looked_at():
-    assert (
-        family_of_names(["layer1.0.conv1.weight", "layer1.0.bn1.weight", *(f"{'a' * n}" for n in range(20_001))]) == ""
-    )
 
 
 def test_a_llamas_numbers():
@@ -231,3 +210,75 @@ def test_data_files_are_of_no_family(producer):
 def test_a_name_of_ten_thousand_digits_is_only_a_name():
     anatomy = examine(tensors([(f"layers.{'9' * 10_000}.w", (4,)), (f"layer1.{'9' * 10_000}.conv1.weight", (4,))]), {})
     assert anatomy.layers == () and anatomy.family == ""
+
+
+def features(first: tuple[int, ...], last: tuple[int, ...], count: int) -> list[tuple[str, tuple[int, ...]]]:
+    shapes = [first, *[(256, 256, 3, 3)] * (count - 2), last]
+    return [(f"features.{n}.weight", shape) for n, shape in enumerate(shapes)] + [("classifier.6.weight", (10, 4096))]
+
+
+@pytest.mark.parametrize(
+    ("specs", "family"),
+    [
+        (features((64, 3, 3, 3), (512, 512, 3, 3), 13), "VGG-16"),
+        (features((64, 3, 3, 3), (512, 512, 3, 3), 7), ""),
+        (features((64, 3, 11, 11), (256, 256, 3, 3), 5), "AlexNet"),
+        (features((32, 3, 3, 3), (64, 64, 3, 3), 13), ""),
+    ],
+)
+def test_any_small_network_calls_its_parts_as_vgg_does_so_shapes_decide(specs, family):
+    assert examine(tensors(specs), {}).family == family
+
+
+@pytest.mark.parametrize(
+    ("width", "family"),
+    [
+        (768, "Stable Diffusion 1 UNet"),
+        (1024, "Stable Diffusion 2 UNet"),
+        (2048, "Stable Diffusion XL UNet"),
+        (32, "Stable Diffusion UNet"),
+    ],
+)
+def test_the_width_of_the_text_tells_which_stable_diffusion_it_is(width, family):
+    specs = [
+        ("down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k.weight", (320, width)),
+        ("time_embedding.linear_1.weight", (1280, 320)),
+    ]
+    assert examine(tensors(specs), {}).family == family
+
+
+def test_a_resnet_inside_something_else_is_called_its_backbone():
+    specs = [
+        (f"body.layer{stage}.{block}.{part}.weight", (4, 4, 3, 3))
+        for stage in (1, 2, 3, 4)
+        for block in (0, 1)
+        for part in ("conv1", "conv2", "bn1")
+    ]
+    assert examine(tensors([*specs, ("head.weight", (4, 4))]), {}).family == "ResNet-18 backbone"
+
+
+@pytest.mark.parametrize(
+    ("specs", "family"),
+    [
+        ([("<my-cat>", (768,))], "Textual inversion"),
+        ([("<my-cat>", (5,))], ""),
+        ([("my-cat", (768,))], ""),
+        ([("clip_l", (4, 768)), ("clip_g", (4, 1280))], "Textual inversion"),
+    ],
+)
+def test_an_embedding_of_one_word_is_known_by_its_width(specs, family):
+    assert examine(tensors(specs), {}).family == family
+
+
+def test_what_a_model_computes_for_itself_is_no_parameter():
+    specs = [
+        *(("h.0.attn.bias", (1, 1, 8, 8)), ("h.0.attn.masked_bias", ()), ("state.0.step", ())),
+        *(("rotary_emb.inv_freq", (8,)), ("h.0.attn.c_attn.bias", (24,))),
+    ]
+    assert examine(tensors(specs), {}).parameters == 24
+
+
+def test_layers_of_convolutions_before_a_transformer_are_not_its_layers():
+    specs = [*((f"extractor.conv_layers.{n}.w", (4,)) for n in range(7)), ("encoder.layers.1.w", (4,))]
+    assert examine(tensors(specs), {}).layers == (1,)
+    assert examine(tensors([("bert/encoder/layer_._3/w", (4,))]), {}).layers == (3,)

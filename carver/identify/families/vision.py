@@ -1,0 +1,128 @@
+"""Vision: torchvision, timm, transformers, Keras applications, TF-Slim, Ultralytics, Detectron2, Meta's own files."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from carver.identify.families.rule import rule
+
+RESNET_IN_A_DETECTOR: Final = "backbone.body.layer#.#.conv#"
+HUGGING_FACE_VIT: Final = "encoder.layer.#.attention.attention.query"
+TIMM_VIT: Final = "blocks.#.attn.qkv"
+NO_PLAIN_VIT: Final = (
+    *("blocks.#.attn.temperature", "blocks_token_only.#", "blocks.#.attn.gating_param", "blocks.#.attn.cpb_mlp"),
+    *("blocks.#.attn.rel_pos_h", "blocks.#.proj", "decoder_blocks.#", "blocks.#.adaLN_modulation", "blocks.#.gamma_#"),
+)
+
+DETECTION: Final = (
+    rule("SAM 2", "image_encoder.trunk.blocks.#", "sam_mask_decoder"),
+    rule("SAM", "image_encoder.blocks.#", "mask_decoder"),
+    rule("SAM", "vision_encoder.layers.#", "mask_decoder.transformer.layers.#"),
+    rule("SAM image encoder", "blocks.#.attn.rel_pos_h", "patch_embed.proj", "^neck.#"),
+    rule("Mask R-CNN", RESNET_IN_A_DETECTOR, "rpn.head", "roi_heads.mask_head"),
+    rule("Keypoint R-CNN", RESNET_IN_A_DETECTOR, "rpn.head", "roi_heads.keypoint_head"),
+    rule("Faster R-CNN", RESNET_IN_A_DETECTOR, "rpn.head"),
+    rule("Detectron2 R-CNN", "backbone.bottom_up.res#.#.conv#", "roi_heads.box_head"),
+    rule("FCOS", "backbone.fpn", "head.regression_head.bbox_ctrness"),
+    rule("RetinaNet", "backbone.fpn", "head.classification_head.cls_logits", "head.regression_head.bbox_reg"),
+    rule("SSD", "backbone.extra.#", "head.classification_head.module_list.#"),
+    rule("SSD", "FeatureExtractor", "BoxPredictor.#"),
+    rule("YOLOS", "embeddings.detection_tokens", HUGGING_FACE_VIT),
+    rule("Deformable DETR-like", "decoder.layers.#.encoder_attn.sampling_offsets", "decoder.bbox_embed.#.layers.#"),
+    rule("DETR", "transformer.decoder.layers.#.multihead_attn", "bbox_embed.layers.#", "class_embed"),
+    rule("YOLOX", "backbone.backbone.dark#.#", "head.cls_convs.#"),
+    rule("YOLO", "^model.#.conv", "^model.#.cv#.conv"),
+    rule("YOLO", "^model.#.conv", "^model.#.dfl.conv"),
+    rule("YOLO", "^model.#.conv", "^model.#.ia.#"),
+    rule("DeepLab v3", "^backbone", "^classifier.#.convs.#.#", "^classifier.#.project.#"),
+    rule("U-Net", "inc.double_conv.#"),
+    rule("U-Net (segmentation_models)", "decoder.blocks.#.conv#.#", "segmentation_head.#"),
+    rule("nnU-Net", "encoder.stages.#.#.convs.#.conv", "decoder.seg_layers.#"),
+    rule("SegFormer", "segformer.encoder.block.#.#"),
+    rule("DPT or Depth Anything", "neck.reassemble_stage", "neck.fusion_stage"),
+)
+
+TRANSFORMERS: Final = (
+    rule("Swin Transformer V2", "layers.#.blocks.#.attn.cpb_mlp"),
+    rule("Swin Transformer V2", "^features.#.#.attn.cpb_mlp"),
+    rule("Swin Transformer V2", "layers.#.blocks.#.attention.self.continuous_position_bias_mlp"),
+    rule("Swin Transformer", "layers.#.blocks.#.attn.relative_position_bias_table"),
+    rule("Swin Transformer", "^features.#.#.attn.relative_position_bias_table"),
+    rule("Swin Transformer", "blocks.#.attention.self.relative_position_bias_table"),
+    rule("BEiT", "beit.encoder.layer.#.attention.attention.query"),
+    rule("BEiT", "blocks.#.attn.relative_position_bias_table"),
+    rule("BEiT or EVA", TIMM_VIT, "blocks.#.attn.q_bias", "patch_embed.proj"),
+    rule("DINOv3", "layer.#.layer_scale#.lambda#", "layer.#.attention.q_proj", "embeddings.register_tokens"),
+    rule("DINOv3", TIMM_VIT, "^storage_tokens"),
+    rule("DINOv3", TIMM_VIT, "blocks.#.gamma_#", "^reg_token"),
+    rule("DINOv2", "encoder.layer.#.attention.attention.query", "encoder.layer.#.layer_scale#.lambda#"),
+    rule("DINOv2", TIMM_VIT, "blocks.#.ls#.gamma"),
+    rule("DeiT", f"deit.{HUGGING_FACE_VIT}"),
+    rule("DeiT or Audio Spectrogram Transformer", "embeddings.distillation_token", HUGGING_FACE_VIT),
+    rule("ViT", HUGGING_FACE_VIT),
+    rule("Masked autoencoder (ViT)", TIMM_VIT, "decoder_blocks.#.attn.qkv", "patch_embed.proj"),
+    rule("DeiT", TIMM_VIT, "patch_embed.proj", "^dist_token"),
+    rule("ViT", TIMM_VIT, "patch_embed.proj", lacks=NO_PLAIN_VIT),
+    rule("ViT", "encoder.layers.encoder_layer_#.self_attention"),
+    rule("MLP-Mixer", "^blocks.#.mlp_tokens.fc#", "^blocks.#.mlp_channels.fc#"),
+    rule("MobileViT", "stages.#.#.conv_kxk", "stages.#.#.transformer.#.attn.qkv"),
+    rule("MobileViT", "encoder.layer.#.conv_kxk", "encoder.layer.#.transformer.layer.#"),
+)
+
+CONVOLUTIONS: Final = (
+    rule("ConvNeXt V2", "stages.#.blocks.#.conv_dw", "stages.#.blocks.#.mlp.grn"),
+    rule("ConvNeXt V2", "stages.#.#.dwconv", "stages.#.#.grn"),
+    rule("ConvNeXt V2", "stages.#.layers.#.dwconv", "stages.#.layers.#.grn"),
+    rule("ConvNeXt", "stages.#.blocks.#.conv_dw", "stages.#.blocks.#.mlp.fc#", lacks=("stages.#.blocks.#.xca",)),
+    rule("ConvNeXt", "stages.#.#.dwconv", "stages.#.#.pwconv#"),
+    rule("ConvNeXt", "stages.#.layers.#.dwconv", "stages.#.layers.#.pwconv#"),
+    rule("ConvNeXt", "^features.#.#.layer_scale"),
+    rule("DenseNet", "denseblock#.denselayer#.conv#"),
+    rule("SqueezeNet", "features.#.squeeze"),
+    rule("ShuffleNet V2", "^stage#.#.branch#.#"),
+    rule("Inception v3", "Mixed_#b.branch#x#"),
+    rule("Inception v4", "^features.#.branch#.#.conv", "^features.#.branch#.conv"),
+    rule("Inception-ResNet v2", "^mixed_#b.branch#", "^repeat.#.branch#"),
+    rule("Inception", "inception#a.branch#"),
+    rule("Inception", "InceptionV#.Mixed_#b.Branch.#"),
+    rule("Xception", "^block#.rep.#.pointwise"),
+    rule("Xception", "block#_sepconv#"),
+    rule("RegNet", "^trunk_output.block#.block#-#.f.a"),
+    rule("RegNet", "^s#.b#.conv#.conv"),
+    rule("RegNet", "regnet.encoder.stages.#.layers.#"),
+    rule("EfficientNet", "_blocks.#._depthwise_conv"),
+    rule("EfficientNet", "^features.#.#.block.#.#"),
+    rule("EfficientNet", "encoder.blocks.#.depthwise_conv.depthwise_conv", "encoder.blocks.#.projection.project_conv"),
+    rule("EfficientNet", "block#a_dwconv"),
+    rule("EfficientNet or MobileNet", "conv_stem", "blocks.#.#.conv_pw"),
+    rule("MnasNet", "^layers.#.#.layers.#", "^classifier.#"),
+    rule("MobileNetV3", "^features.#.block.#.#", "^classifier.#"),
+    rule("MobileNetV2", "^features.#.conv.#.#", "^features.#.#"),
+    rule("MobileNetV2", "layer.#.reduce_#x#.convolution", "^conv_stem.first_conv.convolution"),
+    rule("MobileNetV2", "block_#_depthwise", "Conv_#"),
+    rule("MobileNetV2", "MobilenetV#.expanded_conv.#.depthwise"),
+    rule("MobileNet", "^conv_stem.convolution", "^layer.#.convolution", "^layer.#.normalization"),
+    rule("MobileNet", "conv_dw_#", "conv_pw_#"),
+    rule("MobileNet", "MobilenetV#.Conv#d_#_depthwise"),
+    rule("HRNet", "^stage#.#.branches.#.#.conv#"),
+    rule("Res2Net", "^layer#.#.convs.#", "^layer#.#.bns.#"),
+    rule("ResNeSt", "^layer#.#.conv#.conv", "^layer#.#.conv#.fc#"),
+    rule("SE-ResNet", "^layer#.#.conv#", "^layer#.#.se.fc#"),
+    rule("SE-ResNet", "^layer#.#.conv#", "^layer#.#.se_module.fc#"),
+    rule("ECA-ResNet", "^layer#.#.conv#", "^layer#.#.se.conv"),
+    rule("Video ResNet", "^layer#.#.conv#.#", "^stem.#", "^fc"),
+    rule("ResNet", "^layer#.#.conv#", "^layer#.#.bn#"),
+    rule("ResNet backbone", "layer#.#.conv#", "layer#.#.bn#"),
+    rule("ResNet v2", "^stem.conv", "^stages.#.blocks.#.conv#", "^stages.#.blocks.#.norm#"),
+    rule("ResNet", "resnet.encoder.stages.#.layers.#"),
+    rule("ResNet or RegNet", "^embedder.embedder.convolution", "^encoder.stages.#.layers.#.layer.#.convolution"),
+    rule("ResNet", "resnet_v#_#.block#.unit.#.bottleneck_v#"),
+    rule("ResNet", "res#a_branch#a", "bn#a_branch#a"),
+    rule("ResNet", "conv#_block#_#_conv", "conv#_block#_#_bn", lacks=("pool#_conv",)),
+    rule("DenseNet", "conv#_block#_#_conv", "pool#_conv"),
+    rule("VGG", "block#_conv#"),
+    rule("VGG", "^features.#.weight", "^pre_logits.fc#"),
+    rule("VGG or AlexNet", "^features.#.weight", "^classifier.#.weight", lacks=("features.#.#",)),
+)
+
+VISION: Final = (*DETECTION, *TRANSFORMERS, *CONVOLUTIONS)
