@@ -36,6 +36,7 @@ _FLOAT_NAMES = {
     (16, 15, 112): "float128",
 }
 _VLEN_IS_STRING = 1
+_TO_OBJECT = 0  # a reference that is an address; those to regions and attributes lie in a heap
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +105,7 @@ def read_datatype(fields: Fields, *, depth: int = 0) -> Datatype:
     elif kind == COMPLEX:
         name = _complex_name(read_datatype(fields, depth=depth + 1).name)
     else:
-        name = _PLAIN_NAMES[kind]
+        name, elsewhere = _PLAIN_NAMES[kind], kind == REFERENCE and bits & 0x0F != _TO_OBJECT
     return Datatype(
         kind=kind, size_bytes=size_bytes, name=name, big_endian=big_endian, elsewhere=elsewhere, base_bytes=base_bytes
     )

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from signatures._hdf5.btree2 import read_records
 from signatures._hdf5.fractal import FractalHeap, open_heap
-from signatures._hdf5.header import DRIVER_INFO, SHARED_TABLE, TREE_SIZES, Message, read_header
+from signatures._hdf5.freespace import check_free_space
+from signatures._hdf5.header import DRIVER_INFO, FILE_SPACE, SHARED_TABLE, TREE_SIZES, Message, read_header
 from signatures._hdf5.space import CHECKSUM_BYTES, Damage, Fields, Space
 from signatures._hdf5.superblock import Superblock
 
@@ -15,6 +16,7 @@ _DRIVER_HEAD_BYTES = 16
 _FAMILY, _MULTI = b"NCSAfami", b"NCSAmult"
 _LIST_ENTRY_HEAD_BYTES = 5  # location, hash
 _SHARED_TREE = 7
+_ALL_PERSIST, _OLD_MANAGERS, _MANAGERS = 1, 6, 12  # of free space: one a kind of use; those of pages apart
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,9 +55,28 @@ def read_extension(space: Space, superblock: Superblock) -> Driver | None:
                     space.chunk_k, space.group_internal_k, space.group_leaf_k = (fields.number(2) for _ in range(3))
                 elif message.kind == SHARED_TABLE:
                     _read_table(space, message)
+                elif message.kind == FILE_SPACE:
+                    _check_file_space(space, message)
     except Damage as damage:
         space.damage(damage)
     return driver
+
+
+def _check_file_space(space: Space, message: Message) -> None:
+    """Compare the checksums of the lists of free space that a file keeps beyond its closing."""
+    fields = Fields(space, message.body, message.at_bytes)
+    version, strategy = fields.number(1), fields.number(1)
+    fields.expect(version <= 1, "file-space", "no file space information is here")
+    if version == 0:  # HDF5 before 1.10
+        persists, count = strategy == _ALL_PERSIST, _OLD_MANAGERS
+        fields.length()
+    else:
+        persists, count = fields.number(1) != 0, _MANAGERS
+        fields.raw(2 * space.length_bytes + 2 + space.address_bytes)
+    for _ in range(count if persists else 0):
+        address = fields.address()
+        if address is not None:
+            check_free_space(space, address)
 
 
 def _driver(name: bytes, body: bytes) -> Driver | None:

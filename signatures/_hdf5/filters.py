@@ -102,9 +102,8 @@ def prove_chunk(space: Space, at_bytes: int, size_bytes: int, steps: Sequence[Fi
             return _inflate(stored, below, chunk_bytes) or proven
         elif step.number != SHUFFLE:
             return proven
-        elif any(inner.number in (DEFLATE, FLETCHER32) for inner in below):
-            if not _unshuffle(stored, step):
-                return False
+        elif any(inner.number in (DEFLATE, FLETCHER32) for inner in below) and not _unshuffle(stored, step):
+            return False
     if stored.size_bytes != chunk_bytes:
         raise Damage("chunk-size", at_bytes, f"a chunk of {stored.size_bytes} bytes that should have {chunk_bytes}")
     return proven
