@@ -28,14 +28,15 @@ RULES: Final = (
 )  # fmt: skip
 
 GGUF_ARCHITECTURES: Final = {  # general.architecture, where it is no name by itself (llama.cpp, ComfyUI-GGUF)
-    "llama": "Llama-like", "llama4": "Llama 4", "gpt2": "GPT-2", "gptneox": "GPT-NeoX", "gptj": "GPT-J", "bloom": "BLOOM",
-    "gpt-oss": "GPT-OSS", "falcon": "Falcon", "mpt": "MPT", "starcoder": "GPT-BigCode", "starcoder2": "StarCoder2",
-    "qwen": "Qwen", "qwen2": "Qwen2", "qwen2vl": "Qwen-VL", "qwen2moe": "Qwen-MoE", "qwen3": "Qwen3",
-    "qwen3moe": "Mixture of experts, Qwen-like", "gemma": "Gemma", "gemma2": "Gemma 2", "gemma3": "Gemma 3",
-    "phi2": "Phi-2", "phi3": "Phi-3", "phimoe": "Phi-3.5 MoE", "stablelm": "StableLM", "internlm2": "InternLM2",
-    "baichuan": "Baichuan", "chatglm": "ChatGLM", "glm4": "GLM-4", "command-r": "Cohere Command R", "dbrx": "DBRX",
-    "olmo": "OLMo", "olmo2": "OLMo 2", "nemotron": "Nemotron", "jamba": "Jamba-like", "mamba": "Mamba",
-    "mamba2": "Mamba", "rwkv6": "RWKV", "rwkv7": "RWKV", "bert": "BERT", "nomic-bert": "Nomic BERT", "t5": "T5", "t5encoder": "T5 encoder",
+    "llama": "Llama-like", "llama4": "Llama 4", "gpt2": "GPT-2", "gptneox": "GPT-NeoX", "gptj": "GPT-J",
+    "bloom": "BLOOM", "gpt-oss": "GPT-OSS", "falcon": "Falcon", "mpt": "MPT", "starcoder": "GPT-BigCode",
+    "starcoder2": "StarCoder2", "qwen": "Qwen", "qwen2": "Qwen2", "qwen2vl": "Qwen-VL", "qwen2moe": "Qwen-MoE",
+    "qwen3": "Qwen3", "qwen3moe": "Mixture of experts, Qwen-like", "gemma": "Gemma", "gemma2": "Gemma 2",
+    "gemma3": "Gemma 3", "phi2": "Phi-2", "phi3": "Phi-3", "phimoe": "Phi-3.5 MoE", "stablelm": "StableLM",
+    "internlm2": "InternLM2", "baichuan": "Baichuan", "chatglm": "ChatGLM", "glm4": "GLM-4",
+    "command-r": "Cohere Command R", "dbrx": "DBRX", "olmo": "OLMo", "olmo2": "OLMo 2", "nemotron": "Nemotron",
+    "jamba": "Jamba-like", "mamba": "Mamba", "mamba2": "Mamba", "rwkv6": "RWKV", "rwkv7": "RWKV", "bert": "BERT",
+    "nomic-bert": "Nomic BERT", "t5": "T5", "t5encoder": "T5 encoder",
     "deepseek2": "DeepSeek (multi-head latent attention)", "clip": "CLIP image encoder", "flux": "Flux",
     "sd1": "Stable Diffusion 1 UNet", "sdxl": "Stable Diffusion XL UNet", "sd3": "Stable Diffusion 3", "wan": "Wan",
     "hyvid": "HunyuanVideo", "ltxv": "LTX-Video", "aura": "AuraFlow", "lumina2": "Lumina", "qwen_image": "Qwen-Image",
@@ -51,12 +52,14 @@ WORDS: Final = (  # in a model's own name, where its tensors' names say nothing;
 
 MODEL_TYPES: Final = {  # config.json's model_type, where the names of several families are the same
     "llama": "Llama", "mistral": "Mistral", "qwen2": "Qwen2", "qwen3": "Qwen3", "gemma": "Gemma", "gemma2": "Gemma 2",
-    "phi3": "Phi-3", "stablelm": "StableLM", "yi": "Yi", "olmo2": "OLMo 2", "granite": "Granite", "smollm3": "SmolLM3",
-    "roberta": "RoBERTa", "bert": "BERT", "xlm-roberta": "XLM-RoBERTa", "camembert": "CamemBERT", "electra": "ELECTRA",
-    "bart": "BART", "mbart": "mBART", "marian": "Marian", "pegasus": "Pegasus", "m2m_100": "M2M-100 or NLLB",
-    "blenderbot": "Blenderbot", "t5": "T5", "mt5": "mT5", "qwen3_moe": "Qwen3-MoE", "olmoe": "OLMoE", "deepseek_v2": "DeepSeek-V2",
-    "deepseek_v3": "DeepSeek-V3", "llava": "LLaVA", "llava_next": "LLaVA-NeXT", "paligemma": "PaliGemma",
-    "qwen2_vl": "Qwen2-VL", "qwen2_5_vl": "Qwen2.5-VL", "mamba": "Mamba", "mamba2": "Mamba 2", "falcon_mamba": "Falcon Mamba", "jamba": "Jamba", "glm": "GLM-4", "glm4": "GLM-4",
+    "phi3": "Phi-3", "stablelm": "StableLM", "yi": "Yi", "olmo2": "OLMo 2", "granite": "Granite",
+    "smollm3": "SmolLM3", "roberta": "RoBERTa", "bert": "BERT", "xlm-roberta": "XLM-RoBERTa",
+    "camembert": "CamemBERT", "electra": "ELECTRA", "bart": "BART", "mbart": "mBART", "marian": "Marian",
+    "pegasus": "Pegasus", "m2m_100": "M2M-100 or NLLB", "blenderbot": "Blenderbot", "t5": "T5", "mt5": "mT5",
+    "qwen3_moe": "Qwen3-MoE", "olmoe": "OLMoE", "deepseek_v2": "DeepSeek-V2", "deepseek_v3": "DeepSeek-V3",
+    "llava": "LLaVA", "llava_next": "LLaVA-NeXT", "paligemma": "PaliGemma", "qwen2_vl": "Qwen2-VL",
+    "qwen2_5_vl": "Qwen2.5-VL", "mamba": "Mamba", "mamba2": "Mamba 2", "falcon_mamba": "Falcon Mamba",
+    "jamba": "Jamba", "glm": "GLM-4", "glm4": "GLM-4",
 }  # fmt: skip
 REFINED: Final = frozenset((  # the families that a config.json may tell closer
     *("Llama-like", "BERT", "BERT-like", "RoBERTa", "BART-like", "T5", "LLaVA-like", "Qwen-VL"),
