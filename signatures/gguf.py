@@ -117,7 +117,9 @@ def _verdict(
     """Grade a file whose tensors are known: is all of it there, is the padding zero, does it end in zeros?"""
     data_start = padded(header.end_bytes, alignment_bytes) if placed else header.end_bytes
     end_bytes = data_start + max((one.end for one in placed), default=0)
-    size_bytes = end_bytes + _last_padding(window, end_bytes, padded(end_bytes, alignment_bytes) if placed else 0)
+    # a vocabulary ends with its last key; the first part that llama.cpp splits off may hold no tensors, but is padded
+    is_padded = bool(placed) or "split.count" in header.values
+    size_bytes = end_bytes + _last_padding(window, end_bytes, padded(end_bytes, alignment_bytes) if is_padded else 0)
     findings += _padding_findings(window, header.end_bytes, data_start, placed)
     distrusted = {one.entry.name for one in placed if one.fault}
     distrusted |= {header.lost} - {""}

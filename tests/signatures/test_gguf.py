@@ -297,3 +297,23 @@ def test_what_the_reference_writer_writes_is_judged_exactly(big, tmp_path):
     assert (verdict.grade, verdict.size_bytes) == (Grade.CONSISTENT, len(content))
     assert truth(verdict) == [("a", "float32", (5, 7)), ("q", "q8_0", (4, 64))]
     assert our_tensors(content) == reference_tensors(content, tmp_path)
+
+
+@needs_gguf
+@pytest.mark.parametrize("split", [False, True])
+def test_without_tensors_a_vocabulary_ends_with_its_keys_and_a_first_part_with_its_padding(split, tmp_path):
+    from gguf import GGUFWriter
+
+    path = tmp_path / "written.gguf"
+    writer = GGUFWriter(path, "llama")
+    writer.add_token_list(["a", "b"])
+    if split:
+        writer.add_uint16("split.no", 0)
+        writer.add_uint16("split.count", 3)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+    content = path.read_bytes()
+    verdict = judge(FORMAT, content + bytes(512))
+    assert verdict.grade is Grade.CONSISTENT
+    assert verdict.size_bytes == (-(-len(content) // 32) * 32 if split else len(content))
