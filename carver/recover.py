@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from importlib import metadata as packages
 from pathlib import Path
 
@@ -18,14 +19,14 @@ from carver.identify.missing import missing_files
 from carver.identify.models import assemble
 from carver.recovery import CaseMetadata, Recovery, SourceRecord
 from carver.report import write_reports
-from carver.stagelog import StageLog, read_log
+from carver.stagelog import StageLog
 from carver.stages import Choices, Hooks
 from carver.stages.claiming import Planned, plan_files
 from carver.stages.extracting import extract_files
 from carver.stages.gathering import gather_models
 from carver.stages.judging import judge_hits, rejected_counts
 from carver.stages.scanning import never_read, scan_image
-from carver.verdict_json import carved_from_json
+from carver.verdict_json import carved_files, kept_models
 from imaging.errors import InputError
 from imaging.image import MappedImage
 from signatures.format import Format
@@ -72,7 +73,10 @@ def recover(
     """
     started = _now()
     plan = plan_recovery(case, image, formats, choices, hooks)
-    files = extract_files(case, image, plan.verdicts, plan.files, formats, choices, hooks)
+    with closing(plan.verdicts):
+        extract_files(case, image, plan.verdicts, plan.files, formats, choices, hooks).close()
+        rejected = rejected_counts(plan.verdicts)
+    del plan  # a million claims and layouts
     unread = never_read(image, case.folder)
     case.note(
         run={
@@ -88,14 +92,12 @@ def recover(
                 "size_bytes": image.source.size_bytes,
                 "unread": None if unread is None else [list(block) for block in unread],
             },
-            "rejected": rejected_counts(plan.verdicts),
+            "rejected": rejected,
         },
     )
     recovery = load_recovery(case)
     gather_models(recovery, case.folder)
     write_reports(recovery, case.folder)
-    files.close()
-    plan.verdicts.close()
     return recovery
 
 
@@ -109,9 +111,7 @@ def load_recovery(case: Case) -> Recovery:
     path = case.folder / "files.jsonl"
     if carved is None or not path.is_file():
         raise InputError(f"nothing was carved in {case.folder} yet; run `carver rescue` or `carver carve` on it first")
-    files = tuple(carved_from_json(entry) for _, entry in read_log(path))
-    models = tuple(file for file in files if not file.side)
-    side_files = tuple(file for file in files if file.side)
+    files, side_files = carved_files(path)
     source = case.binding["source"]
     unread = carved["source"]["unread"]
     return Recovery(
@@ -124,11 +124,11 @@ def load_recovery(case: Case) -> Recovery:
             identity=source["identity"],
             unread=None if unread is None else tuple((o, s, status) for o, s, status in unread),
         ),
-        files=models,
+        files=files,
         rejected=carved["rejected"],
         side_files=side_files,
-        missing=missing_files(models, side_files),
-        models=assemble(models, side_files),
+        missing=missing_files(files, side_files),
+        models=assemble(files, side_files, partial(kept_models, case.folder)),
     )
 
 

@@ -1,11 +1,16 @@
-"""Verdicts as JSON and back: what the judging stage logs and the workers send."""
+"""Verdicts, files and models as JSON and back: what the stages log and the workers send."""
 
 from __future__ import annotations
 
+import dataclasses
+from array import array
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
-from carver.recovery import CarvedFile
+from carver.recovery import CarvedFile, Companion, Model
+from carver.stagelog import read_log
+from carver.stored import Stored, store
 from imaging.extent import Extent, Layout
 from signatures.tensors import Tensor
 from signatures.verdict import DataEvidence, Finding, Grade, LayoutBasis, Verdict
@@ -94,3 +99,22 @@ def carved_from_json(entry: Mapping[str, Any]) -> CarvedFile:
         md5=entry["md5"],
         side=entry.get("side", False),  # not in cases of earlier versions
     )
+
+
+def carved_files(path: Path) -> tuple[Stored[CarvedFile], Stored[CarvedFile]]:
+    """Return the models' files and the small ones that a log of the extracting stage lists; they stay in the log."""
+    offsets, side_offsets = array("q"), array("q")
+    for offset_bytes, entry in read_log(path):
+        (side_offsets if entry.get("side", False) else offsets).append(offset_bytes)
+    return Stored.in_file(path, offsets, carved_from_json), Stored.in_file(path, side_offsets, carved_from_json)
+
+
+def kept_models(folder: Path, models: Iterable[Model]) -> Stored[Model]:
+    """Return models as they come, kept on disk in `folder` as long as they are used."""
+    return store(models, folder, encode=dataclasses.asdict, decode=_model_from_json)
+
+
+def _model_from_json(entry: dict[str, Any]) -> Model:
+    lists = {key: tuple(value) for key, value in entry.items() if isinstance(value, list)}
+    companions = tuple(Companion(**one) for one in entry["companions"])
+    return Model(**{**entry, **lists, "grade": Grade(entry["grade"]), "companions": companions})

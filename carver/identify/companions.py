@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from itertools import chain, islice
 
 from carver.identify.hints import INDEX, WITNESSES
+from carver.identify.outline import Outline
 from carver.recovery import CarvedFile, Companion, Model
-from imaging.extent import Layout
 
 MAX_DISTANCE_BYTES = 16 << 20
 MAX_PADDING = 1024  # rows of an embedding beyond the tokenizer's words, made to fit the hardware
@@ -18,36 +18,30 @@ CONFIGURATIONS = ("config.json", "params.json")
 VOCABULARIES = ("tokenizer.json", "vocab.json")
 
 
-def companions(
-    models: Sequence[Model],
-    side_files: Sequence[CarvedFile],
-    indices: Mapping[int, str],
-    layouts: Mapping[str, Layout],
-) -> dict[int, list[Companion]]:
-    """Return the small files of each model, by its index in `models`.
+def companions(models: Sequence[Outline], side_files: Sequence[CarvedFile]) -> dict[int, list[Companion]]:
+    """Return the small files of each model, by its index in `models`; of models that have any.
 
     Args:
-        models: without their companions.
-        side_files: in the order of the source.
-        indices: by model, the path of the index file that grouped it.
-        layouts: where each recovered file lies in the source, by path.
+        models: outlined, in order.
+        side_files: in the order of the source; gone through several times.
     """
-    found = {number: [Companion(path=path, why="names")] for number, path in indices.items()}
-    taken = set(indices.values())
+    named = ((number, model.index) for number, model in enumerate(models) if model.index is not None)
+    found = {number: [Companion(path=path, why="names")] for number, path in named}
+    taken = {one.path for held in found.values() for one in held}
     for number, path in _by_sizes(models, side_files):
         found.setdefault(number, []).append(Companion(path=path, why="sizes"))
         taken.add(path)
-    rest = [
+    rest = (
         side for side in side_files if side.path not in taken and side.format not in WITNESSES and side.format != INDEX
-    ]
+    )
     kinds = {side.path: str(side.facts.get("kind")) for side in side_files}
     known = {(number, kinds[one.path]) for number, held in found.items() for one in held}
-    for number, path in _by_place(models, rest, layouts, known):
+    for number, path in _by_place(models, rest, known):
         found.setdefault(number, []).append(Companion(path=path, why="place"))
     return found
 
 
-def has_sizes(model: Model, facts: Mapping[str, object]) -> bool:
+def has_sizes(model: Model | Outline, facts: Mapping[str, object]) -> bool:
     """Tell whether a configuration gives a model's very sizes: width and layers, and the vocabulary where both tell.
 
     Of a model with shards missing only some of the layers are there.
@@ -60,7 +54,7 @@ def has_sizes(model: Model, facts: Mapping[str, object]) -> bool:
     return model.layers == layers and (rows is None or model.vocabulary is None or rows == model.vocabulary)
 
 
-def _contradicts(model: Model, facts: Mapping[str, object]) -> bool:
+def _contradicts(model: Outline, facts: Mapping[str, object]) -> bool:
     """Tell whether a small file gives other sizes than the model has: then lying next to it means nothing."""
     (width, layers), words = _sizes(facts), facts.get("vocab_size")
     if facts.get("kind") in VOCABULARIES:
@@ -79,31 +73,52 @@ def _first_number(facts: Mapping[str, object], keys: Sequence[str]) -> int | Non
     return next((value for key in keys if isinstance(value := facts.get(key), int) and value > 0), None)
 
 
-def _by_sizes(models: Sequence[Model], side_files: Sequence[CarvedFile]) -> Iterator[tuple[int, str]]:
+class _Sizes:
+    """Models by their sizes. A small file goes to the one model that it fits: two of each kind are enough to see it."""
+
+    def __init__(self, models: Sequence[Outline]) -> None:
+        self._models = models
+        self._whole: dict[tuple[int, int], dict[int | None, list[int]]] = {}  # by width and layers, by vocabulary
+        self._in_part: dict[tuple[int, int | None], list[int]] = {}  # by width and vocabulary, the fewest layers
+        for number, model in enumerate(models):
+            if model.hidden_size is not None and model.missing_shards:
+                alike = self._in_part.setdefault((model.hidden_size, model.vocabulary), [])
+                alike[:] = sorted([*alike, number], key=lambda one: (models[one].layers, one))[:2]
+            elif model.hidden_size is not None:
+                rooms = self._whole.setdefault((model.hidden_size, model.layers), {})
+                same = rooms.setdefault(model.vocabulary, [])
+                same += [number][: 2 - len(same)]
+
+    def fitting(self, facts: Mapping[str, object]) -> list[int]:
+        """Return the models that a configuration fits, two at most."""
+        (width, layers), rows = _sizes(facts), _first_number(facts, ("vocab_size",))
+        if width is None or layers is None:
+            return []
+        rooms = self._whole.get((width, layers), {})
+        whole = rooms.values() if rows is None else (rooms.get(rows, ()), rooms.get(None, ()))
+        alike = chain(*whole, self._in_part.get((width, rows), ()))
+        return list(islice((number for number in alike if has_sizes(self._models[number], facts)), 2))
+
+
+def _by_sizes(models: Sequence[Outline], side_files: Iterable[CarvedFile]) -> Iterator[tuple[int, str]]:
     """Give a configuration or a tokenizer to the one model that it fits."""
-    by_sizes: dict[tuple[int | None, int | None], list[int]] = {}
-    for number, model in enumerate(models):
-        by_sizes.setdefault((model.hidden_size, None if model.missing_shards else model.layers), []).append(number)
+    by_sizes = _Sizes(models)
     rows = sorted((model.vocabulary, number) for number, model in enumerate(models) if model.vocabulary is not None)
     for side in side_files:
-        fitting: Iterable[int] = ()
+        fitting: list[int] = []
         kind, words = side.facts.get("kind"), side.facts.get("vocab_size")
         if kind in CONFIGURATIONS:
-            width, layers = _sizes(side.facts)
-            alike = (*by_sizes.get((width, layers), ()), *by_sizes.get((width, None), ()))
-            fitting = (number for number in alike if has_sizes(models[number], side.facts))
+            fitting = by_sizes.fitting(side.facts)
         elif kind in VOCABULARIES and isinstance(words, int) and words > 0:
             low, high = bisect_left(rows, (words, -1)), bisect_left(rows, (words + min(MAX_PADDING, words), -1))
-            fitting = (number for _, number in rows[low : min(high, low + 2)])
-        first = list(islice(fitting, 2))
-        if len(first) == 1:
-            yield first[0], side.path
+            fitting = [number for _, number in rows[low : min(high, low + 2)]]
+        if len(fitting) == 1:
+            yield fitting[0], side.path
 
 
 def _by_place(
-    models: Sequence[Model],
-    side_files: Sequence[CarvedFile],
-    layouts: Mapping[str, Layout],
+    models: Sequence[Outline],
+    side_files: Iterable[CarvedFile],
     known: set[tuple[int, str]],
 ) -> Iterator[tuple[int, str]]:
     """Give what nothing else tells of to the model that lies nearest to it in the source, of each kind the nearest one.
@@ -111,17 +126,15 @@ def _by_place(
     Args:
         models: all.
         side_files: those that nothing else tells of.
-        layouts: where each file lies.
         known: (model, kind) that needs none.
     """
-    marks = []
-    for number, model in enumerate(models):
-        for layout in (layouts[path] for path in model.files):
-            marks += [(layout[0].offset_bytes, number), (layout[-1].end_bytes, number)] if layout else []
-    marks.sort()
+    marks: list[tuple[int, int]] = []
     nearest: dict[tuple[int, str], tuple[int, str]] = {}
-    for side in side_files if marks else ():
-        place = layouts[side.path][0].offset_bytes
+    for side in side_files if models else ():
+        marks = marks or sorted((edge, number) for number, model in enumerate(models) for edge in model.edges)
+        if not marks:
+            break
+        place = side.layout[0].offset_bytes
         at = bisect_left(marks, (place, -1))
         distance, number = min((abs(offset - place), number) for offset, number in marks[max(0, at - 1) : at + 1])
         wanted = (number, str(side.facts.get("kind")))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 
 from carver.identify.hints import INDEX, SUMS, Sum, sums_of
 from carver.recovery import CarvedFile, MissingFile
@@ -18,7 +19,7 @@ WEIGHTS_SUFFIXES = (
 
 def missing_files(files: Sequence[CarvedFile], side_files: Sequence[CarvedFile]) -> tuple[MissingFile, ...]:
     """Return what is named and not among the recovered files, in the order in which the source tells it."""
-    return (*_by_hashes((*files, *side_files), side_files), *_by_indices(files, side_files), *_external(files))
+    return (*_by_hashes(chain(files, side_files), side_files), *_by_indices(files, side_files), *_external(files))
 
 
 def _by_hashes(files: Iterable[CarvedFile], side_files: Iterable[CarvedFile]) -> Iterator[MissingFile]:
@@ -28,11 +29,12 @@ def _by_hashes(files: Iterable[CarvedFile], side_files: Iterable[CarvedFile]) ->
         for one in sums_of(side.format, side.facts):
             if side.format != SUMS or one.name.lower().endswith(WEIGHTS_SUFFIXES):
                 named.setdefault(one.sha256, []).append((one, side.path))
-    by_size: dict[int, list[str]] = {}
+    by_size: dict[int | None, list[str]] = {one.size_bytes: [] for told in named.values() for one, _ in told}
     for file in files if named else ():
         named.pop(file.sha256, None)
-        if file.data_evidence is not DataEvidence.HASH:
-            by_size.setdefault(file.size_bytes, []).append(file.path)
+        same_size = by_size.get(file.size_bytes)
+        if same_size is not None and len(same_size) < MAX_SAME_SIZE and file.data_evidence is not DataEvidence.HASH:
+            same_size.append(file.path)
     for sha256, told in named.items():
         size_bytes = next((one.size_bytes for one, _ in told if one.size_bytes is not None), None)
         if size_bytes != 0:
@@ -41,7 +43,7 @@ def _by_hashes(files: Iterable[CarvedFile], side_files: Iterable[CarvedFile]) ->
                 size_bytes=size_bytes,
                 sha256=sha256,
                 learnt_from=tuple(path for _, path in told),
-                same_size=() if size_bytes is None else tuple(by_size.get(size_bytes, ())[:MAX_SAME_SIZE]),
+                same_size=() if size_bytes is None else tuple(by_size[size_bytes]),
             )
 
 
@@ -51,9 +53,12 @@ def _by_indices(files: Iterable[CarvedFile], side_files: Iterable[CarvedFile]) -
         if side.format == INDEX:
             for shard in side.facts["shards"]:  # type: ignore[attr-defined]
                 named.setdefault((shard["name"], shard["names_sha256"]), []).append(side.path)
-    found = {names_digest(tensor.name for tensor in file.tensors) for file in files if file.tensors} if named else set()
+    lost = {digest for _, digest in named}
+    for file in files if named else ():
+        if file.tensors:
+            lost.discard(names_digest(tensor.name for tensor in file.tensors))
     for (name, digest), paths in named.items():
-        if digest not in found:
+        if digest in lost:
             yield MissingFile(name=name, size_bytes=None, sha256=None, learnt_from=tuple(paths))
 
 

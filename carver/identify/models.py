@@ -4,41 +4,78 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import PurePosixPath
+from typing import TypeAlias
 
 from carver.identify.anatomy import Anatomy, examine
 from carver.identify.companions import companions, has_sizes
 from carver.identify.family_table import MODEL_TYPES
+from carver.identify.outline import Outline, outline
 from carver.identify.parts import Part, parts_of
-from carver.identify.shards import NUMBERED, Group, group
+from carver.identify.shards import NUMBERED, Group, group, may_be_shard, named_digests
 from carver.recovery import CarvedFile, Companion, Model
 from signatures.verdict import Grade
+
+Keep: TypeAlias = Callable[[Iterable[Model]], Sequence[Model]]
 
 STEP = re.compile(
     r"(?:^|[-_. ])(?:global_?step|checkpoint|ckpt|steps?|iter(?:ation)?|epoch)[-_=]?([0-9]{1,12})(?![0-9])", re.I
 )
-MIN_TELLING_TENSORS = 8  # of an unknown family: files of a few tensors look alike without being versions of one model
 REFINED = frozenset(("Llama-like", "BERT", "BERT-like", "RoBERTa"))
 VERSIONS_EACH_WAY = 16  # that a model lists: with thousands of checkpoints, all of all would be too many
 GRADES = list(Grade)
 DULL_NAMES = frozenset(("model", "pytorch_model", "diffusion_pytorch_model", "adapter_model", "consolidated"))
 
 
-def assemble(files: Sequence[CarvedFile], side_files: Sequence[CarvedFile]) -> tuple[Model, ...]:
-    """Return the models that the recovered files make up, by the place of their first files."""
-    parts = parts_of(files)
-    groups, alone = group(parts, side_files)
-    groups += [Group(name="", parts=(part,), count=None, basis="", missing=()) for part in alone]
-    order = {part.file.path: number for number, part in enumerate(parts)}
-    groups.sort(key=lambda one: min(order[part.file.path] for part in one.parts))
-    models = [_model(one) for one in groups]
-    indices = {number: one.index for number, one in enumerate(groups) if one.index is not None}
-    found = companions(models, side_files, indices, {file.path: file.layout for file in (*files, *side_files)})
-    by_path = {side.path: side for side in side_files}
-    models = [_with_companions(model, found.get(number, []), by_path) for number, model in enumerate(models)]
-    return tuple(_with_versions(models, groups))
+def assemble(files: Sequence[CarvedFile], side_files: Sequence[CarvedFile], keep: Keep = tuple) -> Sequence[Model]:
+    """Return the models that the recovered files make up, by the place of their first files.
+
+    Args:
+        files: in order, containers before what is in them; read one by one, and those that may be shards once more.
+        side_files: in order; gone through several times.
+        keep: what holds models as they come: on disk where there may be a million.
+    """
+    outlines: list[Outline] = []
+    copies: dict[str, list[str]] = {}
+    drafts = keep(_drafted(files, side_files, outlines, copies))
+    order = sorted(range(len(outlines)), key=lambda place: outlines[place].number)
+    outlines = [outlines[place] for place in order]
+    found = companions(outlines, side_files)
+    by_path = _Facts(side_files)
+    _tell_steps(outlines, found, by_path)
+    linked = _linked(drafts, order, found, by_path, copies, _versions(outlines))
+    return keep(linked)
+
+
+def _drafted(
+    files: Sequence[CarvedFile],
+    side_files: Sequence[CarvedFile],
+    outlines: list[Outline],
+    copies: dict[str, list[str]],
+) -> Iterator[Model]:
+    """Yield the models, each for itself, and outline them; those of several files last."""
+    named = named_digests(side_files)
+    waiting: list[Part] = []
+    for part in parts_of(files, copies):
+        if may_be_shard(part, named):
+            waiting.append(part.waiting())
+        else:
+            yield _outlined(_alone(part), outlines)
+    groups, left = group(waiting, side_files)
+    for one in (*groups, *map(_alone, left)):
+        yield _outlined(one, outlines)
+
+
+def _alone(part: Part) -> Group:
+    return Group(name="", parts=(part,), count=None, basis="", missing=())
+
+
+def _outlined(one: Group, outlines: list[Outline]) -> Model:
+    model = _model(one)
+    outlines.append(outline(one, model))
+    return model
 
 
 def _model(one: Group) -> Model:
@@ -63,7 +100,6 @@ def _model(one: Group) -> Model:
         shards=one.count,
         shard_basis=one.basis,
         missing_shards=one.missing,
-        same_content=tuple(path for part in one.parts for path in part.copies),
     )
 
 
@@ -73,7 +109,7 @@ def _joined(one: Group) -> Anatomy:
     facts = next(
         (part.file.facts for part in one.parts if part.file.facts.get("architecture")), one.parts[0].file.facts
     )
-    whole = examine(tuple(tensor for part in one.parts for tensor in part.file.tensors), facts)
+    whole = examine(tuple(tensor for part in one.parts for tensor in part.tensors()), facts)
     dtypes: Counter[str] = Counter()
     for anatomy in told:
         dtypes.update(anatomy.dtypes)
@@ -98,13 +134,52 @@ def _told_step(part: Part) -> tuple[int | None, str]:
     return (int(steps[-1]), str(part.file.facts.get("name_source", "contents"))) if steps else (None, "")
 
 
-def _with_companions(model: Model, found: Sequence[Companion], side_files: Mapping[str, CarvedFile]) -> Model:
+def _linked(
+    drafts: Sequence[Model],
+    order: Iterable[int],
+    found: Mapping[int, Sequence[Companion]],
+    side_facts: _Facts,
+    copies: Mapping[str, Sequence[str]],
+    versions: Callable[[int], tuple[str, ...]],
+) -> Iterator[Model]:
+    """Yield the models in order, each with its small files, its copies and its versions."""
+    for number, place in enumerate(order):
+        model = _with_companions(drafts[place], found.get(number, ()), side_facts)
+        same = tuple(copy for path in model.files for copy in copies.get(path, ()))
+        yield replace(model, same_content=same, versions=versions(number))
+
+
+class _Facts:
+    """The facts of small files by their paths, read when they are asked for."""
+
+    def __init__(self, side_files: Sequence[CarvedFile]) -> None:
+        self._side_files = side_files
+        self._numbers = {side.path: number for number, side in enumerate(side_files)}
+
+    def __getitem__(self, path: str) -> Mapping[str, object]:
+        return self._side_files[self._numbers[path]].facts
+
+
+def _trained_step(facts: Mapping[str, object]) -> int | None:
+    step = facts.get("global_step")
+    return step if facts.get("kind") == "trainer_state.json" and isinstance(step, int) else None
+
+
+def _tell_steps(outlines: Sequence[Outline], found: Mapping[int, Sequence[Companion]], side_facts: _Facts) -> None:
+    """Put the steps that small files tell where the models themselves tell none."""
+    for number, held in found.items():
+        if outlines[number].step is None:
+            steps = (_trained_step(side_facts[companion.path]) for companion in held)
+            outlines[number].step = next((step for step in steps if step is not None), None)
+
+
+def _with_companions(model: Model, found: Sequence[Companion], side_facts: _Facts) -> Model:
     """Return a model with its small files, and what these tell of it."""
     model = replace(model, companions=tuple(found))
     for companion in found:
-        facts = side_files[companion.path].facts
-        step = facts.get("global_step")
-        if facts.get("kind") == "trainer_state.json" and isinstance(step, int) and model.step is None:
+        facts = side_facts[companion.path]
+        step = _trained_step(facts)
+        if step is not None and model.step is None:
             model = replace(model, step=step, step_source=f"trainer_state.json ({companion.why})")
         kind = facts.get("model_type")
         if model.family in REFINED and isinstance(kind, str) and kind in MODEL_TYPES and has_sizes(model, facts):
@@ -128,19 +203,29 @@ def _last_part(path: str) -> str:
     return re.split(r"[/\\]", path.rstrip("/\\"))[-1].strip()
 
 
-def _with_versions(models: Sequence[Model], groups: Sequence[Group]) -> list[Model]:
-    """Tell of each model which others have the same tensors and other values, by step where all steps are known."""
-    builds = [tuple(part.build_sha256 for part in one.parts) for one in groups]
-    alike: dict[tuple[str, ...], list[int]] = {}
-    for number, (model, build) in enumerate(zip(models, builds, strict=True)):
-        if model.family or sum(len(part.file.tensors) for part in groups[number].parts) >= MIN_TELLING_TENSORS:
-            alike.setdefault(build, []).append(number)
-    told = list(models)
+def _versions(models: Sequence[Outline]) -> Callable[[int], tuple[str, ...]]:
+    """Return what tells of each model which others have the same tensors and other values.
+
+    By step where all steps are known.
+    """
+    alike: dict[bytes, list[int]] = {}
+    for number, model in enumerate(models):
+        if model.build:
+            alike.setdefault(model.build, []).append(number)
+    places: dict[int, int] = {}
     for numbers in alike.values():
-        steps = [models[number].step for number in numbers]
-        if None not in steps:
-            numbers.sort(key=lambda number: (models[number].step, number))
-        for place, number in enumerate(numbers):
-            others = (*numbers[max(0, place - VERSIONS_EACH_WAY) : place], *numbers[place + 1 :][:VERSIONS_EACH_WAY])
-            told[number] = replace(models[number], versions=tuple(models[other].files[0] for other in others))
-    return told
+        if len(numbers) > 1:
+            steps = [models[number].step for number in numbers]
+            if None not in steps:
+                numbers.sort(key=lambda number: (models[number].step, number))
+            places.update((number, place) for place, number in enumerate(numbers))
+
+    def versions(number: int) -> tuple[str, ...]:
+        place = places.get(number)
+        if place is None:
+            return ()
+        numbers = alike[models[number].build]
+        others = (*numbers[max(0, place - VERSIONS_EACH_WAY) : place], *numbers[place + 1 :][:VERSIONS_EACH_WAY])
+        return tuple(models[other].path for other in others)
+
+    return versions

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from carver.identify.anatomy import DATA_PRODUCERS, Anatomy, examine, is_weight
 from carver.recovery import CarvedFile
-from signatures.tensors import names_digest
+from signatures.tensors import Tensor, names_digest
 
 ELSEWHERE = frozenset(("tf_checkpoint_index",))  # tells of weights and holds none
 PLAIN_ARRAYS = frozenset(("numpy_array", "npz"))  # models only where a family's names are known
@@ -21,40 +21,56 @@ class Part:
     """A file that holds weights.
 
     Attributes:
-        file: it.
+        number: of the file in the record.
+        file: it; of a part that waits for others without its tensors.
+        files: the record's.
         anatomy: of its tensors.
-        names_sha256: digest of its tensors' names.
-        build_sha256: digest of names, dtypes and shapes: equal for two versions of one model.
+        tensor_count: how many there are.
+        names_sha256: digest of their names.
+        build: digest of names, dtypes and shapes: equal for two versions of one model.
         width: the commonest extent of its weight matrices: a transformer's hidden size; None without matrices.
-        copies: paths of other files with the same bytes.
     """
 
+    number: int
     file: CarvedFile
+    files: Sequence[CarvedFile]
     anatomy: Anatomy
+    tensor_count: int
     names_sha256: str
-    build_sha256: str
+    build: bytes
     width: int | None
-    copies: tuple[str, ...] = ()
+
+    def tensors(self) -> tuple[Tensor, ...]:
+        """Return the tensors, read again where they were left out."""
+        return self.file.tensors or self.files[self.number].tensors
+
+    def waiting(self) -> Part:
+        """Return the part without its tensors, of which many can be held."""
+        return replace(self, file=replace(self.file, tensors=()))
 
 
-def parts_of(files: Iterable[CarvedFile]) -> list[Part]:
-    """Return the parts among the files that stand by themselves, in order; of equal ones the first."""
-    first: dict[str, CarvedFile] = {}
-    copies: dict[str, list[str]] = {}
+def parts_of(files: Sequence[CarvedFile], copies: dict[str, list[str]]) -> Iterator[Part]:
+    """Yield the parts among the files that stand by themselves, in order; of equal ones the first.
+
+    Args:
+        files: the record's.
+        copies: gets the paths of the equal ones meanwhile, by the path of the first.
+    """
+    first: dict[bytes, str] = {}
     paths = set()
-    for file in files:  # containers come before what is in them
+    for number, file in enumerate(files):  # containers come before what is in them
         inside = file.parent in paths
         paths.add(file.path)
         if inside or not file.tensors:
             continue
-        held = first.setdefault(file.sha256, file)
-        if held is not file:
-            copies.setdefault(file.sha256, []).append(file.path)
-    examined = (_part(file, tuple(copies.get(sha256, ()))) for sha256, file in first.items())
-    return [part for part in examined if part is not None]
+        held = first.setdefault(bytes.fromhex(file.sha256), file.path)
+        if held != file.path:
+            copies.setdefault(held, []).append(file.path)
+        elif (part := _part(number, file, files)) is not None:
+            yield part
 
 
-def _part(file: CarvedFile, copies: tuple[str, ...]) -> Part | None:
+def _part(number: int, file: CarvedFile, files: Sequence[CarvedFile]) -> Part | None:
     """Return a file as a part; None where it holds data rather than a model."""
     producer = file.facts.get("producer")
     if file.format in ELSEWHERE:
@@ -67,18 +83,20 @@ def _part(file: CarvedFile, copies: tuple[str, ...]) -> Part | None:
     if file.format in PLAIN_ARRAYS and not anatomy.family:
         return None
     return Part(
+        number=number,
         file=file,
+        files=files,
         anatomy=anatomy,
+        tensor_count=len(file.tensors),
         names_sha256=names_digest(tensor.name for tensor in file.tensors),
-        build_sha256=_build(file),
+        build=_build(file),
         width=_width(file),
-        copies=copies,
     )
 
 
-def _build(file: CarvedFile) -> str:
+def _build(file: CarvedFile) -> bytes:
     told = sorted((tensor.name, tensor.dtype, tensor.shape) for tensor in file.tensors)
-    return hashlib.sha256(json.dumps([file.format, told]).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([file.format, told]).encode()).digest()
 
 
 def _width(file: CarvedFile) -> int | None:
@@ -91,4 +109,4 @@ def _width(file: CarvedFile) -> int | None:
 
 def tensor_names(parts: Sequence[Part]) -> set[str]:
     """Return the names of all tensors of some parts."""
-    return {tensor.name for part in parts for tensor in part.file.tensors}
+    return {tensor.name for part in parts for tensor in part.tensors()}

@@ -9,7 +9,7 @@ lie on the source), none is put there: mixed shards would load and be wrong.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from carver.identify.family_table import DECODERS
@@ -48,19 +48,36 @@ class Group:
     index: str | None = None
 
 
-def group(parts: Sequence[Part], side_files: Sequence[CarvedFile]) -> tuple[list[Group], list[Part]]:
-    """Return the groups, and the parts that are in none."""
-    left = list(parts)
+def named_digests(side_files: Iterable[CarvedFile]) -> frozenset[str]:
+    """Return the digests of tensors' names that indices give for their shards."""
+    facts = (side.facts for side in side_files if side.format == INDEX)
+    return frozenset(shard["names_sha256"] for one in facts for shard in one["shards"])  # type: ignore[attr-defined]
+
+
+def may_be_shard(part: Part, named: Container[str]) -> bool:
+    """Tell whether a part may belong to others; what may not be stays a model by itself and need not be held."""
+    by_numbers = isinstance(part.file.facts.get("split_count"), int) or _numbered_name(part) is not None
+    return by_numbers or part.names_sha256 in named or _may_go_on(part)
+
+
+def group(parts: Sequence[Part], side_files: Iterable[CarvedFile]) -> tuple[list[Group], list[Part]]:
+    """Return the groups, and the parts that are in none.
+
+    Args:
+        parts: those that may be shards (`may_be_shard`).
+        side_files: of the record.
+    """
+    left = {part.number: part for part in parts}
     groups: list[Group] = []
     for finder in (_by_index, _by_split, _by_names, _by_layers):
-        for found in finder(left, side_files):
+        for found in finder(tuple(left.values()), side_files):
             groups.append(found)
-            taken = {part.file.path for part in found.parts}
-            left = [part for part in left if part.file.path not in taken]
-    return groups, left
+            for part in found.parts:
+                left.pop(part.number, None)
+    return groups, list(left.values())
 
 
-def _by_index(parts: Sequence[Part], side_files: Sequence[CarvedFile]) -> Iterator[Group]:
+def _by_index(parts: Sequence[Part], side_files: Iterable[CarvedFile]) -> Iterator[Group]:
     fitting: dict[str, list[Part]] = {}
     for part in parts:
         fitting.setdefault(part.names_sha256, []).append(part)
@@ -103,7 +120,7 @@ def _bounded(words: Iterable[str]) -> tuple[str, ...]:
     return (*said[:MAX_MISSING], *more)
 
 
-def _by_split(parts: Sequence[Part], side_files: Sequence[CarvedFile]) -> Iterator[Group]:
+def _by_split(parts: Sequence[Part], side_files: Iterable[CarvedFile]) -> Iterator[Group]:
     """GGUF: only the first part has the model's name; the tensors of all must come to the number that each tells."""
     families: dict[tuple[int, object], list[tuple[int, Part]]] = {}
     for part in parts:
@@ -116,16 +133,21 @@ def _by_split(parts: Sequence[Part], side_files: Sequence[CarvedFile]) -> Iterat
         yield from _numbered(stem, count, numbered, "split numbers", ".gguf")
 
 
-def _by_names(parts: Sequence[Part], side_files: Sequence[CarvedFile]) -> Iterator[Group]:
+def _by_names(parts: Sequence[Part], side_files: Iterable[CarvedFile]) -> Iterator[Group]:
     families: dict[tuple[str, int, str, str], list[tuple[int, Part]]] = {}
     for part in parts:
-        met = NUMBERED.fullmatch(str(part.file.facts.get("name", "")))
-        if met and 0 < int(met["number"]) <= int(met["count"]) <= MAX_COUNT:
+        met = _numbered_name(part)
+        if met is not None:
             suffix = "".join(re.findall(r"\.[A-Za-z0-9]+$", part.file.path))
             key = (met["stem"], int(met["count"]), part.file.format, suffix)
             families.setdefault(key, []).append((int(met["number"]), part))
     for (stem, count, _, suffix), numbered in families.items():
         yield from _numbered(stem, count, numbered, "numbered names", suffix)
+
+
+def _numbered_name(part: Part) -> re.Match[str] | None:
+    met = NUMBERED.fullmatch(str(part.file.facts.get("name", "")))
+    return met if met and 0 < int(met["number"]) <= int(met["count"]) <= MAX_COUNT else None
 
 
 def _number(pair: tuple[int, Part]) -> int:
@@ -143,23 +165,28 @@ def _numbered(stem: str, count: int, numbered: Sequence[tuple[int, Part]], basis
         yield Group(name=stem, parts=tuple(held), count=count, basis=basis, missing=_bounded(missing))
 
 
-def _by_layers(parts: Sequence[Part], side_files: Sequence[CarvedFile]) -> Iterator[Group]:
+def _by_layers(parts: Sequence[Part], side_files: Iterable[CarvedFile]) -> Iterator[Group]:
     families: dict[tuple[object, ...], list[Part]] = {}
     for part in parts:
         anatomy = part.anatomy
-        if anatomy.family in DECODER_FAMILIES and anatomy.layers and not _whole(part):
+        if _may_go_on(part):
             key = (part.file.format, anatomy.family, part.width, max(anatomy.dtypes, key=lambda d: anatomy.dtypes[d]))
             families.setdefault(key, []).append(part)
     for together in families.values():
         together.sort(key=lambda part: part.anatomy.layers)
-        if len(together) > 1 and len(tensor_names(together)) == sum(len(part.file.tensors) for part in together):
+        if len(together) > 1 and len(tensor_names(together)) == sum(part.tensor_count for part in together):
             yield Group(
                 name="", parts=tuple(together), count=None, basis="layers", missing=_bounded(_missing_layers(together))
             )
 
 
+def _may_go_on(part: Part) -> bool:
+    """Tell whether a part holds some layers of a model whose files go on from each other."""
+    return part.anatomy.family in DECODER_FAMILIES and bool(part.anatomy.layers) and not _whole(part)
+
+
 def _whole(part: Part) -> bool:
-    names = [tensor.name for tensor in part.file.tensors]
+    names = [tensor.name for tensor in part.tensors()]
     return any(map(FIRST.search, names)) and any(map(LAST.search, names)) and not list(_gaps(part.anatomy.layers))
 
 

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import logging
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from itertools import count
+from dataclasses import replace
+from itertools import chain
 from pathlib import Path, PurePosixPath
 
 from carver.identify.naming import safe_name
@@ -33,12 +35,12 @@ def gather_models(recovery: Recovery, folder: Path) -> None:
     if (folder / ROOM).is_symlink():
         return  # it leads to where nothing of ours belongs
     _clear(folder / ROOM)
-    files = {file.path: file for file in (*recovery.files, *recovery.side_files)}
-    taken: set[str] = set()
+    files = _with_company(recovery)
+    rooms: Counter[str] = Counter()
     try:
         for model in recovery.models:
             if model.grade.good and _worth_a_folder(model, files):
-                room = folder / ROOM / _room_name(model, taken)
+                room = folder / ROOM / _room_name(model, rooms)
                 make_folder(room)
                 for name, path in _names(model, files):
                     _put(folder / path, room / name, as_link=not files[path].side)
@@ -46,8 +48,18 @@ def gather_models(recovery: Recovery, folder: Path) -> None:
         log.warning("models are not gathered in %s: %s", folder / ROOM, fault)
 
 
+def _with_company(recovery: Recovery) -> dict[str, CarvedFile]:
+    """Return the files of models that are more than one file, by path, and only what is asked of them here."""
+    models = (model for model in recovery.models if model.grade.good and (model.companions or len(model.files) > 1))
+    wanted = {path for model in models for path in (*model.files, *(one.path for one in model.companions))}
+    files = (file for file in chain(recovery.files, recovery.side_files) if file.path in wanted) if wanted else ()
+    return {file.path: replace(file, tensors=(), findings=(), layout=()) for file in files}
+
+
 def _worth_a_folder(model: Model, files: Mapping[str, CarvedFile]) -> bool:
     """Tell whether there is more than a guess about a few small files that happen to lie near."""
+    if not model.companions and len(model.files) == 1:
+        return False
     kinds = {files[one.path].facts.get("kind") for one in model.companions}
     told = any(one.why != "place" for one in model.companions)
     return told or len(model.files) > 1 or not kinds.isdisjoint(CONFIGURATIONS)
@@ -65,7 +77,7 @@ def _put(source: Path, target: Path, *, as_link: bool) -> None:
 
 def _clear(room: Path) -> None:
     """Remove what an earlier run linked: names of files that have another one, and folders that are empty then."""
-    for model in sorted(room.iterdir()) if room.is_dir() else ():
+    for model in room.iterdir() if room.is_dir() else ():
         if model.is_dir() and not model.is_symlink():
             for path in model.iterdir():
                 if path.is_file() and not path.is_symlink() and path.stat().st_nlink > 1:
@@ -76,11 +88,13 @@ def _clear(room: Path) -> None:
         room.rmdir()
 
 
-def _room_name(model: Model, taken: set[str]) -> str:
-    stem = safe_name(model.name) or "model"
-    names = (stem if number == 1 else f"{stem}-{number}" for number in count(1))
-    name = next(name for name in names if name.lower() not in taken)
-    taken.add(name.lower())
+def _room_name(model: Model, rooms: Counter[str]) -> str:
+    """Return a name that no model had; `rooms` counts how often each was wanted."""
+    stem = name = safe_name(model.name) or "model"
+    while rooms[name.lower()]:
+        rooms[stem.lower()] += 1
+        name = f"{stem}-{rooms[stem.lower()]}"
+    rooms[name.lower()] = 1
     return name
 
 

@@ -1,0 +1,58 @@
+"""Outline: of a model just what linking it to others takes, small enough to be held of a million."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from carver.identify.shards import Group
+from carver.recovery import Model
+
+MIN_TELLING_TENSORS = 8  # of an unknown family: files of a few tensors look alike without being versions of one model
+
+
+@dataclass(slots=True, kw_only=True)
+class Outline:
+    """A model without what only the reports want.
+
+    Attributes:
+        number: of its first file in the record.
+        path: of its first file.
+        build: of its files, names, dtypes and shapes: equal for versions of one model; empty where few tensors tell
+            nothing.
+        step: as of the model; a small file beside it may tell it later.
+        hidden_size: as of the model.
+        layers: likewise.
+        vocabulary: likewise.
+        missing_shards: whether there are any.
+        index: path of the index file that grouped it, or None.
+        edges: where its files begin and end in the source.
+    """
+
+    number: int
+    path: str
+    build: bytes
+    step: int | None
+    hidden_size: int | None
+    layers: int
+    vocabulary: int | None
+    missing_shards: bool
+    index: str | None
+    edges: tuple[int, ...]
+
+
+def outline(one: Group, model: Model) -> Outline:
+    """Return the outline of a model that was made of a group."""
+    tensors = sum(part.tensor_count for part in one.parts)
+    layouts = [part.file.layout for part in one.parts if part.file.layout]
+    return Outline(
+        number=min(part.number for part in one.parts),
+        path=model.files[0],
+        build=b"".join(part.build for part in one.parts) if model.family or tensors >= MIN_TELLING_TENSORS else b"",
+        step=model.step,
+        hidden_size=model.hidden_size,
+        layers=model.layers,
+        vocabulary=model.vocabulary,
+        missing_shards=bool(model.missing_shards),
+        index=one.index,
+        edges=tuple(edge for layout in layouts for edge in (layout[0].offset_bytes, layout[-1].end_bytes)),
+    )
