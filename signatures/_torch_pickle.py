@@ -55,7 +55,6 @@ SYNONYMS: Final = {
     "cfloat": "complex64",
     "cdouble": "complex128",
 }
-COUNTERS: Final = ("global_step", "step", "iteration", "iter", "num_updates", "epoch")
 INVISIBLE: Final = frozenset(
     {"_parameters", "_buffers", "_modules"}
 )  # of a whole pickled module: not in its state dict
@@ -238,11 +237,3 @@ def reach_elements(shape: tuple[int, ...], strides: tuple[int, ...]) -> int | No
         return 0
     reach = 1 + sum((extent - 1) * stride for extent, stride in zip(shape, strides, strict=True))
     return reach if reach < MAX_ELEMENTS else None
-
-
-def counters(value: object) -> dict[str, int]:
-    """Return how far training was, as the top keys of a checkpoint count it: steps, epochs."""
-    if not isinstance(value, Node):
-        return {}
-    found = {key: count for key, count in each_pair(value) if isinstance(key, str) and type(count) is int}
-    return {key: found[key] for key in COUNTERS if 0 <= found.get(key, -1) < 1 << 53}

@@ -18,7 +18,8 @@ from signatures._pickle import Node, Pickle, read_pickle
 from signatures._pickle_globals import Global
 from signatures._pickle_span import pickle_at
 from signatures._torch_legacy import Front, Storage, keys_of, read_front, storages_of
-from signatures._torch_pickle import StoredTensor, counters, tensors_of
+from signatures._torch_pickle import StoredTensor, tensors_of
+from signatures._training_steps import in_order, pickled_counters, tensor_counters
 from signatures.format import Format, Pattern
 from signatures.tensors import Tensor
 from signatures.verdict import Finding, Grade, Verdict, rejected
@@ -188,7 +189,8 @@ def _facts(reading: _Reading, tensors: tuple[Tensor, ...]) -> dict[str, object]:
     }
     if isinstance(value, Node):
         facts["object"] = str(value.head)[:200] if isinstance(value.head, Global) else value.kind
-    if counted := counters(value):
+    told = tensor_counters(reading.window, tensors, big_endian=not reading.front.little_endian)
+    if counted := in_order(told | pickled_counters(value)):
         facts["counters"] = counted
     if reading.sources:
         facts["source_files"] = reading.sources[:MAX_FINDINGS]

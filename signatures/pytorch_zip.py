@@ -7,7 +7,7 @@ torch 1.4 to 2.13.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -16,9 +16,10 @@ from imaging.window import Window
 from signatures._pickle import Pickle, read_pickle
 from signatures._pickle_opcodes import MAX_PICKLE_BYTES
 from signatures._torch_layout import TAIL_BYTES, predicted_size
-from signatures._torch_pickle import StoredTensor, counters, tensors_of
+from signatures._torch_pickle import StoredTensor, tensors_of
 from signatures._torch_pt2 import MAX_TABLE_BYTES, pickled_of_table, tensors_of_table
 from signatures._torch_starts import PATTERNS, torch_starts
+from signatures._training_steps import in_order, pickled_counters, tensor_counters
 from signatures._zip import STORED
 from signatures._zip_grade import explained, grade_of, judge_records, record_grade, size_of
 from signatures._zip_records import Record, record_contents
@@ -92,7 +93,7 @@ def _validate(window: Window, *, inner: bool = False) -> Verdict:
         size_bytes=_size_bytes(reading),
         findings=tuple(survey.findings),
         tensors=tuple(tensors),
-        facts=_facts(reading),
+        facts=_facts(reading, tensors),
         data_evidence=DataEvidence.CHECKSUM if grade is Grade.INTACT else DataEvidence.NONE,
         explained=explained(window, survey),
     )
@@ -293,7 +294,7 @@ def _size_bytes(reading: _Reading) -> int:
     return max(known_bytes, predicted_size(survey.root or "", survey.records, survey.sizes) or 0)
 
 
-def _facts(reading: _Reading) -> dict[str, object]:
+def _facts(reading: _Reading, tensors: Sequence[Tensor]) -> dict[str, object]:
     root = reading.survey.root or ""
     kind, suffix = _kind(reading)
     facts: dict[str, object] = {"root": root, "kind": kind, "suffix": suffix, "records": len(reading.survey.records)}
@@ -309,7 +310,8 @@ def _facts(reading: _Reading) -> dict[str, object]:
             facts[fact] = text[:40]
     facts["torch_version"] = _torch_version(reading)
     pickle = reading.pickles.get("data.pkl")
-    if counted := counters(pickle.value if pickle else None):
+    told = tensor_counters(reading.window, tensors, big_endian=facts.get("byteorder") == "big")
+    if counted := in_order(told | pickled_counters(pickle.value if pickle else None)):
         facts["counters"] = counted
     if reading.unsafe:
         facts["unsafe_globals"] = sorted(reading.unsafe)

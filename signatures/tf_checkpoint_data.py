@@ -18,6 +18,7 @@ from signatures._table import FOOTER_BYTES, FOOTER_MAGIC, Footer, find_footers, 
 from signatures._tf_bundle import BundleEntry
 from signatures._tf_data import find_data, is_proven, probes_of, shard_bytes
 from signatures._tf_index import Index, is_head, name_facts
+from signatures._training_steps import tensor_counters
 from signatures.format import Format, Pattern
 from signatures.tensors import Tensor
 from signatures.verdict import DataEvidence, Finding, Grade, Verdict, rejected
@@ -57,6 +58,7 @@ def validate(window: Window) -> Verdict:
         detail = f"{size_bytes - data.size_bytes} bytes are missing at the end"
         findings.append(Finding(code="cut-short", offset_bytes=data.size_bytes, detail=detail))
     grade = _grade(findings, tensors)
+    counted = tensor_counters(data, tensors, big_endian=index.big_endian)
     return Verdict(
         grade=grade,
         size_bytes=size_bytes,
@@ -64,7 +66,8 @@ def validate(window: Window) -> Verdict:
         tensors=tuple(tensors),
         facts={"shard": shard, "shards": index.shards, "big_endian": index.big_endian}
         | {"suffix": f".data-{shard:05d}-of-{index.shards:05d}"}
-        | name_facts(index),
+        | name_facts(index)
+        | ({"counters": counted} if counted else {}),
         data_evidence=DataEvidence.CHECKSUM if grade is Grade.INTACT else DataEvidence.NONE,
     )
 

@@ -26,8 +26,6 @@ from fixtures.formats.pytorch_zip import (
 from imaging.errors import BudgetExceeded
 from imaging.extent import ExtentSet, span
 from imaging.window import Budget
-from signatures._pickle import Node
-from signatures._torch_pickle import counters
 from signatures.pytorch_zip import FORMAT, combined_crc
 from signatures.verdict import DataEvidence, Grade
 from tests.signatures.zip_window import codes, ids, judge, patched, starts_in, truth, window_on
@@ -557,20 +555,6 @@ def test_tensor_bytes_equal_what_torch_loads():
     stored = np.frombuffer(content[extent.offset_bytes : extent.end_bytes], dtype="<f4").reshape(by_name["a"].shape)
     assert np.array_equal(stored, state["a"].numpy())
     assert by_name["b.c"].dtype == "int64"
-
-
-@pytest.mark.parametrize(
-    ("pairs", "counted"),
-    [
-        ([("epoch", 3), ("global_step", 640)], {"global_step": 640, "epoch": 3}),
-        ([("step", True), ("iter", "5"), ("epoch", -1), ("other", 7)], {}),
-        ([("step", 1 << 60)], {}),
-        ([(("step",), 5)], {}),
-    ],
-)
-def test_a_checkpoint_tells_how_far_training_was(pairs, counted):
-    assert counters(Node("dict", pairs=pairs)) == counted
-    assert counters(5) == {}
 
 
 def test_the_epoch_of_a_checkpoint_is_a_fact():
