@@ -11,19 +11,16 @@ from typing import TypeAlias
 
 from carver.identify.anatomy import Anatomy, examine
 from carver.identify.companions import companions, has_sizes
-from carver.identify.family_table import MODEL_TYPES
+from carver.identify.family_table import MODEL_TYPES, REFINED
 from carver.identify.outline import Outline, outline
 from carver.identify.parts import Part, parts_of
 from carver.identify.shards import NUMBERED, Group, group, may_be_shard, named_digests
+from carver.identify.steps import STEPS, told_step
 from carver.recovery import CarvedFile, Companion, Model
 from signatures.verdict import Grade
 
 Keep: TypeAlias = Callable[[Iterable[Model]], Sequence[Model]]
 
-STEP = re.compile(
-    r"(?:^|[-_. ])(?:global_?step|checkpoint|ckpt|steps?|iter(?:ation)?|epoch)[-_=]?([0-9]{1,12})(?![0-9])", re.I
-)
-REFINED = frozenset(("Llama-like", "BERT", "BERT-like", "RoBERTa"))
 VERSIONS_EACH_WAY = 16  # that a model lists: with thousands of checkpoints, all of all would be too many
 GRADES = list(Grade)
 DULL_NAMES = frozenset(("model", "pytorch_model", "diffusion_pytorch_model", "adapter_model", "consolidated"))
@@ -81,7 +78,7 @@ def _outlined(one: Group, outlines: list[Outline]) -> Model:
 def _model(one: Group) -> Model:
     first = one.parts[0]
     anatomy = first.anatomy if len(one.parts) == 1 else _joined(one)
-    step, step_source = _told_step(first)
+    step = told_step(first.file.facts)
     return Model(
         name=one.name or _name(first),
         name_source=one.basis if one.name else first.file.name_source,
@@ -93,8 +90,8 @@ def _model(one: Group) -> Model:
         layers=len(anatomy.layers),
         hidden_size=anatomy.hidden_size,
         vocabulary=anatomy.vocabulary,
-        step=step,
-        step_source=step_source,
+        step=step.count if step is not None else None,
+        step_source=step.source if step is not None else "",
         files=tuple(part.file.path for part in one.parts),
         grade=max((part.file.grade for part in one.parts), key=GRADES.index),
         shards=one.count,
@@ -121,17 +118,6 @@ def _name(part: Part) -> str:
     stem = name if isinstance(name, str) and name else PurePosixPath(part.file.path).stem
     met = NUMBERED.fullmatch(stem)
     return met["stem"] if met else stem
-
-
-def _told_step(part: Part) -> tuple[int | None, str]:
-    """Return the training step that a checkpoint counts itself, or that its own name tells (a zip root, mostly)."""
-    counted = part.file.facts.get("counters")
-    if isinstance(counted, dict) and counted:
-        key, step = next(iter(counted.items()))  # the finest first
-        return step, f"{key} in the checkpoint"
-    name = part.file.facts.get("name")
-    steps = STEP.findall(name) if isinstance(name, str) else []
-    return (int(steps[-1]), str(part.file.facts.get("name_source", "contents"))) if steps else (None, "")
 
 
 def _linked(
@@ -171,6 +157,7 @@ def _tell_steps(outlines: Sequence[Outline], found: Mapping[int, Sequence[Compan
         if outlines[number].step is None:
             steps = (_trained_step(side_facts[companion.path]) for companion in held)
             outlines[number].step = next((step for step in steps if step is not None), None)
+            outlines[number].step_unit = STEPS
 
 
 def _with_companions(model: Model, found: Sequence[Companion], side_facts: _Facts) -> Model:
@@ -206,7 +193,7 @@ def _last_part(path: str) -> str:
 def _versions(models: Sequence[Outline]) -> Callable[[int], tuple[str, ...]]:
     """Return what tells of each model which others have the same tensors and other values.
 
-    By step where all steps are known.
+    By step where all steps are known, and in one unit.
     """
     alike: dict[bytes, list[int]] = {}
     for number, model in enumerate(models):
@@ -216,7 +203,7 @@ def _versions(models: Sequence[Outline]) -> Callable[[int], tuple[str, ...]]:
     for numbers in alike.values():
         if len(numbers) > 1:
             steps = [models[number].step for number in numbers]
-            if None not in steps:
+            if None not in steps and len({models[number].step_unit for number in numbers}) == 1:
                 numbers.sort(key=lambda number: (models[number].step, number))
             places.update((number, place) for place, number in enumerate(numbers))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from carver.identify.shards import Group
+from carver.identify.steps import STEPS, told_step
 from carver.recovery import Model
 
 MIN_TELLING_TENSORS = 8  # of an unknown family: files of a few tensors look alike without being versions of one model
@@ -20,6 +21,7 @@ class Outline:
         build: of its files, names, dtypes and shapes: equal for versions of one model; empty where few tensors tell
             nothing.
         step: as of the model; a small file beside it may tell it later.
+        step_unit: what is counted: steps and epochs cannot be put in one order.
         hidden_size: as of the model.
         layers: likewise.
         vocabulary: likewise.
@@ -32,6 +34,7 @@ class Outline:
     path: str
     build: bytes
     step: int | None
+    step_unit: str
     hidden_size: int | None
     layers: int
     vocabulary: int | None
@@ -43,12 +46,14 @@ class Outline:
 def outline(one: Group, model: Model) -> Outline:
     """Return the outline of a model that was made of a group."""
     tensors = sum(part.tensor_count for part in one.parts)
+    told = told_step(one.parts[0].file.facts)
     layouts = [part.file.layout for part in one.parts if part.file.layout]
     return Outline(
         number=min(part.number for part in one.parts),
         path=model.files[0],
         build=b"".join(part.build for part in one.parts) if model.family or tensors >= MIN_TELLING_TENSORS else b"",
         step=model.step,
+        step_unit=told.unit if told is not None else STEPS,
         hidden_size=model.hidden_size,
         layers=model.layers,
         vocabulary=model.vocabulary,

@@ -13,6 +13,8 @@ from carver.recovery import CarvedFile
 from signatures.tensors import Tensor, names_digest
 
 ELSEWHERE = frozenset(("tf_checkpoint_index",))  # tells of weights and holds none
+LOADED_WHOLE = frozenset(("keras",))  # containers that are one model; a wheel may hold several
+CONTAINERS = LOADED_WHOLE | {"zip_archive"}
 PLAIN_ARRAYS = frozenset(("numpy_array", "npz"))  # models only where a family's names are known
 
 
@@ -58,16 +60,26 @@ def parts_of(files: Sequence[CarvedFile], copies: dict[str, list[str]]) -> Itera
     """
     first: dict[bytes, str] = {}
     paths = set()
+    empty: dict[str, int] = {}  # containers whose weights are in files of their own
     for number, file in enumerate(files):  # containers come before what is in them
         inside = file.parent in paths
         paths.add(file.path)
-        if inside or not file.tensors:
+        if file.format in CONTAINERS and not file.tensors:
+            empty[file.path] = number
+        if not file.tensors or (inside and file.parent not in empty):
             continue
+        if inside and files[empty[str(file.parent)]].format in LOADED_WHOLE:
+            file = _with_weights(files[empty.pop(str(file.parent))], file)
         held = first.setdefault(bytes.fromhex(file.sha256), file.path)
         if held != file.path:
             copies.setdefault(held, []).append(file.path)
         elif (part := _part(number, file, files)) is not None:
             yield part
+
+
+def _with_weights(container: CarvedFile, inside: CarvedFile) -> CarvedFile:
+    """Return a container as the model that it is, with the weights of the file inside it."""
+    return replace(container, tensors=inside.tensors, facts={**inside.facts, **container.facts})
 
 
 def _part(number: int, file: CarvedFile, files: Sequence[CarvedFile]) -> Part | None:

@@ -268,3 +268,29 @@ def test_what_lies_next_to_a_model_and_tells_other_sizes_is_not_its_own(facts):
 
 def test_small_files_without_a_model_stay_alone():
     assert assemble([], [small("files/config.json", CONFIG), index()]) == ()
+
+
+def test_a_keras_file_is_the_model_whose_weights_lie_inside_it():
+    config = {"name": "resnet50", "name_source": "config name"}
+    whole = a_file("files/net.keras", form="keras", facts=config, grade=Grade.INTACT)
+    inside = a_file("files/w.h5", tensors(llama()), form="hdf5", parent=whole.path, facts={"counters": {"step": 5}})
+    copy = a_file("files/copy.keras", form="keras", content=whole.path)
+    again = a_file("files/w2.h5", tensors(llama()), form="hdf5", parent=copy.path)
+    model = only(assemble([whole, inside, copy, again], []))
+    assert (model.files, model.same_content, model.grade) == ((whole.path,), (copy.path,), Grade.INTACT)
+    assert (model.name, model.step, model.family) == ("resnet50", 5, "Llama-like")
+
+
+def test_a_wheel_holds_models_of_their_own():
+    wheel = a_file("files/some.whl", form="zip_archive")
+    inside = [a_file(f"files/{n}", tensors(llama([0, n])), parent=wheel.path) for n in (1, 2)]
+    assert [model.files for model in assemble([wheel, *inside], [])] == [("files/1",), ("files/2",)]
+
+
+def test_a_configuration_tells_a_families_kin_apart():
+    kin = {**CONFIG, "model_type": "gemma"}
+    assert only(assemble([a_file("files/a", tensors(llama()))], [small("files/c.json", kin)])).family == "Gemma"
+    unknown = {**CONFIG, "model_type": "my-own"}
+    assert (
+        only(assemble([a_file("files/a", tensors(llama()))], [small("files/c.json", unknown)])).family == "Llama-like"
+    )
