@@ -201,7 +201,7 @@ def recognise(source: Source, *, device: bool = False) -> list[Recognition]:
         return found
     for volume in (whole, *parts):
         found += recognise_volume(glance, volume)
-    return found
+    return [*found, *_cut_short(glance, (whole, *parts))]
 
 
 def recognise_volume(source: Glance, volume: Volume) -> Iterator[Recognition]:
@@ -232,6 +232,40 @@ def partitions(source: Glance) -> tuple[Volume, ...]:
     return tuple(_mbr(source, table))
 
 
+def _cut_short(source: Glance, volumes: Sequence[Volume]) -> Iterator[Recognition]:
+    """Yield that the source ends before what lies in it does, as the partition table or a file system says."""
+    told = {volume: _size_told(source.read_at(volume.offset_bytes, HEAD_BYTES)) for volume in volumes}
+    end_bytes, volume = max(
+        ((volume.offset_bytes + max(volume.size_bytes, told[volume]), volume) for volume in volumes),
+        key=lambda end: end[0],
+    )
+    if end_bytes > source.size_bytes:
+        yield Recognition(
+            code="cut-short",
+            title="cut short",
+            verdict=Caution.WARN,
+            message=f"{volume.name} at {volume.offset_bytes:#x} goes on to {end_bytes:#x}, but all ends at "
+            f"{source.size_bytes:#x}: files that lie behind cannot be had from this",
+            advice="copy the drive again if this copy was cut short; a drive that shows less than it holds has a "
+            "hidden area, sits in an enclosure that hides a part, or is one of an array's",
+            offset_bytes=source.size_bytes,
+        )
+
+
+def _size_told(head: bytes) -> int:
+    """Return how long a file system says it is, by its first superblock; 0 where it is none of these."""
+    if head[1080:1082] == b"\x53\xef":  # ext2 to 4
+        high = int.from_bytes(head[1360:1364], "little") if head[1120] & 0x80 else 0  # 64bit, incompatible feature
+        return (high << 32 | int.from_bytes(head[1028:1032], "little")) << 10 + min(head[1048], 6)
+    if head[3:11] == b"NTFS    ":
+        return int.from_bytes(head[40:48], "little") * int.from_bytes(head[11:13], "little")
+    if head[3:11] == b"EXFAT   ":
+        return int.from_bytes(head[72:80], "little") << min(head[108], 12)
+    if head[:4] == b"XFSB":
+        return int.from_bytes(head[8:16], "big") * int.from_bytes(head[4:8], "big")
+    return 0
+
+
 def _gpt(source: Glance, sector_bytes: int) -> tuple[Volume, ...]:
     raw = source.read_at(sector_bytes, 512)
     if len(raw) < GPT_HEADER.sizeof() or not raw.startswith(b"EFI PART"):
@@ -256,7 +290,7 @@ def _mbr(source: Glance, table: Sequence[construct.Container]) -> Iterator[Volum
     for number, entry in enumerate(table, start=1):
         if entry.kind in EXTENDED:
             chain = base = entry.first_sector
-        elif entry.kind and entry.first_sector * sector_bytes < source.size_bytes:
+        elif entry.kind not in (0, PROTECTIVE) and entry.first_sector * sector_bytes < source.size_bytes:
             yield _volume(number, entry.first_sector, entry.sectors, sector_bytes)
     for number in range(5, 5 + MAX_LOGICAL_PARTITIONS):
         record = source.read_at(chain * sector_bytes, 512) if chain else b""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import stat
 from pathlib import Path
 
-from carver import preflight
+from carver.destinations import own_paths_notices
+from carver.preflight import refuse
 from imaging.encodings import Caution, recognise_path
 from imaging.errors import InputError
 
@@ -17,7 +18,7 @@ def check_path(path: Path) -> None:
         InputError: a bundle folder, the first of several pieces, a pipe.
         OutputError: the temporary folder or the cache of compiled code lies on the source.
     """
-    preflight.refuse(preflight.own_paths_notices(path))
+    refuse(own_paths_notices(path))
     recognition = recognise_path(path)
     if recognition is not None and recognition.verdict is Caution.REFUSE:
         raise InputError(f"{recognition.message}; {recognition.advice}")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from carver.preflight import Notice
+from carver.notices import Notice
 from carver.recovery import Recovery
 from carver.report.as_domain import FILE_NAME as DOMAIN_NAME
 from carver.report.as_domain import missing

@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from carver import preflight
-from carver.preflight import Notice, Roots, examine, refuse
+from carver import destinations
+from carver.notices import Notice, Roots
+from carver.preflight import examine, refuse
 from imaging import block_stack, sampling
 from imaging.device import DeviceInfo, describe
 from imaging.encodings import Caution
@@ -42,7 +43,9 @@ class Simulated:
         return self.content[offset_bytes : offset_bytes + size_bytes]
 
 
-TEXT = b"all kinds of words that are no zeros; " * 60_000
+TEXT = (b"all kinds of words that are no zeros; " * 61_000)[: 4096 * 560]
+
+LUKS = b"LUKS\xba\xbe\x00\x02".ljust(512, b"\0")
 
 
 @pytest.fixture
@@ -70,6 +73,13 @@ def test_a_plain_image_and_a_roomy_folder_give_no_notice(image, quiet, tmp_path)
     assert _examine(image, quiet, folder=tmp_path / "case") == ()
 
 
+def test_a_file_that_is_no_whole_number_of_sectors_long_is_told_as_such_but_not_a_device(image, quiet):
+    odd = Simulated(TEXT + b"more")
+    (notice,) = _examine(image, quiet, source=odd)
+    assert (notice.code, notice.level) == ("odd-size", Caution.INFO) and "copy it again" in notice.line
+    assert _examine(image, quiet, source=odd, info=DeviceInfo(path="drive.img", kind="device")) == ()
+
+
 def test_a_container_is_refused_with_the_command_that_makes_it_raw(image, quiet):
     notices = _examine(image, quiet, source=Simulated(b"QFI\xfb" + TEXT))
     assert _codes(notices) == [("qcow2", "refuse")]
@@ -78,7 +88,7 @@ def test_a_container_is_refused_with_the_command_that_makes_it_raw(image, quiet)
 
 
 def test_encryption_is_told_but_does_not_end_the_run(image, quiet):
-    notices = _examine(image, quiet, source=Simulated(b"LUKS\xba\xbe\x00\x02" + TEXT))
+    notices = _examine(image, quiet, source=Simulated(LUKS + TEXT))
     assert _codes(notices) == [("luks", "warn")]
     refuse(notices)
 
@@ -119,7 +129,7 @@ def test_half_zeros_are_not_worth_a_word(image, quiet):
 def test_random_bytes_all_over_look_encrypted_unless_something_explains_them(image, quiet):
     noise = np.random.default_rng(2).bytes(2 * MIB)
     assert _codes(_examine(image, quiet, source=Simulated(noise))) == [("looks-encrypted", "warn")]
-    assert _codes(_examine(image, quiet, source=Simulated(b"LUKS\xba\xbe\x00\x02" + noise))) == [("luks", "warn")]
+    assert _codes(_examine(image, quiet, source=Simulated(LUKS + noise))) == [("luks", "warn")]
 
 
 def test_float_weights_all_over_do_not_look_encrypted(image, quiet):
@@ -299,17 +309,17 @@ def test_another_partition_of_the_same_drive_is_only_warned_of(drive, tmp_path):
 
 def test_the_cache_folder_is_where_the_user_put_it(monkeypatch, tmp_path):
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
-    assert preflight.numba_cache_folder() == tmp_path
+    assert destinations.numba_cache_folder() == tmp_path
     monkeypatch.delenv("NUMBA_CACHE_DIR")
-    assert preflight.numba_cache_folder().name == "__pycache__"
-    monkeypatch.setattr(preflight.os, "access", lambda path, mode: False)  # an installation of the system's
-    monkeypatch.setattr(preflight.sys, "platform", "linux")
+    assert destinations.numba_cache_folder().name == "__pycache__"
+    monkeypatch.setattr(destinations.os, "access", lambda path, mode: False)  # an installation of the system's
+    monkeypatch.setattr(destinations.sys, "platform", "linux")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert preflight.numba_cache_folder() == tmp_path / "numba"
+    assert destinations.numba_cache_folder() == tmp_path / "numba"
     monkeypatch.delenv("XDG_CACHE_HOME")
-    assert preflight.numba_cache_folder() == Path.home() / ".cache" / "numba"
-    monkeypatch.setattr(preflight.sys, "platform", "darwin")
-    assert preflight.numba_cache_folder() == Path.home() / "Library" / "Caches" / "numba"
+    assert destinations.numba_cache_folder() == Path.home() / ".cache" / "numba"
+    monkeypatch.setattr(destinations.sys, "platform", "darwin")
+    assert destinations.numba_cache_folder() == Path.home() / "Library" / "Caches" / "numba"
 
 
 def test_a_busy_source_is_not_read(drive, image):

@@ -260,3 +260,42 @@ def test_hostile_heads_and_tails_are_looked_at_without_failing(head, tail, magic
     boot = (446, _mbr((0xEE, 1, 5), (5, 9, 9))) if not start else (0, b"")
     source = Bytes(size_bytes, (0, content), boot, (512, b"EFI PART" + tail), (size_bytes - len(tail), tail))
     assert isinstance(recognise(source), list)
+
+
+def _ext(blocks, *, log_block=2, high=0, at=0):
+    flags = bytes([0x80 if high else 0, 0, 0, 0])
+    words = [(1028, blocks.to_bytes(4, "little")), (1048, bytes([log_block])), (1080, b"\x53\xef"), (1120, flags)]
+    return [(at + place, word) for place, word in (*words, (1360, high.to_bytes(4, "little")))]
+
+
+NTFS = [(3, b"NTFS    "), (11, (512).to_bytes(2, "little")), (40, (3 * MIB // 512).to_bytes(8, "little"))]
+EXFAT = [(3, b"EXFAT   "), (72, (3 * MIB // 512).to_bytes(8, "little")), (108, b"\x09")]
+XFS = [(0, b"XFSB"), (4, (4096).to_bytes(4, "big")), (8, (3 * MIB // 4096).to_bytes(8, "big"))]
+
+
+@pytest.mark.parametrize(
+    "laid",
+    [
+        _ext(3 * MIB // 4096),
+        NTFS,
+        EXFAT,
+        XFS,
+        [(446, _mbr((0x83, 8, 3 * MIB // 512 - 8)))],
+        _gpt(256, 3 * MIB // 512 - 1),
+        [(446, _mbr((0x83, 8, 100))), *_ext(3 * MIB // 4096 - 1, at=4096)],
+    ],
+    ids=["ext4", "ntfs", "exfat", "xfs", "mbr", "gpt", "in a partition"],
+)
+def test_a_copy_that_ends_before_what_lies_in_it_is_told_and_a_whole_one_is_not(laid):
+    assert "cut-short" not in [one.code for one in recognise(Bytes(3 * MIB, *laid))]
+    (cut,) = [one for one in recognise(Bytes(3 * MIB - 512, *laid)) if one.code == "cut-short"]
+    assert cut.verdict is Caution.WARN and "goes on to 0x300000, but all ends at 0x2ffe00" in cut.message
+
+
+def test_a_large_ext4_is_believed_in_all_64_bits_of_its_length():
+    (cut,) = recognise(Bytes(MIB, *_ext(1, high=1)))
+    assert f"goes on to {(1 << 32 | 1) << 12:#x}" in cut.message
+
+
+def test_a_protective_entry_is_no_partition_where_no_gpt_can_be_read():
+    assert recognise(Bytes(MIB, (446, _mbr((0xEE, 1, 0xFFFFFFFF))))) == []
