@@ -12,6 +12,7 @@ ALLOWED_NAMES: Final = {
     "__builtin__": {"set", "frozenset", "int", "float", "complex", "bool", "bytearray", "list", "dict", "tuple"}
     | {"long", "unicode", "str", "object", "slice", "xrange"},
     "_codecs": {"encode"},
+    "_io": {"BytesIO"},
     "numpy": {"dtype", "ndarray"},
     "numpy.core.multiarray": {"scalar", "_reconstruct"},
     "numpy._core.multiarray": {"scalar", "_reconstruct"},
