@@ -27,6 +27,7 @@ from signatures._hdf5.superblock import (
 from signatures._hdf5.walk import FoundObject, walk
 from signatures._onnx_model import MAX_IR_VERSION
 from signatures._onnx_starts import AFTER_IR_VERSION
+from signatures._training_steps import tensor_counters
 from signatures._zip import CENTRAL, DESCRIPTOR, END, LOCAL, ZIP64_END
 from signatures.format import Format, Pattern
 from signatures.tensors import Tensor
@@ -151,6 +152,8 @@ def _judge_dataset(space: Space, found: FoundObject) -> Tensor | None:
 def _conclude(space: Space, superblock: Superblock, driver: Driver | None, content: _Content) -> Verdict:
     facts: dict[str, object] = {"superblock_version": superblock.version, "user_block_bytes": space.base_bytes}
     facts |= label(space, content.labels, content.root_links, content.tensors)
+    if counted := tensor_counters(space.window, content.tensors):
+        facts["counters"] = counted
     size_bytes = _size_bytes(space, superblock)
     if driver:
         size_bytes = _name_driver(space, driver, size_bytes)

@@ -9,7 +9,7 @@ import pytest
 
 from fixtures.formats.tf_checkpoint_data import MODEL, build
 from imaging.extent import ExtentSet, span
-from signatures import pytorch_legacy, pytorch_zip, tf_checkpoint_data
+from signatures import hdf5, pytorch_legacy, pytorch_zip, tf_checkpoint_data
 from signatures._pickle import Node
 from signatures._training_steps import in_order, pickled_counters, tensor_counters
 from signatures.tensors import Tensor
@@ -132,3 +132,13 @@ def test_a_tensorflow_checkpoint_tells_its_global_step():
     (data,), index = build(3, [*MODEL, ("global_step", 9, ())], contents=told)
     facts = judge(tf_checkpoint_data.FORMAT, data + index).facts
     assert facts["counters"] == {"global_step": 640, "save_counter": 7}
+
+
+@pytest.mark.parametrize("name", ["optimizer/vars/0", "optimizer_weights/Adam/iter:0"])
+def test_the_weights_that_keras_saved_with_their_optimizer_tell_its_step(name):
+    h5py = pytest.importorskip("h5py")
+    held = io.BytesIO()
+    with h5py.File(held, "w") as file:
+        file.create_dataset("layers/dense/vars/0", data=[[1.0, 2.0]])
+        file.create_dataset(name, data=4200, dtype="<i8")
+    assert judge(hdf5.FORMAT, held.getvalue()).facts["counters"] == {name.removesuffix(":0"): 4200}
