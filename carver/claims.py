@@ -87,12 +87,13 @@ def settle(claims: Iterable[Claim], explained: Callable[[Claim], Sequence[int]] 
 
 def _best_by_start(claims: Iterable[Claim]) -> list[Claim]:
     """Keep the best claim on each start, sorted by start."""
-    best: dict[int, Claim] = {}
-    for claim in claims:
-        held = best.get(claim.start_bytes)
-        if held is None or _preference(claim) < _preference(held):
-            best[claim.start_bytes] = claim
-    return [best[start] for start in sorted(best)]
+    best: list[Claim] = []
+    for claim in sorted(claims, key=lambda claim: claim.start_bytes):
+        if not best or best[-1].start_bytes != claim.start_bytes:
+            best.append(claim)
+        elif _preference(claim) < _preference(best[-1]):
+            best[-1] = claim
+    return best
 
 
 def _preference(claim: Claim) -> tuple[int, bool, int, str, tuple[int, int]]:
@@ -134,7 +135,7 @@ class _Settling:
         self.standing: list[Owned] = []
         self._explained = explained
         self._proven = _Innermost()  # every byte is what it was
-        self._proven_indices: set[int] = set()
+        self._is_proven = bytearray()  # of each that stands
         self._owning = _Innermost()  # whatever lies inside is a child
         self._off_grid = _Innermost()  # what begins elsewhere in a sector is a child; see _parent
         self._off_grid_by_place: dict[int, _Innermost] = {}
@@ -142,6 +143,7 @@ class _Settling:
         self._proven_end_bytes = 0
         self._unasked: list[Claim] = []
         self._explained_until: tuple[dict[int, int], dict[int, int]] = ({}, {})  # by any claim; with a known end
+        self._explained_end_bytes = 0  # of the last of these claims
 
     def add(self, claim: Claim) -> None:
         self._ask_explained(claim.start_bytes)
@@ -150,7 +152,7 @@ class _Settling:
         parent = self._parent(claim)
         proven = self._proven.reaching(claim.start_bytes + 1)
         after = -1 if parent is None else parent
-        if claim.grade is Grade.INTACT or proven is None or proven <= after or parent in self._proven_indices:
+        if claim.grade is Grade.INTACT or proven is None or proven <= after or self._lies_in_proven(parent):
             owned = Owned(claim=claim, parent=parent)
         else:  # it runs over the end of a proven file: its own head is not its own
             by = self.standing[proven].claim.format
@@ -161,9 +163,13 @@ class _Settling:
 
     def _ask_explained(self, start_bytes: int) -> None:
         """Learn which signatures belong to the claims that reach `start_bytes`; each is asked once."""
+        if self._explained_end_bytes <= start_bytes:
+            for until in self._explained_until:
+                until.clear()
         for owner in self._unasked:
             if owner.end_bytes <= start_bytes:
                 continue
+            self._explained_end_bytes = max(self._explained_end_bytes, owner.end_bytes)
             for offset_bytes in self._explained(owner):
                 for until in self._explained_until[: 1 + (owner.grade in _KNOWN_END)]:
                     until[offset_bytes] = max(until.get(offset_bytes, 0), owner.end_bytes)
@@ -200,6 +206,9 @@ class _Settling:
         others = (inner.reaching(_reach(claim)) for other, inner in self._off_grid_by_place.items() if other != place)
         return max((index for index in others if index is not None), default=None)
 
+    def _lies_in_proven(self, parent: int | None) -> bool:
+        return parent is not None and bool(self._is_proven[parent])
+
     def _contest(self, claim: Claim, after: int) -> None:
         """Mark the unproven claims behind index `after` that run on into a good one."""
         while self._contestable and self._contestable[-1][0] > after:
@@ -215,11 +224,11 @@ class _Settling:
 
     def _keep(self, owned: Owned) -> None:
         claim, index = owned.claim, len(self.standing)
-        proven = claim.grade is Grade.INTACT or owned.parent in self._proven_indices
+        proven = claim.grade is Grade.INTACT or self._lies_in_proven(owned.parent)
+        self._is_proven.append(proven)
         self.standing.append(owned)
         self._unasked.append(claim)
         if proven:
-            self._proven_indices.add(index)
             self._proven.push(index, claim.end_bytes)
             self._proven_end_bytes = max(self._proven_end_bytes, claim.end_bytes)
         elif owned.contested_at_bytes is None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from carver.claims import Claim, Owned, settle, settle_beside
 from carver.stagelog import StageLog
 from carver.stages import Choices
-from imaging.extent import Extent, Layout, layout_bytes, span
+from imaging.extent import Layout, span
 from imaging.image import MappedImage
 from signatures.format import Format
 from signatures.verdict import Grade
@@ -24,11 +25,16 @@ class Planned:
 
     Attributes:
         owned: the claim that stands.
-        layout: where its bytes lie.
+        end_bytes: where its bytes end in the image.
     """
 
     owned: Owned
-    layout: Layout
+    end_bytes: int
+
+    @property
+    def layout(self) -> Layout:
+        """Where its bytes lie; made anew, since there may be a million plans."""
+        return (span(self.owned.claim.start_bytes, self.end_bytes),)
 
 
 def plan_files(
@@ -47,16 +53,16 @@ def plan_files(
     beside, inside = settle_beside(side, owned)
     for index, intruder in inside.items():
         owned[index] = _invaded(verdicts, owned[index], intruder)
-    planned = [Planned(owned=one, layout=_layout_of(index, owned, size_bytes)) for index, one in enumerate(owned)]
-    kept = [(i, plan) for i, plan in enumerate(planned) if layout_bytes(plan.layout) >= choices.min_size_bytes]
-    kept += [(-1, Planned(owned=one, layout=(_extent(one.claim),))) for one in beside]  # small as they are
-    kept.sort(key=lambda pair: pair[1].owned.claim.start_bytes)
-    moved = {old: new for new, (old, _) in enumerate(kept)}
-    return [_reparented(plan, moved) for _, plan in kept]
-
-
-def _extent(claim: Claim) -> Extent:
-    return span(claim.start_bytes, claim.end_bytes)
+    ends = [_end_of(index, owned, size_bytes) for index in range(len(owned))]
+    kept = [i for i, end in enumerate(ends) if end - owned[i].claim.start_bytes >= choices.min_size_bytes]
+    kept += range(len(owned), len(owned) + len(beside))  # small as they are
+    owned += beside
+    ends += (one.claim.end_bytes for one in beside)
+    kept.sort(key=lambda index: owned[index].claim.start_bytes)
+    moved = array("q", [-1]) * len(owned)
+    for new, old in enumerate(kept):
+        moved[old] = new
+    return [Planned(owned=_reparented(owned[index], moved), end_bytes=ends[index]) for index in kept]
 
 
 def _invaded(verdicts: StageLog, owned: Owned, intruder: Claim) -> Owned:
@@ -71,9 +77,11 @@ def _invaded(verdicts: StageLog, owned: Owned, intruder: Claim) -> Owned:
     return owned
 
 
-def _reparented(plan: Planned, moved: Mapping[int, int]) -> Planned:
-    parent = None if plan.owned.parent is None else moved.get(plan.owned.parent)
-    return dataclasses.replace(plan, owned=dataclasses.replace(plan.owned, parent=parent))
+def _reparented(one: Owned, moved: Sequence[int]) -> Owned:
+    if one.parent is None:
+        return one
+    parent = moved[one.parent]
+    return dataclasses.replace(one, parent=None if parent < 0 else parent)
 
 
 def _claims(verdicts: StageLog, formats: Mapping[str, Format], image_bytes: int) -> Iterator[Claim]:
@@ -101,8 +109,8 @@ def _explained(verdicts: StageLog, claim: Claim) -> list[int]:
     return [claim.start_bytes + offset for offset in verdict_entry(verdicts, claim)["explained"]]
 
 
-def _layout_of(index: int, owned: list[Owned], image_bytes: int) -> Layout:
-    """Return where a file's bytes lie.
+def _end_of(index: int, owned: Sequence[Owned], image_bytes: int) -> int:
+    """Return where a file's bytes end.
 
     What could not be decided is kept up to the next file, bounded. What lacks its end goes no farther than to a foreign
     file, so that a few lost heads on a large image do not fill the destination.
@@ -116,4 +124,4 @@ def _layout_of(index: int, owned: list[Owned], image_bytes: int) -> Layout:
         end_bytes = min(ends)
     elif claim.grade is Grade.TRUNCATED and one.contested_at_bytes is not None:
         end_bytes = one.contested_at_bytes
-    return (span(claim.start_bytes, end_bytes),)
+    return end_bytes

@@ -21,7 +21,7 @@ from carver.recovery import CarvedFile
 from carver.stagelog import StageLog, read_log
 from carver.stages import Choices, Hooks, digest
 from carver.stages.claiming import Planned, verdict_entry
-from carver.verdict_json import carved_from_json, carved_to_json, verdict_from_json
+from carver.verdict_json import carved_to_json, verdict_from_json
 from imaging.extent import ExtentSet, layout_bytes, span
 from imaging.image import MappedImage
 from imaging.window import Window
@@ -90,7 +90,7 @@ def extract_files(
                 batch.flush()
     finally:
         batch.flush()  # whatever ended it: the files that are whole are kept
-    _set_aside(case.folder, set(batch.paths))
+    _set_aside(case.folder, batch.taken)
     files.finish()
     return files
 
@@ -135,6 +135,7 @@ class _Batch:
         paths: of the files in the log, in order.
         waiting: those still to be named.
         done_bytes: bytes of both.
+        taken: the same paths, as a set.
     """
 
     def __init__(self, folder: Path, files: StageLog) -> None:
@@ -142,11 +143,11 @@ class _Batch:
         self.paths: list[str] = []
         self.waiting: list[_Waiting] = []
         self.done_bytes = 0
-        for file in carved_files(files):
-            self.paths.append(file.path)
-            self.done_bytes += file.size_bytes
-        self._taken = set(self.paths)
-        self._stale = set(_earlier_paths(folder)) - self._taken
+        for entry in files.entries():
+            self.paths.append(entry["path"])
+            self.done_bytes += entry["verdict"]["size_bytes"]
+        self.taken = set(self.paths)
+        self._stale = set(_earlier_paths(folder)) - self.taken
         self._flushed_bytes, self._flushed_seconds = self.done_bytes, monotonic()
 
     def add(self, waiting: _Waiting) -> None:
@@ -169,7 +170,7 @@ class _Batch:
             name = _relative(path, self._folder)
             parent = one.plan.owned.parent
             lines.append(carved_to_json(_carved(one, name, None if parent is None else self.paths[parent])))
-            self._taken.add(name)
+            self.taken.add(name)
             self.paths.append(name)
         if lines:
             self._files.append(*lines)
@@ -185,7 +186,7 @@ class _Batch:
         make_folder(room)
         for name in _names(one.stem, one.suffix, one.plan.owned.claim.start_bytes):
             relative = _relative(room / name, self._folder)
-            if relative in self._taken:
+            if relative in self.taken:
                 continue
             yield room / name
             if relative in self._stale:  # asked again: other bytes have it
@@ -225,11 +226,6 @@ def _move_aside(folder: Path, path: Path) -> None:
     make_folder(room)
     names = (f"{path.stem}-{number}{path.suffix}" for number in count(2))
     path.rename(next(room / name for name in chain([path.name], names) if not (room / name).exists()))
-
-
-def carved_files(files: StageLog) -> Iterator[CarvedFile]:
-    """Yield the files that were written, in order."""
-    return (carved_from_json(entry) for entry in files.entries())
 
 
 def _progress(hooks: Hooks, base_bytes: int, total_bytes: int) -> Callable[[int], None]:

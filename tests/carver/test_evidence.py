@@ -37,7 +37,7 @@ def planned(grade, parent=None):
     claim = Claim(
         start_bytes=0, size_bytes=SIZE, format="toy", grade=grade, container=parent is None, log_position=(0, 0)
     )
-    return Planned(owned=Owned(claim=claim, parent=parent), layout=(span(0, SIZE),))
+    return Planned(owned=Owned(claim=claim, parent=parent), end_bytes=SIZE)
 
 
 def test_weights_that_look_like_weights_are_called_plausible_and_never_better_graded():

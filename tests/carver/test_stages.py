@@ -264,9 +264,9 @@ def test_small_files_are_left_out_and_children_of_what_stays_are_kept_right(
 
 def test_a_child_whose_parent_is_left_out_stands_alone(tmp_path: Path) -> None:
     parent, child = a_claim(0, 100), a_claim(10, 90)
-    plan = claiming.Planned(owned=Owned(claim=child, parent=0), layout=(span(10, 90),))
-    assert claiming._reparented(plan, {1: 0}).owned.parent is None
-    assert claiming._reparented(plan, {0: 5, 1: 6}).owned.parent == 5
+    owned = Owned(claim=child, parent=0)
+    assert claiming._reparented(owned, [-1, 0]).parent is None
+    assert claiming._reparented(owned, [5, 6]).parent == 5
     assert parent.end_bytes > child.end_bytes
 
 
@@ -374,7 +374,7 @@ def test_a_verdict_nobody_contests_stays() -> None:
 
 
 def layout_of(*owned: Owned, index: int = 0, image_bytes: int = 1 << 40) -> tuple[int, int]:
-    (extent,) = claiming._layout_of(index, list(owned), image_bytes)
+    (extent,) = claiming.Planned(owned=owned[index], end_bytes=claiming._end_of(index, owned, image_bytes)).layout
     return extent.offset_bytes, extent.end_bytes
 
 
