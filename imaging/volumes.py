@@ -244,8 +244,8 @@ def _cut_short(source: Glance, volumes: Sequence[Volume]) -> Iterator[Recognitio
             code="cut-short",
             title="cut short",
             verdict=Caution.WARN,
-            message=f"{volume.name} at {volume.offset_bytes:#x} goes on to {end_bytes:#x}, but all ends at "
-            f"{source.size_bytes:#x}: files that lie behind cannot be had from this",
+            message=f"{volume.name} at {volume.offset_bytes:#x} should go on to {end_bytes:#x}, but the source ends "
+            f"at {source.size_bytes:#x}: what lies behind is missing",
             advice="copy the drive again if this copy was cut short; a drive that shows less than it holds has a "
             "hidden area, sits in an enclosure that hides a part, or is one of an array's",
             offset_bytes=source.size_bytes,

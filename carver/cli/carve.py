@@ -100,7 +100,7 @@ def finish(recovery: Recovery, folder: Path, options: Namespace) -> int:
     Raises:
         StrictShortfall: with --strict, when something is damaged or was never read.
     """
-    screen.tell_recovery(recovery, folder)
+    screen.tell_recovery(recovery, folder, getattr(options, "image", None))
     if options.json:
         screen.put_json(screen.summary_json(recovery, folder))
     if options.strict:
@@ -163,7 +163,8 @@ def _dry_run(case: Case, image: MappedImage, options: Namespace, stop: Callable[
     screen.say(
         f"{plural(len(models), 'file', 'files')} ({sum(claim.grade.good for claim in models)} good) "
         f"{f'and {plural(small, ONE_SMALL, SMALL)} ' if small else ''}"
-        f"would take {screen.human(needed_bytes)}; none was written. {_written_by(options)}"
+        f"would take {screen.human(needed_bytes)}; none was written. Tensors' numbers are looked at only as files "
+        f"are written: one that is CONSISTENT here may then be DAMAGED. {_written_by(options)}"
     )
     plan.verdicts.close()
 

@@ -18,12 +18,11 @@ from carver.report.as_domain import missing
 from carver.report.model_words import described, families_sentence, is_known, notes, telling
 from carver.report.summary import summarise
 from carver.report.visible import shortened, visible
-from carver.report.wording import plural
+from carver.report.wording import human_size, plural
 from imaging.closing import Closing
 from imaging.encodings import Caution
 from signatures.verdict import Grade
 
-UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB")
 MEANING = {
     Grade.INTACT: "proven intact",
     Grade.CONSISTENT: "structure complete, contents unproven",
@@ -33,6 +32,10 @@ MEANING = {
 }
 LEFT = {"?": "not tried", "*": "not trimmed", "/": "not scraped"}
 MODELS_TOLD = 12
+NONE_FOUND = (
+    "No model files were found. If there should be some: was it the right drive, and the whole of it? Files deleted "
+    "from an SSD are mostly gone within minutes (TRIM); encrypted or compressed volumes must be opened first."
+)
 STAGES = {
     "scanning": "scanning for files",
     "judging": "checking what was found",
@@ -57,13 +60,8 @@ def put(text: str) -> None:
 
 
 def human(size_bytes: int) -> str:
-    """Return a size for people: "1.5 GiB"."""
-    size, unit = float(size_bytes), 0
-    while size >= 1024 and unit < len(UNITS) - 1:
-        size, unit = size / 1024, unit + 1
-    if size_bytes == 1:
-        return "1 byte"
-    return f"{size_bytes} bytes" if unit == 0 else f"{size:.1f} {UNITS[unit]}"
+    """Return a size for people as the reports have it, "1.5 GiB", but for bytes in full."""
+    return human_size(size_bytes) if size_bytes >= 1024 else plural(size_bytes, "byte", "bytes")
 
 
 def tell_notices(notices: Iterable[Notice], *, quiet: bool = False) -> None:
@@ -118,11 +116,17 @@ class Bars(Closing):
             self._bar = None
 
 
-def tell_recovery(recovery: Recovery, folder: Path) -> None:
-    """Tell what came back, what it means, and what to do next."""
+def tell_recovery(recovery: Recovery, folder: Path, image: Path | None = None) -> None:
+    """Tell what came back, what it means, and what to do next.
+
+    Args:
+        recovery: what came back.
+        folder: the case.
+        image: what was carved, as the user names it now; None: as it was named when the case was begun.
+    """
     summary = summarise(recovery)
     if summary.files == 0:
-        say("No model files were found.")
+        say(NONE_FOUND)
     else:
         tallies = [f"{tally.files} {MEANING[grade]}" for grade, tally in summary.grades.items()]
         say(f"{plural(summary.files, 'model file', 'model files')}: {'; '.join(tallies)}.")
@@ -131,7 +135,7 @@ def tell_recovery(recovery: Recovery, folder: Path) -> None:
         say(f"{summary.children:,} more {verb} written too.")
     _tell_models(recovery)
     if summary.unread_bytes is None:
-        say(unread_unknown(Path(recovery.source.locator), f"--out {shlex.quote(str(folder))}"))
+        say(unread_unknown(image or Path(recovery.source.locator), f"--out {shlex.quote(str(folder))}"))
     elif summary.unread_bytes:
         say(f"{human(summary.unread_bytes)} of the source were never read.")
     say(_next_step(missing(recovery).total_bytes, summary.unread_by_status, folder))

@@ -204,7 +204,7 @@ def test_advice_names_a_map_that_does_not_lie_beside_its_image():
 def test_a_line_for_a_log_holds_it_all():
     line = words.log_line(progress(), forecast(Phase.COPYING, reads=None), RescueOptions())
     assert line == (
-        "copying (phase 1 of 4), pass 1: copying what reads well; 99.90 % read (999.0 MiB of 1000.0 MiB), 1.5 MiB/s; "
+        "copying (phase 1 of 4), pass 1: copying what reads well; 99.90 % read (999.0 MiB of 1,000.0 MiB), 1.5 MiB/s; "
         "remaining: about 3 h 20 min"
     )
     assert "read errors 3" in words.log_line(progress(read_errors=3), forecast(), RescueOptions())
@@ -212,7 +212,7 @@ def test_a_line_for_a_log_holds_it_all():
 
 def test_a_whole_image_is_told_and_what_to_do_with_it():
     text = ended(totals(1000 * MIB))
-    assert text.startswith("All 1000.0 MiB were read into my disk.img.")
+    assert text.startswith("All 1,000.0 MiB were read into my disk.img.")
     assert text.endswith("Next: `carver carve 'my disk.img' --out DIR` brings back the model files in it.")
 
 
@@ -242,7 +242,7 @@ def test_what_was_not_read_is_told_with_its_reason_and_what_to_run_next(held, as
     road = replace(ROAD, options=RescueOptions(**asked))
     text = ended(totals(999 * MIB, **held), road)
     assert said in text
-    assert "999.0 MiB of 1000.0 MiB (99.90 %) were read into my disk.img. Not read: 1.0 MiB" in text
+    assert "999.0 MiB of 1,000.0 MiB (99.90 %) were read into my disk.img. Not read: 1.0 MiB" in text
 
 
 def test_after_retries_from_both_sides_the_same_is_proposed_only_while_it_wins():
@@ -280,7 +280,7 @@ def test_a_run_that_a_limit_ended_says_which_and_how_to_go_on():
 
 
 def test_a_run_that_was_interrupted_tells_how_far_it_came_and_leaves_going_on_to_the_complaint():
-    so_far = "9.0 MiB of 1000.0 MiB (0.90 %) are read so far into my disk.img."
+    so_far = "9.0 MiB of 1,000.0 MiB (0.90 %) are read so far into my disk.img."
     carve = " `carver carve 'my disk.img' --out DIR` works on what is read so far."
     assert ended(totals(9 * MIB), finished=False) == so_far + carve
     assert ended(totals(9 * MIB), replace(ROAD, carves=True), finished=False) == so_far

@@ -17,8 +17,8 @@ CASE = Path("my case")
 def told(capsys):
     """Tell of a recovery, and return what was said."""
 
-    def tell(recovery):
-        screen.tell_recovery(recovery, CASE)
+    def tell(recovery, image=None):
+        screen.tell_recovery(recovery, CASE, image)
         return capsys.readouterr().err
 
     return tell
@@ -55,3 +55,20 @@ def test_one_is_told_as_one(told):
     assert "1 model file: 1 proven intact." in text
     assert "1 small file that tells of models was written, too." in text
     assert screen.human(1) == "1 byte"
+
+
+def test_sizes_are_told_as_in_the_report_and_never_as_more_than_there_is():
+    told = [screen.human(size) for size in (0, 1023, 1024, 32 * MIB - 1)]
+    assert told == ["0 bytes", "1,023 bytes", "1.0 KiB", "31.9 MiB"]
+
+
+def test_who_gets_nothing_back_is_told_what_to_look_at(told):
+    text = told(replace(example(), files=(), models=(), missing=(), side_files=()))
+    assert "No model files were found." in text
+    assert "right drive" in text and "TRIM" in text and "encrypted" in text
+
+
+def test_the_image_is_named_as_the_user_names_it_now(told):
+    plain = with_unread(None)
+    assert "`carver carve moved/disk.img MAPFILE --out 'my case'`" in told(plain, Path("moved/disk.img"))
+    assert f"`carver carve {plain.source.locator} MAPFILE --out 'my case'`" in told(plain)
