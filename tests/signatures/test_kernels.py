@@ -125,6 +125,12 @@ def test_places_of_a_crc32c_are_found_at_their_step_only():
         count = find_crc32c(array(bytes(data)), 100, crc32c_twin(wanted), step, found)
         assert found[:count].tolist() == places
     assert find_crc32c(array(bytes(data)), 100, crc32c_twin(wanted), 4, found[:2]) == 2
+    for size in (511, 512, 513, 777, 1024, 3001, 7168):
+        for step in (8, 512):
+            place = (8192 - size) // step * step
+            count = find_crc32c(array(bytes(data)), size, crc32c_twin(bytes(data[place : place + size])), step, found)
+            assert found[:count].tolist() == [place]
+    assert find_crc32c(array(bytes(1000)), 2000, 0, 8, found) == 0
     assert find_crc32c(array(b""), 100, 0, 4, found) == 0
 
 
