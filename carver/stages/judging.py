@@ -17,6 +17,7 @@ from carver.hits import HitStore
 from carver.scan import Hits
 from carver.stagelog import StageLog
 from carver.stages import Choices, Hooks, digest
+from carver.stages.watched import Watched
 from carver.verdict_json import verdict_to_json
 from carver.workers import judge_all
 from imaging.image import MappedImage
@@ -72,7 +73,7 @@ def supposed_files(
     """Yield the candidates of a scan, in the order of their hits."""
     chosen = {name: formats[name] for name in choices.formats}
     table = build(chosen.values()).table
-    return candidates(image.source, _counted(store, hooks), table, chosen)
+    return candidates(Watched(image.source, hooks.stop), _counted(store, hooks), table, chosen)
 
 
 def _counted(store: HitStore, hooks: Hooks) -> Iterator[Hits]:
