@@ -26,7 +26,7 @@ from imaging.closing import Closing
 from imaging.disk import failures_named, open_or_create, sync_to_disk
 from imaging.errors import InputError
 from imaging.extent import Extent
-from imaging.mapfile import MAX_OFFSET_BYTES
+from imaging.map_lines import MAX_OFFSET_BYTES
 from imaging.mapstore import lock_exclusively
 
 log = logging.getLogger(__name__)

@@ -1,8 +1,6 @@
 """Mapfile: what became of every byte of a drive, in GNU ddrescue's text, kept in memory for the rescue loop.
 
-The grammar is the one of ddrescue's manual, chapter "Mapfile structure", and what the manual leaves open is settled
-by what `ddrescuelog` 1.27 accepts and refuses. Numbers are written as C writes integer constants (a leading 0 is
-octal), a block starts where the last one ended, and a `#` at the start of a line or after white space ends the line.
+A block starts where the last one ended; what a line may hold is `imaging.map_lines`'s to know.
 """
 
 from __future__ import annotations
@@ -19,9 +17,7 @@ import numpy.typing as npt
 
 from imaging.errors import InputError, MapfileError
 from imaging.extent import Extent, ExtentSet, span
-
-MAX_OFFSET_BYTES = 2**63 - 1  # ddrescue's positions are signed 64-bit; what is over is clamped
-CURRENT_STATUSES = "?*/-FG+"
+from imaging.map_lines import MAX_OFFSET_BYTES, block_line, content_lines, status_line
 
 
 class BlockStatus(StrEnum):
@@ -35,11 +31,6 @@ class BlockStatus(StrEnum):
 
 
 _STATUS_OF_CODE = {ord(status): status for status in BlockStatus}
-_BLANK = r"[ \t\v\f\r]*+"  # C's isspace; quantifiers are possessive because scanf never takes a character back
-_INTEGER = r"([+-]?+(?>0[xX][0-9a-fA-F]*+|0[0-7]*+|[1-9][0-9]*+))"
-_COMMENT = re.compile(r"(?:^|(?<=[ \t\v\f\r]))#|\0")  # C's strings end at a NUL
-_STATUS_LINE = re.compile(rf"{_BLANK}{_INTEGER}{_BLANK}([^ \t\v\f\r]){_BLANK}([+-]?+[0-9]++)?")
-_BLOCK_LINE = re.compile(rf"{_BLANK}{_INTEGER}{_BLANK}{_INTEGER}{_BLANK}([^ \t\v\f\r])")
 # what `to_text` and ddrescue write: comments, the status line, a comment, blocks; at most 2^60 a number
 _PLAIN_MAP = re.compile(
     r"(?:#[^\n\0]*+\n)*+(?P<status>0x[0-9A-F]{8,15} ++[?*/+FG-] ++[1-9][0-9]{0,8}+)\n"
@@ -155,23 +146,12 @@ class Mapfile:
         made._count_of_code = dict(self._count_of_code)
         return made
 
+    def _stand(self, position_bytes: int, current_status: str, current_pass: int) -> None:
+        self.position_bytes, self.current_status, self.current_pass = position_bytes, current_status, current_pass
+
     def stand_as(self, other: Mapfile) -> None:
         """Take over where another map's rescue stands: its position, status and pass."""
-        self.position_bytes, self.current_status = other.position_bytes, other.current_status
-        self.current_pass = other.current_pass
-
-    def _take_status_line(self, content: str, where: str) -> None:
-        found = _STATUS_LINE.match(content)
-        if not found:
-            raise MapfileError(f"{where}: expected `position status [pass]`, found {_shown(content)}")
-        position_bytes, status, current_pass = _number(found[1]), found[2], _as_c_int(found[3] or "1")
-        if position_bytes < 0:
-            raise MapfileError(f"{where}: the position {position_bytes} is negative")
-        if status not in CURRENT_STATUSES:
-            raise MapfileError(f"{where}: {status!r} is no current status; those are {' '.join(CURRENT_STATUSES)}")
-        if current_pass < 1:
-            raise MapfileError(f"{where}: the pass {found[3]} is not 1 or more")
-        self.position_bytes, self.current_status, self.current_pass = position_bytes, status, current_pass
+        self._stand(other.position_bytes, other.current_status, other.current_pass)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Mapfile):
@@ -345,7 +325,7 @@ def _parse_plain(text: str) -> Mapfile | None:
         return None
     codes: npt.NDArray[np.uint8] = np.frombuffer("".join(fields[2::3]).encode(), dtype=np.uint8)
     made = Mapfile._from_arrays(starts, starts + sizes, codes)
-    made._take_status_line(found["status"], "")
+    made._stand(*status_line(found["status"], ""))
     return made
 
 
@@ -393,60 +373,10 @@ def parse_loose(text: str, fill: BlockStatus, *, name: str = "") -> Mapfile:
 
 def _parsed_blocks(text: str, name: str, made: Mapfile) -> Iterator[tuple[str, Extent, int]]:
     """Yield the block lines (where it stands, extent, status); the status line goes into `made`."""
-    has_status = False
-    for number, line in enumerate(text.split("\n"), start=1):
-        comment = _COMMENT.search(line)
-        content = (line[: comment.start()] if comment else line).strip(" \t\v\f\r")
-        if not content and not (comment and comment[0] == "\0"):
-            continue
-        where = f"{name}, line {number}"
-        if has_status:
-            yield where, *_parse_block_line(content, where)
-        else:
-            made._take_status_line(content, where)
-            has_status = True
-
-
-def _parse_block_line(content: str, where: str) -> tuple[Extent, int]:
-    found = _BLOCK_LINE.match(content)
-    if not found:
-        raise MapfileError(f"{where}: expected `position size status`, found {_shown(content)}")
-    offset_bytes, size_bytes, code = _number(found[1]), _number(found[2]), ord(found[3])
-    if offset_bytes < 0 or size_bytes < 0:
-        raise MapfileError(f"{where}: a position or size is negative")
-    if size_bytes == 0 and offset_bytes != 0:
-        raise MapfileError(f"{where}: the block at {offset_bytes:#x} has size 0")
-    if code not in _STATUS_OF_CODE:
-        raise MapfileError(f"{where}: {found[3]!r} is no block status; those are {' '.join(BlockStatus)}")
-    return span(offset_bytes, min(offset_bytes + size_bytes, MAX_OFFSET_BYTES)), code
-
-
-def _shown(content: str) -> str:
-    """Return the start of a line that is not understood; of bytes that are no text, that they are none."""
-    text = content[:60].replace("\t", " ")
-    return repr(text) if text.isascii() and text.isprintable() and text else "bytes that are no text: it is no mapfile"
-
-
-def _number(digits: str) -> int:
-    """Read an integer as C's `strtoll` does with base 0, clamped."""
-    sign, digits = (-1, digits[1:]) if digits[0] == "-" else (1, digits.removeprefix("+"))
-    if digits[:2] in ("0x", "0X"):
-        value = int(digits[2:] or "0", 16)
-    elif digits[0] == "0":
-        value = int(digits, 8)
-    else:
-        value = _decimal(digits)
-    return sign * min(value, MAX_OFFSET_BYTES)
-
-
-def _decimal(digits: str) -> int:
-    """Read decimal digits; beyond 20 of them any number over 2^64 will do (Python refuses thousands)."""
-    digits = digits.lstrip("0")
-    return int(digits or "0") if len(digits) <= 20 else 10**20
-
-
-def _as_c_int(digits: str) -> int:
-    """Read an integer as C's `%d` does: a long, clamped, of which an int keeps the low 32 bits."""
-    value = min(_decimal(digits.lstrip("+-")), MAX_OFFSET_BYTES)
-    signed = -value if digits[0] == "-" else value
-    return (signed + 2**31) % 2**32 - 2**31
+    lines = content_lines(text, name)
+    if (first := next(lines, None)) is not None:
+        where, content = first
+        made._stand(*status_line(content, where))
+    for where, content in lines:
+        extent, status = block_line(content, where)
+        yield where, extent, ord(status)

@@ -11,7 +11,8 @@ import numpy as np
 
 from imaging.errors import MapfileError, UsageError
 from imaging.extent import Extent, ExtentSet, span
-from imaging.mapfile import MAX_OFFSET_BYTES, BlockStatus, Mapfile
+from imaging.map_lines import MAX_OFFSET_BYTES
+from imaging.mapfile import BlockStatus, Mapfile
 
 MAX_BITMAP_BYTES = 1 << 32  # a bitmap longer than this (2^35 blocks) is a mistake in the block size
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from imaging.errors import UsageError
 from imaging.extent import ExtentSet
-from imaging.mapfile import MAX_OFFSET_BYTES
+from imaging.map_lines import MAX_OFFSET_BYTES
 from imaging.placement import Placement
 from imaging.rescue.limits import Limits
 from imaging.rescue.slowness import SlowReads

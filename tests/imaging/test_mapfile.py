@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from imaging.errors import InputError, MapfileError
 from imaging.extent import Extent, ExtentSet, span
-from imaging.mapfile import CURRENT_STATUSES, MAX_OFFSET_BYTES, BlockStatus, Mapfile
+from imaging.map_lines import BLOCK_STATUSES, CURRENT_STATUSES, MAX_OFFSET_BYTES
+from imaging.mapfile import BlockStatus, Mapfile
 
 needs_ddrescuelog = pytest.mark.skipif(
     shutil.which("ddrescuelog") is None, reason="ddrescuelog is not installed (apt-get install gddrescue)"
@@ -346,3 +347,7 @@ def test_copy_is_independent() -> None:
     copied.mark(span(0, 60), BlockStatus.BAD_SECTOR)
     assert mapfile.count_bytes(BlockStatus.FINISHED) == 6
     assert copied != mapfile
+
+
+def test_the_grammar_of_lines_and_the_map_know_the_same_statuses():
+    assert set(BLOCK_STATUSES) == set(BlockStatus)

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from imaging import maptool
 from imaging.errors import MapfileError, UsageError
 from imaging.extent import Extent, ExtentSet, span
-from imaging.mapfile import MAX_OFFSET_BYTES, BlockStatus, Mapfile, parse_loose
+from imaging.map_lines import MAX_OFFSET_BYTES
+from imaging.mapfile import BlockStatus, Mapfile, parse_loose
 
 against_ddrescuelog = pytest.mark.skipif(
     shutil.which("ddrescuelog") is None, reason="ddrescuelog is not installed (apt-get install gddrescue)"
