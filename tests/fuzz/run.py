@@ -36,7 +36,9 @@ from tests.fuzz.mutation import mutated
 SLOW_SECONDS = 5.0
 MEMORY_BYTES = 6 << 30
 MAX_SEED_BYTES = 1 << 16
-SMALL_SEED_BYTES = 1 << 13  # of atheris: what an input costs goes with its size, and coverage wants many
+FEW_SEEDS = 2  # where all are larger
+TELL_EVERY = 10_000
+SMALL_SEED_BYTES = 1 << 11  # of atheris: what an input costs goes with its size, and coverage wants many
 KEEP = os.environ.get("CARVER_KEEP", "")
 
 
@@ -61,7 +63,7 @@ def seeds_of(name: str, most_bytes: int = MAX_SEED_BYTES) -> list[bytes]:
     """Return the samples of a format that are small, with what must lie behind them."""
     samples = importlib.import_module(f"fixtures.formats.{name}").samples(3)
     contents = [sample.content + sample.behind for sample in samples]
-    return [raw for raw in contents if len(raw) <= most_bytes] or [min(contents, key=len)]
+    return [raw for raw in contents if len(raw) <= most_bytes] or sorted(contents, key=len)[:FEW_SEEDS]
 
 
 def judged(form: Format, content: bytes) -> str:
@@ -115,44 +117,49 @@ def keep(name: str, content: bytes) -> None:
 
 
 def with_atheris(name: str, inputs: int, seed: int = 0) -> None:
-    """Let atheris look for failures from small samples; it ends the process by itself, with 77 if it found one."""
+    """Let atheris look for failures from small samples; it ends the process by itself, with 77 if it found one.
+
+    Comparisons are not traced, and a branch is told once an input, however often it was taken: less than half the price
+    an input. Values at their limits are for our own mutations.
+    """
     import atheris
 
     importlib.import_module("signatures.kernels")  # numba cannot compile what has counters in it
-    with atheris.instrument_imports(include=["signatures"]):
+    with atheris.import_hook.HookManager({"signatures"}, set(), True, trace_dataflow=False):
         for module in [key for key in sys.modules if key.partition(".")[0] == "signatures"]:
             if module != "signatures.kernels":
                 del sys.modules[module]  # imported again, now with counters
         form = importlib.import_module("signatures").formats()[name]
     seeds = seeds_of(name, SMALL_SEED_BYTES)
-    corpus = Path(tempfile.mkdtemp(prefix="fuzz-"))
+    corpus = Path(KEEP or tempfile.mkdtemp(prefix="fuzz-")) / f"corpus-{name}"  # kept, the next run goes on from it
+    corpus.mkdir(exist_ok=True)
     for number, raw in enumerate(seeds):
         (corpus / str(number)).write_bytes(raw)
     counts, begun, slowest = Counter[str](), time.monotonic(), 0.0
+    branches, tell = set[int](), atheris._trace_branch
+    atheris._trace_branch = branches.add
 
     def one(content: bytes) -> None:
         nonlocal slowest
         signal.setitimer(signal.ITIMER_PROF, SLOW_SECONDS)
         before = time.process_time()
         counts[judged(form, content)] += 1
+        for branch in branches:
+            tell(branch)
+        branches.clear()
         slowest = max(slowest, time.process_time() - before)
-        if counts.total() == inputs:
-            memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
-            told = {"format": name, "atheris": inputs, "counts": counts, "seconds": round(time.monotonic() - begun)}
-            told |= {"slowest_ms": round(1000 * slowest), "peak_mib": memory}
+        if counts.total() % TELL_EVERY == 0 or counts.total() == inputs:
+            told = {"format": name, "atheris": counts.total(), "counts": counts, "slowest_ms": round(1000 * slowest)}
+            told["seconds"] = round(time.monotonic() - begun)
+            told["peak_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
             print(json.dumps(told), flush=True)
 
     kept = f"-artifact_prefix={KEEP}/" if KEEP else "-artifact_prefix=/dev/shm/"
-    options = [
-        f"-runs={inputs}",
-        f"-seed={seed + 1}",
-        "-timeout=60",
-        f"-max_len={max(256, *map(len, seeds))}",
-        "-verbosity=1",
-        kept,
-    ]
+    longest = max(256, *map(len, seeds))
+    options = [f"-runs={inputs}", f"-seed={seed + 1}", "-timeout=60", f"-max_len={longest}", kept, str(corpus)]
     gc.freeze()  # what was imported is not looked through again and again
-    atheris.Setup([sys.argv[0], *options, str(corpus)], one)
+    gc.set_threshold(20_000)
+    atheris.Setup([sys.argv[0], *options], one)
     atheris.Fuzz()
 
 
