@@ -17,6 +17,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from fixtures.formats import numpy_array
 from tests.command import COMMAND, carver, good, need_program, need_root
 from tests.report_schema import load_checked
 
@@ -163,6 +164,14 @@ def test_scan_without_a_case_keeps_nothing_anywhere(small_image, tmp_path):
     assert listing(*places, small_image.parent) == before
 
 
+def test_one_place_is_told_as_one(tmp_path):
+    image = tmp_path / "one drive.img"
+    image.write_bytes(bytes(4096) + next(numpy_array.samples(5)).content + bytes(1 << 16))
+    said = good("scan", image).err
+    assert "\n1 place where a file may begin; " in f"\n{said}"
+    assert f"`carver carve '{image}' --out DIR` checks and writes it." in said
+
+
 def test_carve_goes_on_from_a_scan_that_kept_its_hits(small_image, tmp_path):
     case = tmp_path / "CASE"
     scanned = json_lines(good("scan", "--json", "--case", case, small_image).out)
@@ -210,7 +219,7 @@ def test_a_dry_run_needs_no_case_folder_and_leaves_nothing_behind(small_image, t
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     dry = good("carve", "--dry-run", small_image)
     assert "`--out DIR` in place of --dry-run writes them" in dry.err
-    assert "none was written" in dry.err
+    assert "none was written" in dry.err and "may then be DAMAGED" in dry.err
     assert list(tmp_path.glob("carver-*")) == []
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from argparse import Namespace
 from collections.abc import Callable, Iterator
 
@@ -12,6 +13,7 @@ from carver.case import Case
 from carver.cli import screen
 from carver.cli.carve import choices, open_checked
 from carver.cli.opening import check_path
+from carver.report.wording import plural
 from carver.scan import Hits, scan
 from carver.stages import Choices, Hooks
 from carver.stages.judging import supposed_files
@@ -37,7 +39,9 @@ def run(options: Namespace, stop: Callable[[], bool]) -> int:
             _put(candidate, as_json=options.json)
             total += 1
     screen.say(
-        f"{total} places where a file may begin; `carver carve {options.image} --out DIR` checks and writes them."
+        f"{plural(total, 'place', 'places')} where a file may begin; "
+        f"`{shlex.join(['carver', 'carve', str(options.image)])} --out DIR` checks and writes "
+        f"{'it' if total == 1 else 'them'}."
     )
     return 0
 

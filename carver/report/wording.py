@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -139,6 +140,18 @@ def _never_read(recovery: Recovery, summary: Summary) -> str:
     return f"{human_size(summary.unread_bytes)} of the source ({shown}) was never read."
 
 
+def _going_on(recovery: Recovery) -> str:
+    """Return how the rescue goes on: by the command that made the image, as far as that is on record."""
+    run = str(recovery.run.get("command", ""))
+    if run.startswith("carver rescue "):
+        return f"Run the same command again (`{run}`): it goes on where it stopped."
+    acquisition = recovery.run.get("acquisition")
+    sessions = acquisition.get("sessions") if isinstance(acquisition, Mapping) else None
+    command = sessions[-1].get("command") if sessions else None
+    imaged = f"`{shlex.join(command)}`" if command else "The command that made the image and its mapfile"
+    return f"{imaged}, run again, goes on where it stopped; then carve again."
+
+
 def next_steps(recovery: Recovery, summary: Summary) -> list[str]:
     """Return what to do next, most urgent first."""
     grades = set(summary.grades_of_all)
@@ -151,8 +164,8 @@ def next_steps(recovery: Recovery, summary: Summary) -> list[str]:
         )
     if any(status.get(kind) for kind in "?*/"):
         steps.append(
-            "The rescue is not finished. Run the same carver rescue command again: it goes on where it stopped. A "
-            "failing drive should not be powered for anything else first."
+            f"The rescue is not finished. {_going_on(recovery)} A failing drive should not be powered for anything "
+            "else first."
         )
     elif status.get("-"):
         steps.append(

@@ -100,11 +100,14 @@ class Governor:
     def _broken(self, now_seconds: float) -> str | None:
         limits = self._limits
         if limits.max_read_errors is not None and self._errors > limits.max_read_errors:
-            return f"more than {limits.max_read_errors} reads failed (-X)"
+            reads = "read" if limits.max_read_errors == 1 else "reads"
+            return f"more than {limits.max_read_errors} {reads} failed (-X)"
         if limits.max_bad_areas is not None:
             areas = self._mapfile.count_blocks(BlockStatus.BAD_SECTOR) - self._areas_before
             if areas > limits.max_bad_areas:
                 new = "new " if limits.count_new_areas else ""
+                if limits.max_bad_areas == 1:
+                    return f"there is more than 1 {new}bad area (-e)"
                 return f"there are more than {limits.max_bad_areas} {new}bad areas (-e)"
         if limits.max_error_rate_bytes is not None and self._window_bytes > limits.max_error_rate_bytes:
             unit = "byte" if limits.max_error_rate_bytes == 1 else "bytes"

@@ -68,7 +68,8 @@ class SlowJudge:
         allowed = self._rules.max_slow_reads
         if allowed is None or self.slow_reads <= allowed:
             return None
-        return f"more than {allowed} reads were slow (--max-slow-reads)"
+        reads = "read was" if allowed == 1 else "reads were"
+        return f"more than {allowed} {reads} slow (--max-slow-reads)"
 
     def judge(self, size_bytes: int, seconds: float, *, run_seconds: float, average_rate_bytes: float) -> bool:
         """Tell whether a read that gave all of its bytes was slow.

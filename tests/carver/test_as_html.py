@@ -236,6 +236,23 @@ def test_next_steps_follow_from_what_was_found():
     assert steps(files=()).count(".") < steps().count(".")
 
 
+@pytest.mark.parametrize(
+    ("run", "said"),
+    [
+        ({"command": "carver rescue /dev/sdb case"}, "Run the same command again (`carver rescue /dev/sdb case`)"),
+        (
+            {"command": "carver carve x", "acquisition": {"sessions": [{"command": ["carver", "image", "/dev/s b"]}]}},
+            "`carver image '/dev/s b'`, run again, goes on where it stopped; then carve again.",
+        ),
+        ({"command": "carver carve x", "acquisition": {"sessions": []}}, "The command that made the image and its"),
+        ({"command": "carver carve x", "acquisition": None}, "The command that made the image and its"),
+        ({}, "The command that made the image and its"),
+    ],
+)
+def test_how_a_rescue_goes_on_is_told_by_the_command_that_was_run(run, said):
+    assert said in steps(run=run)
+
+
 def test_a_share_too_small_to_print_is_not_printed_as_zero():
     recovery = example(source=dataclasses.replace(example().source, size_bytes=1 << 44, unread=((0, 512, "-"),)))
     assert "512 B of the source (less than 0.1%) was never read." in wording.headline(recovery, summarise(recovery))

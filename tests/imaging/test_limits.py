@@ -93,9 +93,13 @@ def test_no_failed_read_is_allowed_where_the_limit_is_zero(bench: Bench) -> None
     assert bench.rescue(Limits(max_read_errors=0)).read_errors == 1
 
 
+def test_one_read_is_told_as_one(bench: Bench) -> None:
+    assert bench.rescue(Limits(max_read_errors=1)).limit == "more than 1 read failed (-X)"
+
+
 def test_bad_areas_count_in_the_whole_map_or_from_this_run_on(bench: Bench) -> None:
     summary = bench.rescue(Limits(max_bad_areas=1))
-    assert summary.limit == "there are more than 1 bad areas (-e)"
+    assert summary.limit == "there is more than 1 bad area (-e)"
     assert summary.totals.bad_areas == 2
     again = bench.rescue(Limits(max_bad_areas=1))
     assert again.limit == summary.limit

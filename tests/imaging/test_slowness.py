@@ -88,3 +88,9 @@ def test_too_many_slow_reads_are_a_limit_and_reset_slow_counts_only_those_in_a_r
 def test_rules_that_cannot_be_are_refused(rules: SlowReads) -> None:
     with pytest.raises(UsageError):
         rules.check()
+
+
+def test_one_slow_read_is_told_as_one() -> None:
+    made = SlowJudge(SlowReads(min_read_rate_bytes=1_000_000, max_slow_reads=1), adaptive=False)
+    assert judge(made, 1.0) and judge(made, 1.0)
+    assert made.limit == "more than 1 read was slow (--max-slow-reads)"
