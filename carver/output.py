@@ -19,8 +19,9 @@ WRITE_BYTES = 1 << 20
 def output_error(path: Path, fault: OSError) -> OutputError:
     """Return the typed error for a failed write, with what to do."""
     if fault.errno in FULL_ERRORS:
+        place = f"in {path.parent}" if path.suffix == PARTIAL_SUFFIX else f"for {path}"
         return DestinationFullError(
-            f"no room left for {path}: everything done so far is saved; free some space and run the same command again"
+            f"no room left {place}: everything done so far is saved; free some space and run the same command again"
         )
     return OutputError(f"cannot write {path}: {os.strerror(fault.errno or 0)}")
 
@@ -34,6 +35,8 @@ def make_folder(folder: Path) -> None:
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as fault:
+        raise OutputError(f"{folder} cannot be a folder, since a file has that name; name another folder") from fault
     except OSError as fault:
         raise output_error(folder, fault) from fault
     for path in missing:

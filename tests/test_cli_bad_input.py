@@ -245,6 +245,7 @@ def test_wrong_truth_and_bars(small_image, demo_case, tmp_path):
     truth = small_image.parent / "truth.json"
     refused(carver("score", demo_case, "--truth", truth, "--min-recall", "95"), 2, "from 0 to 1")
     refused(carver("score", tmp_path, "--truth", truth), 3, "report.json")
+    refused(carver("score", tmp_path / "none", "--truth", truth), 3, "does not exist", "a case folder")
 
 
 def test_a_broken_case_toml_is_told_before_hours_are_spent(small_image, case):

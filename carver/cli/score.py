@@ -34,6 +34,8 @@ def run(options: Namespace, stop: Callable[[], bool]) -> int:
 
 
 def _report_path(case: Path) -> Path:
+    if not case.exists():
+        raise InputError(f"{case} does not exist; give a case folder, or its {REPORT}")
     if not case.is_dir():
         return case
     if not (case / REPORT).is_file():

@@ -17,6 +17,19 @@ def test_no_room_is_told_with_what_to_do(number: int) -> None:
     assert "free some space and run the same command again" in str(error)
 
 
+def test_a_full_disk_is_told_with_the_users_folder_and_not_with_a_file_in_the_making() -> None:
+    error = output_error(Path("case/file-3.partial"), OSError(errno.ENOSPC, ""))
+    assert str(error).startswith("no room left in case: ")
+
+
+@pytest.mark.parametrize("below", ["", "case"])
+def test_a_file_in_the_place_of_a_folder_is_told_as_such(tmp_path: Path, below: str) -> None:
+    (tmp_path / "taken").write_bytes(b"notes")
+    with pytest.raises(OutputError, match="a file has that name; name another folder"):
+        make_folder(tmp_path / "taken" / below)
+    assert (tmp_path / "taken").read_bytes() == b"notes"
+
+
 def test_the_order_to_run_again_is_left_out_where_a_pause_gives_another() -> None:
     told = str(output_error(Path("x"), OSError(errno.ENOSPC, "")))
     assert without_order(told) == "no room left for x: everything done so far is saved"
