@@ -111,7 +111,13 @@ def carved_files(path: Path) -> tuple[Stored[CarvedFile], Stored[CarvedFile]]:
 
 def kept_models(folder: Path, models: Iterable[Model]) -> Stored[Model]:
     """Return models as they come, kept on disk in `folder` as long as they are used."""
-    return store(models, folder, encode=dataclasses.asdict, decode=_model_from_json)
+    return store(models, folder, encode=model_to_json, decode=_model_from_json)
+
+
+def model_to_json(model: Model) -> dict[str, Any]:
+    """Return a model as JSON-ready values."""
+    fields = {field.name: getattr(model, field.name) for field in dataclasses.fields(model)}
+    return {**fields, "companions": [{"path": one.path, "why": one.why} for one in model.companions]}
 
 
 def _model_from_json(entry: dict[str, Any]) -> Model:

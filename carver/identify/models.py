@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import groupby
 from pathlib import PurePosixPath
 from typing import TypeAlias
 
@@ -195,23 +196,21 @@ def _versions(models: Sequence[Outline]) -> Callable[[int], tuple[str, ...]]:
 
     By step where all steps are known, and in one unit.
     """
-    alike: dict[bytes, list[int]] = {}
-    for number, model in enumerate(models):
-        if model.build:
-            alike.setdefault(model.build, []).append(number)
-    places: dict[int, int] = {}
-    for numbers in alike.values():
+
+    def build(number: int) -> bytes:
+        return models[number].build
+
+    alike: dict[int, tuple[Sequence[int], int]] = {}  # those of its build, and its place among them
+    for _, same in groupby(sorted(filter(build, range(len(models))), key=build), key=build):
+        numbers = list(same)
         if len(numbers) > 1:
             steps = [models[number].step for number in numbers]
             if None not in steps and len({models[number].step_unit for number in numbers}) == 1:
                 numbers.sort(key=lambda number: (models[number].step, number))
-            places.update((number, place) for place, number in enumerate(numbers))
+            alike.update((number, (numbers, place)) for place, number in enumerate(numbers))
 
     def versions(number: int) -> tuple[str, ...]:
-        place = places.get(number)
-        if place is None:
-            return ()
-        numbers = alike[models[number].build]
+        numbers, place = alike.get(number, ((), 0))
         others = (*numbers[max(0, place - VERSIONS_EACH_WAY) : place], *numbers[place + 1 :][:VERSIONS_EACH_WAY])
         return tuple(models[other].path for other in others)
 

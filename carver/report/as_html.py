@@ -16,7 +16,7 @@ from markupsafe import Markup
 from carver.acquired import acquisition_rows
 from carver.recovery import CarvedFile, Recovery
 from carver.report import Report, as_csv, model_words, wording
-from carver.report.as_json import document, pieces, plain
+from carver.report.as_json import condensed, document, plain
 from carver.report.map_picture import PATTERNS, STYLE, picture_in_page
 from carver.report.source_map import WORST_STATUSES, draw, map_source, status_class
 from carver.report.summary import GRADES, Summary, summarise
@@ -117,7 +117,7 @@ def render(recovery: Recovery) -> Iterator[str]:
 def report_id(recovery: Recovery) -> str:
     """Return a digest of everything in the record but its run: the same findings have the same number."""
     findings = {key: value for key, value in document(recovery).items() if key != "run"}
-    number = _digest(pieces(findings))[:16].upper()
+    number = _digest(condensed(findings))[:16].upper()
     return "-".join(number[at : at + 4] for at in range(0, 16, 4))
 
 

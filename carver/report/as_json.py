@@ -8,9 +8,10 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from carver.recovery import SCHEMA_VERSION, CarvedFile, Model, Recovery
+from carver.recovery import SCHEMA_VERSION, CarvedFile, Recovery
 from carver.report import Report
 from carver.report.summary import GradeTally, summarise
+from carver.verdict_json import model_to_json
 from imaging.extent import Layout
 from signatures.tensors import Tensor
 from signatures.verdict import Grade
@@ -44,7 +45,7 @@ def document(recovery: Recovery) -> dict[str, Any]:
         "summary": _summary(recovery),
         "files": map(file_record, recovery.files),
         "side_files": map(file_record, recovery.side_files),
-        "models": map(model_record, recovery.models),
+        "models": (plain(model_to_json(model)) for model in recovery.models),
         "missing": (dataclasses.asdict(file) for file in recovery.missing),
         "rejected": dict(sorted(recovery.rejected.items())),
     }
@@ -61,6 +62,14 @@ def pieces(document: Mapping[str, Any]) -> Iterator[str]:
             yield _lines(value, INDENT)
         separator = ","
     yield "\n}\n"
+
+
+def condensed(document: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the same values in little: a line for each key, and for each item of an iterator."""
+    for key, value in document.items():
+        yield f"{encode(key)}\n"
+        for item in value if isinstance(value, Iterator) else (value,):
+            yield f"{encode(item)}\n"
 
 
 def _items(values: Iterable[object]) -> Iterator[str]:
@@ -125,12 +134,6 @@ def file_record(file: CarvedFile) -> dict[str, Any]:
     }
     if file.md5 is not None:
         record["md5"] = file.md5
-    return record
-
-
-def model_record(model: Model) -> dict[str, Any]:
-    """Return one model as it stands in report.json."""
-    record: dict[str, Any] = plain(dataclasses.asdict(model))
     return record
 
 
