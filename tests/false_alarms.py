@@ -4,8 +4,8 @@
     python -m tests.false_alarms software FOLDER...     the files that are there, each at a sector's start
     python -m tests.false_alarms mutated FORMAT COUNT   samples of a format, mutated as in `tests.fuzz`
 
-prints one line of JSON: bytes, candidates, verdicts by format and grade, and every good file that its library refuses
-(kept in the folder that `CARVER_KEEP` names).
+prints one line of JSON: bytes, candidates, verdicts by format and grade (UNDECIDED with its reason), in which files of
+the software good ones lie, and every good file that its library refuses (kept in the folder that `CARVER_KEEP` names).
 """
 
 from __future__ import annotations
@@ -19,8 +19,10 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +52,8 @@ WORDS = b" the of and to a in is that for it as was with be by on not he i this 
 FORMATS = signatures.formats()
 Good = tuple[str, str, bytes]
 """(format, grade, the bytes)"""
+Places = list[tuple[int, str]]
+"""(where a file begins in its block, its path)"""
 
 
 class Memory:
@@ -66,8 +70,8 @@ class Memory:
             at += os.pwrite(self._descriptor, view[at:], at)
 
 
-def judged(memory: Memory, counts: Counter[str]) -> Iterator[Good]:
-    """Yield what is called good in the block, and count all."""
+def judged(memory: Memory, counts: Counter[str]) -> Iterator[tuple[int, Good]]:
+    """Yield what is called good in the block, with its offset, and count all."""
     table = build(FORMATS.values()).table
     with RawImage(memory.path) as image:
         hits = (chunk.hits for chunk in scan(image, list(FORMATS.values())))
@@ -75,10 +79,11 @@ def judged(memory: Memory, counts: Counter[str]) -> Iterator[Good]:
             verdict = judge(image, candidate, FORMATS)
             counts["candidates"] += 1
             if verdict.grade.value != "REJECTED":
-                counts[f"{candidate.format} {verdict.grade.value}"] += 1
+                reason = f" {verdict.findings[0].code}" if verdict.grade.value == "UNDECIDED" else ""
+                counts[f"{candidate.format} {verdict.grade.value}{reason}"] += 1
             if verdict.grade.value in GOOD and not FORMATS[candidate.format].side:
                 raw = image.read_at(candidate.start_bytes, verdict.size_bytes)
-                yield candidate.format, verdict.grade.value, raw
+                yield candidate.start_bytes, (candidate.format, verdict.grade.value, raw)
 
 
 def traps(seed: int) -> list[bytes]:
@@ -114,9 +119,13 @@ def block(seed: int, held: list[bytes]) -> np.ndarray:
     return content
 
 
-def software(folders: Iterable[Path]) -> Iterator[bytes]:
-    """Yield blocks of the files below the folders, each at a sector's start; larger ones are cut to a block."""
+def software(folders: Iterable[Path], places: Places | None = None) -> Iterator[bytes]:
+    """Yield blocks of the files below the folders, each at a sector's start; larger ones are cut to a block.
+
+    `places` is made anew for each block.
+    """
     held = bytearray()
+    places = [] if places is None else places
     for folder in folders:
         for parent, below, names in os.walk(folder):
             below.sort()
@@ -128,10 +137,12 @@ def software(folders: Iterable[Path]) -> Iterator[bytes]:
                         content = file.read(BLOCK_BYTES)
                 except OSError:
                     continue
+                places.append((len(held), str(path)))
                 held += content + bytes(-len(content) % SECTOR_BYTES)
                 if len(held) >= BLOCK_BYTES:
                     yield bytes(held)
                     held.clear()
+                    places.clear()
     yield bytes(held)
 
 
@@ -158,21 +169,26 @@ def refusals(good: list[Good]) -> list[str]:
     return told
 
 
-def run(blocks: Iterable[np.ndarray | bytes]) -> dict[str, object]:
-    """Return the counts of a whole run."""
+def run(blocks: Iterable[np.ndarray | bytes], places: Places | None = None) -> dict[str, object]:
+    """Return the counts of a whole run, and what is called good in which file of `places`."""
     memory, counts, false, seen = Memory(), Counter[str](), list[str](), 0
+    found: list[tuple[str, str, int, str]] = []
     unasked: list[Good] = []
     for content in blocks:
         seen += len(content)
         if len(content):
             memory.fill(content)
-            unasked += judged(memory, counts)
+            for start_bytes, good in judged(memory, counts):
+                unasked.append(good)
+                if places:
+                    at_bytes, path = places[bisect_right(places, start_bytes, key=itemgetter(0)) - 1]
+                    found.append((*good[:2], start_bytes - at_bytes, path))
         if len(unasked) > ASK_FILES or sum(len(raw) for _, _, raw in unasked) > ASK_BYTES:
             false += refusals(unasked)
             unasked = []
         print(f"{seen >> 20} MiB, {len(false)} false", file=sys.stderr, flush=True)
     false += refusals(unasked)
-    return {"bytes": seen, "counts": dict(sorted(counts.items())), "false": false}
+    return {"bytes": seen, "counts": dict(sorted(counts.items())), "good": found, "false": false}
 
 
 def run_mutated(name: str, count: int) -> dict[str, object]:
@@ -200,4 +216,5 @@ if __name__ == "__main__":
     elif sys.argv[1] == "mutated":
         print(json.dumps(run_mutated(sys.argv[2], int(sys.argv[3]))))
     else:
-        print(json.dumps(run(software(map(Path, sys.argv[2:])))))
+        named: Places = []
+        print(json.dumps(run(software(map(Path, sys.argv[2:]), named), named)))
