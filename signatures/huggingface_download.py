@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 
 from imaging.window import Window
+from signatures._ntfs_resident import PATTERN, resident
 from signatures.format import Format, SectorProbe
 from signatures.verdict import Grade, Verdict, rejected
 
@@ -30,8 +31,9 @@ FORMAT = Format(
     name="huggingface_download",
     suffix=".metadata",
     title="Record of a Hugging Face download (side file)",
-    patterns=(),
+    patterns=(PATTERN,),
     probes=(SectorProbe(allowed=(*(HEX,) * 40, b"\n", *(HEX,) * 8)),),
+    layouts=resident(lambda head: head[40:41] == b"\n" and not head[:40].strip(HEX)),
     validate=validate,
     proves="nothing of its own; a recovered file of its SHA-256 is proven",
     side=True,

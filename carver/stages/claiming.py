@@ -11,6 +11,7 @@ from typing import Any
 from carver.claims import Claim, Owned, settle, settle_beside
 from carver.stagelog import StageLog
 from carver.stages import Choices
+from carver.verdict_json import layout_from_pairs
 from imaging.extent import Layout, span
 from imaging.image import MappedImage
 from signatures.format import Format
@@ -26,15 +27,17 @@ class Planned:
     Attributes:
         owned: the claim that stands.
         end_bytes: where its bytes end in the image.
+        pieces: where they lie, if that is not all from its start to there.
     """
 
     owned: Owned
     end_bytes: int
+    pieces: Layout = ()
 
     @property
     def layout(self) -> Layout:
         """Where its bytes lie; made anew, since there may be a million plans."""
-        return (span(self.owned.claim.start_bytes, self.end_bytes),)
+        return self.pieces or (span(self.owned.claim.start_bytes, self.end_bytes),)
 
 
 def plan_files(
@@ -44,7 +47,8 @@ def plan_files(
     size_bytes = image.source.size_bytes
     models: list[Claim] = []
     side: list[Claim] = []
-    for claim in _claims(verdicts, formats, size_bytes):
+    pieces: dict[tuple[int, int], Layout] = {}
+    for claim in _claims(verdicts, formats, size_bytes, pieces):
         if not formats[claim.format].side:
             models.append(claim)
         elif claim.grade.good:  # of what is small nothing is kept to look at
@@ -62,7 +66,14 @@ def plan_files(
     moved = array("q", [-1]) * len(owned)
     for new, old in enumerate(kept):
         moved[old] = new
-    return [Planned(owned=_reparented(owned[index], moved), end_bytes=ends[index]) for index in kept]
+    return [
+        Planned(
+            owned=_reparented(owned[index], moved),
+            end_bytes=ends[index],
+            pieces=pieces.get(owned[index].claim.log_position, ()),
+        )
+        for index in kept
+    ]
 
 
 def _invaded(verdicts: StageLog, owned: Owned, intruder: Claim) -> Owned:
@@ -84,10 +95,18 @@ def _reparented(one: Owned, moved: Sequence[int]) -> Owned:
     return dataclasses.replace(one, parent=None if parent < 0 else parent)
 
 
-def _claims(verdicts: StageLog, formats: Mapping[str, Format], image_bytes: int) -> Iterator[Claim]:
+def _claims(
+    verdicts: StageLog,
+    formats: Mapping[str, Format],
+    image_bytes: int,
+    pieces: dict[tuple[int, int], Layout],
+) -> Iterator[Claim]:
+    """Yield what every verdict claims; `pieces` gets where small files lie that are not in one piece."""
     for offset_bytes, entry in verdicts.offsets():
         for index, verdict in enumerate(entry["verdicts"]):
             start_bytes = verdict["start_bytes"]
+            if len(verdict.get("pieces", ())) > 1 and formats[verdict["format"]].side:
+                pieces[offset_bytes, index] = layout_from_pairs(verdict["pieces"])
             yield Claim(
                 start_bytes=start_bytes,
                 size_bytes=min(verdict["size_bytes"], image_bytes - start_bytes),

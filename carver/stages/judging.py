@@ -18,8 +18,9 @@ from carver.scan import Hits
 from carver.stagelog import StageLog
 from carver.stages import Choices, Hooks, digest
 from carver.stages.watched import Watched
-from carver.verdict_json import verdict_to_json
+from carver.verdict_json import layout_pairs, verdict_to_json
 from carver.workers import judge_all
+from imaging.extent import clip_layout
 from imaging.image import MappedImage
 from signatures.format import Format
 from signatures.verdict import Grade, Verdict
@@ -100,6 +101,8 @@ class _VerdictBatch:
             self.rejected[f"{candidate.format}:{verdict.findings[0].code}"] += 1
             return
         entry = {"format": candidate.format, "start_bytes": candidate.start_bytes, **verdict_to_json(verdict)}
+        if len(candidate.layout) > 1:
+            entry["pieces"] = layout_pairs(clip_layout(candidate.layout, 0, verdict.size_bytes))
         self.verdicts.append(entry)
 
     def due(self) -> bool:
