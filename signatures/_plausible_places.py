@@ -73,7 +73,7 @@ def _places(tensor: Tensor) -> Iterator[Place]:
                 lane_bytes=lane,
                 exponent_low=low,
                 item_bytes=item,
-                row_bytes=_rows(tensor, item if lane else 0),
+                row_bytes=_rows(tensor, item if math.prod(tensor.shape) * item == tensor.size_bytes else 0),
             )
 
 

@@ -318,6 +318,7 @@ UNCLEAR, UNIFORM, CLEAR, CLEAR_SWAPPED, TEXT, ONE_BYTE = range(6)  # what `surve
 _UNIFORM_CHI2 = 420.0  # of 255 degrees of freedom: mean 255, deviation 23; 7 deviations
 _CLEAR = 4.0  # times the collisions of uniform bytes: float16 weights have 9, float32 16 and more
 _TEXT_VALUES = 12  # a constant has fewer different bytes
+_TEXT_LANE_VALUES = 4  # of an exponent that counts up there are one or two
 
 
 @numba.njit(nogil=True, inline="always")
@@ -346,17 +347,29 @@ def _is_uniform(number: int, squares: np.uint64) -> bool:
 
 
 @numba.njit(nogil=True, inline="always")
-def _is_text(data: Bytes, at: int, counts: Counts) -> bool:
-    """Whether a block is nothing but printable ASCII and white space, of several characters."""
-    for index in range(at, at + BLOCK_BYTES):
-        byte = data[index]
-        if not (32 <= byte < 127 or 9 <= byte <= 13):
-            return False
-    _count_lane(data, at, at + BLOCK_BYTES, 1, counts)
+def _different(data: Bytes, first: int, end: int, step: int, counts: Counts) -> int:
+    """Return how many values the bytes at first, first + step, … take."""
+    _count_lane(data, first, end, step, counts)
     different = 0
     for value in range(256):
         different += counts[value] != 0
-    return different >= _TEXT_VALUES
+    return different
+
+
+@numba.njit(nogil=True, inline="always")
+def _is_text(data: Bytes, at: int, high: int, item: int, counts: Counts) -> bool:
+    """Whether a block is nothing but printable ASCII and white space, of several characters, also in its high bytes.
+
+    Numbers that count up are printable for a while, but their exponents are one character.
+    """
+    end = at + BLOCK_BYTES
+    for index in range(at, end):
+        byte = data[index]
+        if not (32 <= byte < 127 or 9 <= byte <= 13):
+            return False
+    if _different(data, high, end, item, counts) < _TEXT_LANE_VALUES:
+        return False
+    return bool(_different(data, at, end, 1, counts) >= _TEXT_VALUES)
 
 
 @numba.njit(nogil=True, inline="always")
@@ -419,7 +432,7 @@ def survey_blocks(data: Bytes, phase: int, item: int, exponent_low: int, classes
             kind = ONE_BYTE
         elif squares * 256.0 > _CLEAR * number * number:
             kind = CLEAR
-        elif _is_text(data, start, counts):
+        elif _is_text(data, start, high, item, counts):
             kind = TEXT
         else:
             low_number, low_squares = _count_lane(data, start + phase % item, end, item, counts)
@@ -429,7 +442,7 @@ def survey_blocks(data: Bytes, phase: int, item: int, exponent_low: int, classes
                 kind = UNIFORM
                 for at in range(high, end, item):
                     tallies[1, data[at]] += 1
-        if kind == CLEAR and _is_text(data, start, counts):
+        if kind == CLEAR and _is_text(data, start, high, item, counts):
             kind = TEXT
         if kind == CLEAR and special:
             first = high if high >= start + item - 1 else high + item

@@ -34,6 +34,7 @@ SECTOR_BYTES = 512
 RUN_BYTES = 4096  # shorter runs of one byte are nobody's business
 TAIL_BYTES = 1 << 16
 PADDING_BYTES = 64  # between tensors
+BAND_ROWS = 4
 WHOLE_BYTES = 1 << 16  # uniform tensors smaller than this are not told
 MAX_ITEM_BYTES = 16
 MAX_SPANS = 1 << 16
@@ -215,7 +216,7 @@ class _Conclusion:
     uniform blocks, where there are so many that they are random beyond doubt; zeros (or another byte) of 4 KiB and
     more whose both ends lie inside tensors, on sector edges, off the rows; and such zeros of 64 KiB and more from a
     4 KiB edge to the end of the file. In vectors only 64 KiB and more between pages count. A tensor with other runs
-    off the sectors is sparse by design and is left alone.
+    off the sectors, or with runs one below the other in four rows, is sparse by design and is left alone.
     """
 
     places: list[Place]
@@ -227,6 +228,7 @@ class _Conclusion:
     findings: dict[str, list[Finding]] = field(default_factory=dict)
     lost: list[Extent] = field(default_factory=list)
     off_sectors: Counter[int] = field(default_factory=Counter)
+    banded: set[int] = field(default_factory=set)
 
     def evidence(self, nans: dict[int, int], signatures: Iterable[tuple[int, str]]) -> Evidence:
         from signatures.kernels import CLEAR, CLEAR_SWAPPED, TEXT, UNIFORM
@@ -238,6 +240,7 @@ class _Conclusion:
                 self._tell(one, "tensor-text", "reads as text", lost=self._torn_blocks(number))
             elif one.kind == UNIFORM:
                 self._tell_uniform(number, one)
+        self.banded = self._bands()
         self.off_sectors.update(home for run in self.runs if (home := self._home_off_sectors(run)) is not None)
         for run in self.runs:
             self._judge_run(run)
@@ -353,16 +356,40 @@ class _Conclusion:
         return not any(snapped % row == 0 for row in place.row_bytes)
 
     def _sparse(self, run: _Span) -> bool:
-        """Whether the tensor at either end of a run has such runs off the sectors, too."""
+        """Whether the tensor at either end of a run has others that no drive makes: off the sectors, or row by row."""
         ends = {self._index(run.start), self._index(run.end - 1)}
         own = self._home_off_sectors(run)
-        return any(self.off_sectors[index] > (index == own) for index in ends)
+        return any(index in self.banded or self.off_sectors[index] > (index == own) for index in ends)
 
     def _home_off_sectors(self, run: _Span) -> int | None:
-        """Return the place that a run lies in whole, if it begins off the sectors."""
+        """Return the place that a run lies in whole, if it begins or ends off the sectors."""
+        home = self._home(run)
+        return home if home is not None and (self._off_sectors(run.start) or self._off_sectors(run.end)) else None
+
+    def _off_sectors(self, at: int) -> bool:
+        """Whether no sector's edge is near; the number at an edge may itself begin or end in such bytes."""
+        beyond = (at + self.shift) % SECTOR_BYTES
+        return MAX_ITEM_BYTES <= beyond <= SECTOR_BYTES - MAX_ITEM_BYTES
+
+    def _home(self, run: _Span) -> int | None:
         home = self._index(run.start)
-        whole = home >= 0 and run.end <= self.places[home].end
-        return home if whole and (run.start + self.shift) % SECTOR_BYTES >= MAX_ITEM_BYTES else None
+        return home if home >= 0 and run.end <= self.places[home].end else None
+
+    def _bands(self) -> set[int]:
+        """Return the places with blocks of zeros: in several rows, one below the other, at the same columns."""
+        found: set[int] = set()
+        above: dict[tuple[int, int], int] = {}  # a run's start and length -> in how many rows up to it
+        for run in self.runs:
+            home = self._home(run)
+            rows = self.places[home].row_bytes if home is not None else ()
+            if home is None or not rows or run.end - run.start >= rows[0]:
+                continue
+            size_bytes = run.end - run.start
+            count = above.get((run.start - rows[0], size_bytes), 0) + 1
+            above[run.start, size_bytes] = count
+            if count >= BAND_ROWS:
+                found.add(home)
+        return found
 
     def _index(self, at: int) -> int:
         return bisect_right(self.begins, at) - 1
