@@ -95,7 +95,8 @@ def as_nobody(*arguments: object) -> Outcome:
     """Run the command as a user without rights; everything is imported before, in case only root may read it."""
     need_root()
     program = (
-        "import os, sys\nimport carver.cli.carve, carver.cli.scan, carver.kernels, signatures.kernels\n"
+        "import os, sys\nimport carver.kernels, signatures.kernels\n"
+        "import carver.cli.carve, carver.cli.scan, carver.cli.rescue, carver.cli.report, carver.cli.map\n"
         "from carver.cli import main\ncarver.cli.carve.signatures.formats()\n"
         "os.setgroups([]); os.setgid(65534); os.setuid(65534)\nsys.exit(main())"
     )
@@ -108,6 +109,19 @@ def test_no_permission_to_read(small_image, tmp_path):
     (tmp_path / "secret.img").chmod(0o600)
     _open_up(tmp_path)
     refused(as_nobody("scan", tmp_path / "secret.img"), 3, "no permission to read", "sudo")
+
+
+@pytest.mark.root
+def test_an_image_in_a_folder_that_may_not_be_looked_into(small_image, tmp_path):
+    (tmp_path / "theirs").mkdir()
+    shutil.copy(small_image, tmp_path / "theirs" / "small.img")
+    _open_up(tmp_path)
+    (tmp_path / "theirs").chmod(0o700)
+    for command in (("scan",), ("carve", "--dry-run"), ("map", "-t")):
+        refused(as_nobody(*command, tmp_path / "theirs" / "small.img"), 3)
+    refused(as_nobody("rescue", tmp_path / "theirs" / "small.img", tmp_path / "CASE"), 3, "no permission to read")
+    refused(as_nobody("report", tmp_path / "theirs" / "CASE"), 3, "no permission to look at", "sudo")
+    refused(as_nobody("scan", small_image, "--case", tmp_path / "theirs" / "CASE"), 3, "no permission")
 
 
 @pytest.mark.root

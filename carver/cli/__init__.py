@@ -13,7 +13,7 @@ import sys
 from carver.cli import signals
 from carver.cli.arguments import parse
 from carver.cli.complaints import complain, explain_crashes, log_to_stderr
-from imaging.errors import CarverError, DestinationFullError, Interrupted
+from imaging.errors import CarverError, DestinationFullError, InputError, Interrupted
 
 ORDER = "run the same command again"
 READER_GONE = 128 + 13  # what a shell says of a program that SIGPIPE ended
@@ -40,6 +40,9 @@ def main(argv: list[str] | None = None) -> int:
         except CarverError as error:
             complain(str(error))
             return error.exit_code
+        except PermissionError as fault:  # at a mere look: a folder on the way is closed to us
+            complain(f"no permission to look at {fault.filename}; run the same command with sudo")
+            return InputError.exit_code
         except KeyboardInterrupt:
             complain("stopped at once; the same command goes on from what was saved")
             return Interrupted.exit_code

@@ -18,14 +18,14 @@ def check_path(path: Path) -> None:
         InputError: a bundle folder, the first of several pieces, a pipe.
         OutputError: the temporary folder or the cache of compiled code lies on the source.
     """
-    refuse(own_paths_notices(path))
-    recognition = recognise_path(path)
-    if recognition is not None and recognition.verdict is Caution.REFUSE:
-        raise InputError(f"{recognition.message}; {recognition.advice}")
     try:
         is_pipe = stat.S_ISFIFO(path.stat().st_mode)
     except OSError:
         return  # opening it says why
+    refuse(own_paths_notices(path))
+    recognition = recognise_path(path)
+    if recognition is not None and recognition.verdict is Caution.REFUSE:
+        raise InputError(f"{recognition.message}; {recognition.advice}")
     if is_pipe:
         raise InputError(
             f"{path} is a pipe, and carver reads back and forth; save what comes out of it to a file first"
