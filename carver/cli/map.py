@@ -15,7 +15,8 @@ from carver.cli.map_files import STANDARD
 from imaging import maptool
 from imaging.errors import Interrupted, OutputError, UsageError
 from imaging.extent import ExtentSet, span
-from imaging.mapfile import MAX_OFFSET_BYTES, BlockStatus, Mapfile
+from imaging.map_lines import MAX_OFFSET_BYTES
+from imaging.mapfile import BlockStatus, Mapfile
 from imaging.mapstore import journal_path, lock_exclusively
 
 NO = 1  # differs, is not done: ddrescuelog's exit status, on which scripts rely
