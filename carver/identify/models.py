@@ -15,7 +15,7 @@ from carver.identify.companions import companions, has_sizes
 from carver.identify.family_table import MODEL_TYPES, REFINED
 from carver.identify.outline import Outline, outline
 from carver.identify.parts import Part, parts_of
-from carver.identify.shards import NUMBERED, Group, group, may_be_shard, named_digests
+from carver.identify.shards import NUMBERED, Group, alone, groups, may_be_shard, named_digests
 from carver.identify.steps import STEPS, told_step
 from carver.recovery import CarvedFile, Companion, Model
 from signatures.verdict import Grade
@@ -60,14 +60,9 @@ def _drafted(
         if may_be_shard(part, named):
             waiting.append(part.waiting())
         else:
-            yield _outlined(_alone(part), outlines)
-    groups, left = group(waiting, side_files)
-    for one in (*groups, *map(_alone, left)):
+            yield _outlined(alone(part), outlines)
+    for one in groups(waiting, side_files):
         yield _outlined(one, outlines)
-
-
-def _alone(part: Part) -> Group:
-    return Group(name="", parts=(part,), count=None, basis="", missing=())
 
 
 def _outlined(one: Group, outlines: list[Outline]) -> Model:

@@ -60,21 +60,25 @@ def may_be_shard(part: Part, named: Container[str]) -> bool:
     return by_numbers or part.names_sha256 in named or _may_go_on(part)
 
 
-def group(parts: Sequence[Part], side_files: Iterable[CarvedFile]) -> tuple[list[Group], list[Part]]:
-    """Return the groups, and the parts that are in none.
+def alone(part: Part) -> Group:
+    """Return a part as a group of its own."""
+    return Group(name="", parts=(part,), count=None, basis="", missing=())
+
+
+def groups(parts: Iterable[Part], side_files: Iterable[CarvedFile]) -> Iterator[Group]:
+    """Yield the groups, and then the parts that are in none, each alone.
 
     Args:
         parts: those that may be shards (`may_be_shard`).
         side_files: of the record.
     """
     left = {part.number: part for part in parts}
-    groups: list[Group] = []
     for finder in (_by_index, _by_split, _by_names, _by_layers):
         for found in finder(tuple(left.values()), side_files):
-            groups.append(found)
+            yield found
             for part in found.parts:
                 left.pop(part.number, None)
-    return groups, list(left.values())
+    yield from map(alone, left.values())
 
 
 def _by_index(parts: Sequence[Part], side_files: Iterable[CarvedFile]) -> Iterator[Group]:

@@ -1,6 +1,6 @@
 """Stages: scan, judge, claim and extract as resumable steps of one case, each with its log.
 
-    hits.bin, scan.jsonl -> verdicts.jsonl -> files/, files.jsonl -> report.json, report.html
+    hits.bin, scan.jsonl -> verdicts.jsonl -> files/, files.jsonl -> reports
 
 A stage's log begins with the key of everything its outcome depends on; the key of the stage before is part of it. So
 the same command goes on where it was, and another image, map or choice of formats begins anew, the old logs set aside.

@@ -98,7 +98,10 @@ def main() -> None:
     if options.child:
         print(json.dumps(carve(*options.child)))
         return
-    told = {files: _in_child(files, options.folder) for files in sorted(options.files)}
+    told = {}
+    for files in sorted(options.files):
+        told[files] = _in_child(files, options.folder)
+        print(json.dumps({files: told[files]}), file=sys.stderr, flush=True)  # 100,000 take a while
     _print_peaks(told)
 
 

@@ -26,7 +26,7 @@ from signatures.verdict import DataEvidence, Grade, Verdict
 from tests.carver.made_models import WIDTH, WORDS, a_file, llama, tensors
 
 FEW, MANY = 100, 700
-LOADED_BYTES = 900  # a file: paths, hashes and outlines, while models are put together
+LOADED_BYTES = 700  # a file: paths, hashes and outlines, while models are put together
 PLANNED_BYTES = 900  # a file: its claim and its plan, and the claim of a part of it
 SPACE_BYTES = 8192
 SPECS = tuple((f"{name}.{n}", (n + 1, 3)) for n in range(4) for name in ("weight", "bias"))
@@ -49,8 +49,8 @@ def bytes_a_file(work: Callable[[int], object]) -> float:
 
 
 def a_zip(number: int) -> dict[str, object]:
-    """Return what the log tells of a checkpoint; no two have the same tensors."""
-    held = tensors((*SPECS, (f"own.{number}", (number, 2))))
+    """Return what the log tells of a checkpoint; no two have tensors of the same shapes."""
+    held = tensors((*SPECS, ("own.weight", (number + 1, 2))))
     facts = {"name": f"run-{number}", "versions": ["3"], "members": [f"data/{n}" for n in range(9)]}
     file = a_file(f"files/run-{number}.pt", held, form="pytorch_zip", at_bytes=number * SPACE_BYTES, facts=facts)
     return carved_to_json(file)
