@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from imaging.encodings import CONTAINERS, MAX_FAULTS, Caution, Glance, recognise_path
 from imaging.errors import ReadFault
 from imaging.volumes import SUPERBLOCKS, Volume, partitions, recognise
+from tests.command import need
 
 NOISE = np.random.default_rng(1).bytes(300_000)
 MIB = 1 << 20
@@ -139,8 +140,7 @@ def test_a_fixed_vhd_is_raw_with_a_footer_and_a_dynamic_one_is_refused():
     ("form", "code"), [("qcow2", "qcow2"), ("vmdk", "vmdk"), ("vhdx", "vhdx"), ("vdi", "vdi"), ("vpc", "vhd")]
 )
 def test_images_that_qemu_makes_are_refused(tmp_path, form, code):
-    if shutil.which("qemu-img") is None:
-        pytest.skip("qemu-img is not installed")
+    need("qemu-img is not installed (apt-get install qemu-utils)" if shutil.which("qemu-img") is None else None)
     made = tmp_path / "made"
     subprocess.run(["qemu-img", "create", "-q", "-f", form, str(made), "8M"], check=True, timeout=60)
     assert _told(_whole(made.read_bytes())) == [(code, "refuse")]
