@@ -43,6 +43,7 @@ SLACK_BYTES = 16 << 20
 MAX_TAILS_SOUGHT = 16
 MAX_MARKS = 100_000  # a zip of 30,000 members inside a record has that many
 MAX_FINDINGS = 200
+TELLING_BYTES = 64
 TORCH_FLAGS = HAS_DESCRIPTOR | IS_UTF8
 
 
@@ -272,7 +273,11 @@ def _note_displaced(window: Window, survey: Survey, directory: Directory, by_byt
     header = read_local_header(window, by_bytes + first.offset_bytes) if first is not None else None
     if header is not None and first is not None and header.name == first.name:
         return False
-    seen = {(record.offset_bytes, record.name, record.declared_crc) for record in survey.records if record.whole}
+    seen = {
+        (record.offset_bytes, record.name, record.declared_crc)
+        for record in survey.records
+        if record.whole and record.size_bytes >= TELLING_BYTES and not record.name.endswith(".pkl")
+    }  # other records are the same in many files
     found = any((entry.offset_bytes, entry.name, entry.crc) in seen for entry in directory.entries)
     if found:
         what = f"the directory lies {by_bytes} bytes further on than it says: the file is in pieces"

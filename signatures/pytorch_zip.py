@@ -20,7 +20,7 @@ from signatures._torch_pickle import StoredTensor, tensors_of
 from signatures._torch_pt2 import MAX_TABLE_BYTES, pickled_of_table, tensors_of_table
 from signatures._torch_starts import PATTERNS, torch_starts
 from signatures._training_steps import in_order, pickled_counters, tensor_counters
-from signatures._zip import STORED
+from signatures._zip import STORED, read_local_header
 from signatures._zip_grade import explained, grade_of, judge_records, record_grade, size_of
 from signatures._zip_records import Record, record_contents
 from signatures._zip_survey import Survey, root_of, survey_zip
@@ -30,6 +30,7 @@ from signatures.verdict import DataEvidence, Grade, Verdict, rejected
 
 SERIALIZATION_ID_DIGITS = 40
 MAX_SMALL_BYTES = 1 << 16
+SECTOR_BYTES = 512
 
 TORCH_FOLDERS = ("data/", "constants/", "archive_format", ".data/")
 PT2_FOLDERS = ("data/weights", "data/constants")  # each with a table that names its records
@@ -87,6 +88,7 @@ def _validate(window: Window, *, inner: bool = False) -> Verdict:
     tensors = _tensors(reading)
     _note_lost_names(reading, tensors)
     _judge_serialization_id(reading)
+    _note_followers(reading)
     grade = _grade(reading)
     return Verdict(
         grade=grade,
@@ -275,6 +277,15 @@ def _judge_serialization_id(reading: _Reading) -> None:
         return
     if combined_crc(record.declared_crc for record in counted) != int(text[20:]):
         reading.note("serialization-id-mismatch", None, "the records together are not those that were written")
+
+
+def _note_followers(reading: _Reading) -> None:
+    """Tell of a zip that follows without a gap: torch.save's stream has several only in a distributed checkpoint."""
+    end_bytes = _size_bytes(reading)
+    follower = read_local_header(reading.window, end_bytes) if end_bytes % SECTOR_BYTES else None
+    if reading.survey.root == "archive" and follower is not None and follower.name == "archive/data.pkl":
+        what = "it is one object of a distributed checkpoint (.distcp): the next follows at once"
+        reading.note("one-of-several", end_bytes, what)
 
 
 def _grade(reading: _Reading) -> Grade:

@@ -53,7 +53,8 @@ class _Chain:
         """Take the zip that begins where the chain ends."""
         at_bytes = self.size_bytes
         self.explained += [at_bytes, *(at_bytes + offset for offset in verdict.explained)]
-        for finding in verdict.findings[: max(0, MAX_FINDINGS - len(self.findings))]:
+        told = [finding for finding in verdict.findings if finding.code != "one-of-several"]
+        for finding in told[: max(0, MAX_FINDINGS - len(self.findings))]:
             place = at_bytes + (finding.offset_bytes or 0)
             detail = f"object {self.items}: {finding.detail}"
             self.findings.append(replace(finding, offset_bytes=place, detail=detail))
@@ -63,8 +64,8 @@ class _Chain:
                 Extent(offset_bytes=e.offset_bytes + at_bytes, size_bytes=e.size_bytes) for e in tensor.layout
             )
             self.tensors.append(replace(tensor, name=name, layout=layout))
-        told = verdict.facts.get("unsafe_globals")
-        self.unsafe.update(told if isinstance(told, list) else ())
+        unsafe = verdict.facts.get("unsafe_globals")
+        self.unsafe.update(unsafe if isinstance(unsafe, list) else ())
         self.grade = max(self.grade, verdict.grade, key=WORST_LAST.index)
         self.size_bytes += verdict.size_bytes
         self.items += 1

@@ -9,7 +9,7 @@ import pytest
 from fixtures.formats import torch_distributed as distcp
 from fixtures.formats import torch_distributed_metadata as sidecar
 from fixtures.formats.pytorch_zip import Member, write_archive
-from signatures import torch_distributed, torch_distributed_metadata
+from signatures import pytorch_zip, torch_distributed, torch_distributed_metadata
 from signatures.verdict import Grade
 from tests.signatures.zip_window import codes, judge, patched, starts_in
 
@@ -107,3 +107,10 @@ def test_what_torch_writes_is_read(tmp_path):
         ("float32", (40, 50)),
     ]
     assert starts_in(FORMAT, content) == {0}
+
+
+def test_an_object_that_stands_alone_tells_of_the_next():
+    content = SAMPLES[1].content
+    assert "one-of-several" in codes(judge(pytorch_zip.FORMAT, content))
+    assert "one-of-several" not in codes(judge(pytorch_zip.FORMAT, distcp.write_object(b"\x80\x02K\x07.")))
+    assert "one-of-several" not in codes(judge(FORMAT, content))
