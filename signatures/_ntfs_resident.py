@@ -25,7 +25,11 @@ LOOK_BYTES: Final = 48  # of the content, to tell whether it may be what is look
 
 RECORD: Final = struct.Struct("<4xHH12xH6xI")  # a disk has millions of records, nearly all without what is looked for
 ATTRIBUTE: Final = struct.Struct("<IIBB6xIH")
-PATTERN = Pattern(bytes=b"FILE", after=(b"0*", b"\0", b"\x03\x09", b"\0"), name="file record", alignment_bytes=512)
+PATTERNS: Final = (  # signature, place and number of the fixups: four letters alone are in every C header
+    Pattern(bytes=b"FILE0\0\x03\0", name="file record", alignment_bytes=STRIDE_BYTES),
+    Pattern(bytes=b"FILE*\0\x03\0", name="file record before XP", alignment_bytes=STRIDE_BYTES),
+    Pattern(bytes=b"FILE0\0\x09\0", name="file record of 4 KiB", alignment_bytes=STRIDE_BYTES),
+)
 
 
 def resident(may_begin: Callable[[bytes], bool]) -> Layouts:

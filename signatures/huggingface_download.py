@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 from imaging.window import Window
-from signatures._ntfs_resident import PATTERN, resident
+from signatures._ntfs_resident import PATTERNS, resident
 from signatures.format import Format, SectorProbe
 from signatures.verdict import Grade, Verdict, rejected
 
@@ -31,7 +31,7 @@ FORMAT = Format(
     name="huggingface_download",
     suffix=".metadata",
     title="Record of a Hugging Face download (side file)",
-    patterns=(PATTERN,),
+    patterns=PATTERNS,
     probes=(SectorProbe(allowed=(*(HEX,) * 40, b"\n", *(HEX,) * 8)),),
     layouts=resident(lambda head: head[40:41] == b"\n" and not head[:40].strip(HEX)),
     validate=validate,

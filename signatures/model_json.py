@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from imaging.window import Window
 from signatures._json_text import probes, read_object
-from signatures._ntfs_resident import PATTERN, resident
+from signatures._ntfs_resident import PATTERNS, resident
 from signatures.format import Format
 from signatures.verdict import Grade, Verdict, rejected
 
@@ -187,7 +187,7 @@ FORMAT = Format(
     name="model_json",
     suffix=".json",
     title="Configuration, tokenizer or trainer's state beside weights (side file)",
-    patterns=(PATTERN,),
+    patterns=PATTERNS,
     probes=probes(),
     layouts=resident(lambda head: head.startswith(b"{")),
     validate=validate,

@@ -13,7 +13,7 @@ from fixtures.ntfs_record import record
 from imaging.extent import layout_bytes
 from imaging.window import Window
 from signatures import huggingface_download, model_json
-from signatures._ntfs_resident import PATTERN, resident
+from signatures._ntfs_resident import PATTERNS, resident
 from signatures.verdict import Grade
 from tests.command import good, need_program
 from tests.report_schema import load_checked
@@ -31,7 +31,7 @@ def config(size_bytes: int) -> bytes:
 
 def found(content: bytes, may_begin: object = lambda head: True) -> list[bytes]:
     source = MemorySource(bytes(AT) + content + bytes(4096))
-    layouts = list(resident(may_begin)(source, AT, PATTERN))  # type: ignore[arg-type]
+    layouts = list(resident(may_begin)(source, AT, PATTERNS[0]))  # type: ignore[arg-type]
     return [Window(source, layout).read_at(0, layout_bytes(layout)) for layout in layouts]
 
 
@@ -93,7 +93,7 @@ def test_a_record_cut_off_by_the_end_of_the_source_is_none():
     whole = record(config(300))
     for kept in (4, 40, 600, 1023):
         source = MemorySource(bytes(AT) + whole[:kept])
-        assert list(resident(lambda head: True)(source, AT, PATTERN)) == []
+        assert list(resident(lambda head: True)(source, AT, PATTERNS[0])) == []
 
 
 def test_random_bytes_behind_a_head_break_nothing():
@@ -107,26 +107,28 @@ def test_random_bytes_behind_a_head_break_nothing():
 
 def test_both_formats_look_there():
     source = MemorySource(bytes(AT) + record(config(300)) + bytes(4096))
-    (layout,) = model_json.FORMAT.layouts(source, AT, PATTERN)
+    (layout,) = model_json.FORMAT.layouts(source, AT, PATTERNS[0])
     assert model_json.FORMAT.validate(Window(source, layout)).grade is Grade.CONSISTENT
     assert len(layout) == 3
     told = b"0123456789abcdef0123456789abcdef01234567\n" + b"a" * 64 + b"\n1700000000.5\n"
     source = MemorySource(bytes(AT) + record(told) + bytes(4096))
-    (layout,) = huggingface_download.FORMAT.layouts(source, AT, PATTERN)
+    (layout,) = huggingface_download.FORMAT.layouts(source, AT, PATTERNS[0])
     assert huggingface_download.FORMAT.validate(Window(source, layout)).facts["kind"] == "download record"
-    assert list(model_json.FORMAT.layouts(source, AT, PATTERN)) == []
+    assert list(model_json.FORMAT.layouts(source, AT, PATTERNS[0])) == []
 
 
 def test_a_configuration_in_a_record_is_carved_as_it_was(tmp_path):
     short, long = config(150), config(600)
-    image = bytes(AT) + record(long) + record(short, in_use=True) + record(None) + bytes(1 << 16)
+    odd = config(160)
+    large = record(odd, record_bytes=4096)
+    image = bytes(AT) + record(long) + record(short, in_use=True) + large + record(None) + bytes(1 << 16)
     (tmp_path / "drive.img").write_bytes(image)
     good("carve", tmp_path / "drive.img", "--out", tmp_path / "case")
     report = load_checked(tmp_path / "case")
     carved = {(tmp_path / "case" / file["path"]).read_bytes(): file["layout"] for file in report["side_files"]}
-    assert set(carved) == {short, long}
+    assert set(carved) == {short, long, odd}
     assert len(carved[long]) == 3 and sum(size for _, size in carved[long]) == len(long)
-    assert all(AT <= offset < AT + 2048 for layout in carved.values() for offset, _ in layout)
+    assert all(AT <= offset < AT + 6144 for layout in carved.values() for offset, _ in layout)
 
 
 def test_small_files_on_a_real_ntfs_are_carved_as_they_were(tmp_path):
