@@ -26,6 +26,7 @@ from carver.stages.extracting import extract_files
 from carver.stages.gathering import gather_models
 from carver.stages.judging import judge_hits, rejected_counts
 from carver.stages.scanning import never_read, scan_image
+from carver.stages.seeking import sought_data
 from carver.verdict_json import carved_files, kept_models
 from imaging.errors import InputError
 from imaging.image import MappedImage
@@ -75,7 +76,7 @@ def recover(
     plan = plan_recovery(case, image, formats, choices, hooks)
     with closing(plan.verdicts):
         extract_files(case, image, plan.verdicts, plan.files, formats, choices, hooks).close()
-        rejected = rejected_counts(plan.verdicts)
+        rejected, sought = rejected_counts(plan.verdicts), sought_data(plan.verdicts)
     del plan  # a million claims and layouts
     unread = never_read(image, case.folder)
     case.note(
@@ -93,6 +94,7 @@ def recover(
                 "unread": None if unread is None else [list(block) for block in unread],
             },
             "rejected": rejected,
+            "sought": sought,
         },
     )
     recovery = load_recovery(case)
@@ -127,7 +129,7 @@ def load_recovery(case: Case) -> Recovery:
         files=files,
         rejected=carved["rejected"],
         side_files=side_files,
-        missing=missing_files(files, side_files),
+        missing=missing_files(files, side_files, carved.get("sought", ())),
         models=assemble(files, side_files, partial(kept_models, case.folder)),
     )
 

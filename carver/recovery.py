@@ -82,6 +82,7 @@ class MissingFile:
         sha256: likewise, else None.
         learnt_from: paths of the small files.
         same_size: paths of recovered files of that length and another hash: one of the two was changed.
+        looked_for: of an ONNX model's data file, where it was looked for and where it could be, else "".
     """
 
     name: str
@@ -89,6 +90,7 @@ class MissingFile:
     sha256: str | None
     learnt_from: tuple[str, ...]
     same_size: tuple[str, ...] = ()
+    looked_for: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,8 +99,8 @@ class Companion:
 
     Attributes:
         path: the file's.
-        why: what tells so: "names" (it names the model's shards), "sizes" (it tells the model's sizes, and no other's),
-            "place" (it lies next to it on the source: a guess).
+        why: what tells so: "names" (it names the model's shards), "data" (the model names it, and it holds its weights),
+            "sizes" (it tells the model's sizes, and no other's), "place" (it lies next to it on the source: a guess).
     """
 
     path: str

@@ -36,11 +36,13 @@ def verdict_to_json(verdict: Verdict) -> dict[str, object]:
         "facts": dict(verdict.facts),
         "data_evidence": verdict.data_evidence.value,
         "explained": list(verdict.explained),
+        "layout_basis": None if verdict.layout_basis is None else verdict.layout_basis.value,
     }
 
 
 def verdict_from_json(entry: Mapping[str, Any]) -> Verdict:
     """Return the verdict that `verdict_to_json` wrote."""
+    basis = entry.get("layout_basis")
     return Verdict(
         grade=Grade(entry["grade"]),
         size_bytes=entry["size_bytes"],
@@ -52,6 +54,7 @@ def verdict_from_json(entry: Mapping[str, Any]) -> Verdict:
         facts=entry["facts"],
         data_evidence=DataEvidence(entry["data_evidence"]),
         explained=tuple(entry["explained"]),
+        layout_basis=None if basis is None else LayoutBasis(basis),
     )
 
 

@@ -48,7 +48,7 @@ class GraphWalk:
     name: str = ""
     operators: Counter[str] = field(default_factory=Counter)
     tensors: list[Tensor] = field(default_factory=list)
-    external: list[dict[str, str]] = field(default_factory=list)
+    external: list[dict[str, object]] = field(default_factory=list)
     troubles: list[Finding] = field(default_factory=list)
     breaks: list[MalformedError] = field(default_factory=list)
     unknown_fields: list[int] = field(default_factory=list)
@@ -238,7 +238,7 @@ class GraphWalk:
         self.definitions.add(stored.name)
         self.parameters += stored.elements
         if stored.is_external:
-            self.external.append({"tensor": stored.name, **stored.external})
+            self.external.append(stored.told)
 
     def _sparse(self, body: int, stop: int) -> None:
         """Read a SparseTensorProto: the name and type of its values, its own (dense) shape."""
@@ -263,6 +263,8 @@ class GraphWalk:
         if stored.problem() == "tensor-size":
             raise MalformedError("tensor-size", body)
         self.definitions.add(stored.name)
+        if stored.is_external:
+            self.external.append(stored.told)
         self.nested_tensors += 1
         self.nested_bytes += stored.stored_bytes
 

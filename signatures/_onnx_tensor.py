@@ -68,6 +68,12 @@ class StoredTensor:
         return math.prod(self.dims)
 
     @property
+    def told(self) -> dict[str, object]:
+        """What the file tells of a tensor that is kept in another one."""
+        dtype = DATA_TYPES.get(self.data_type, (f"onnx_{self.data_type}", 0))[0]
+        return {**self.external, "tensor": self.name, "dtype": dtype, "shape": list(self.dims)}
+
+    @property
     def stored_bytes(self) -> int:
         """How many bytes of the file hold values."""
         return sum(end - start for start, end, _ in self.data.values())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from imaging.window import Window
+from signatures._onnx_data_plan import least_sizes
 from signatures._onnx_graph import GraphWalk
 from signatures._onnx_model import MAX_IR_VERSION, ModelRead
 from signatures._onnx_schema import IR_VERSION, MODEL_DOMAIN, PRODUCER_NAME, PRODUCER_VERSION
@@ -21,7 +22,6 @@ GENERIC_NAMES = frozenset(
         "Model from PaddlePaddle.",
     )
 )
-NUMBER = re.compile(r"[0-9]{1,19}")
 DATA_SUFFIX = re.compile(r"([._]onnx)?[._](data|bin|weights?|pb|onnx)$")
 GRAPH_TAGS = b"\x0a\x12\x2a\x5a"  # a graph begins with a node, its name, an initializer or an input
 CONTINUED, LAST = bytes(range(0x80, 0x100)), bytes(range(0x01, 0x80))
@@ -82,7 +82,7 @@ def _remarks(model: ModelRead) -> list[Finding]:
         detail = f"{len(walk.unknown_fields)} fields of a later IR version"
         found.append(Finding(code="unknown-field", offset_bytes=walk.unknown_fields[0], detail=detail))
     if walk.external:
-        detail = f"{len(walk.external)} tensors are kept in other files: {', '.join(_external_files(walk))[:200]}"
+        detail = f"{len(walk.external)} tensors are kept in other files: {', '.join(least_sizes(walk.external))[:200]}"
         found.append(Finding(code="external-data", detail=detail))
     if model.other_ends:
         detail = "what follows here may belong to another file"
@@ -113,30 +113,19 @@ def _facts(model: ModelRead) -> dict[str, object]:
         facts["metadata"] = dict(list(model.metadata.items())[:MAX_METADATA_KEYS])
     if walk.external:
         facts["external_data"] = walk.external
-        facts["external_files"] = _external_files(walk)
+        facts["external_files"] = least_sizes(walk.external)
     return facts | _name(model)
 
 
 def _name(model: ModelRead) -> dict[str, object]:
     """Return name and name_source: the exporters name the data file after the model's own file."""
-    locations = list(_external_files(model.walk))
+    locations = list(least_sizes(model.walk.external))
     stem = DATA_SUFFIX.sub("", re.split(r"[/\\]", locations[0])[-1]) if len(locations) == 1 else ""
     if stem:
         return {"name": stem, "name_source": "external data location"}
     if model.walk.name not in GENERIC_NAMES:
         return {"name": model.walk.name, "name_source": "graph name"}
     return {}
-
-
-def _external_files(walk: GraphWalk) -> dict[str, int]:
-    """Return the least size in bytes of each file that holds tensors, by its location."""
-    sizes: dict[str, int] = {}
-    for entry in walk.external:
-        location = entry.get("location", "")
-        numbers = (entry.get(key, "") for key in ("offset", "length"))
-        end = sum(int(text) for text in numbers if NUMBER.fullmatch(text))
-        sizes[location] = max(sizes.get(location, 0), end)
-    return sizes
 
 
 FORMAT = Format(

@@ -77,6 +77,7 @@ class Verdict:
         facts: JSON-ready facts: "name" (best file stem from the contents) and "name_source", "suffix" (when it
             differs from the format's), "missing_head_bytes", and whatever the format knows (versions, producers).
         data_evidence: CHECKSUM only if every tensor byte was proven.
+        layout_basis: why these bytes are the file; None: they are one run from its head, proven where it is INTACT.
         explained: file offsets of signatures that belong to this very file (a zip's own local headers), so that no
             candidate of its own starts there.
     """
@@ -88,6 +89,7 @@ class Verdict:
     facts: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
     data_evidence: DataEvidence = DataEvidence.NONE
     explained: tuple[int, ...] = ()
+    layout_basis: LayoutBasis | None = None
 
 
 def rejected(code: str, *, at_bytes: int | None = None, detail: str = "") -> Verdict:

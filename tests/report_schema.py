@@ -27,7 +27,7 @@ MODEL = {
     "vocabulary", "step", "step_source", "files", "grade", "shards", "shard_basis", "missing_shards", "same_content",
     "versions", "companions",
 }  # fmt: skip
-MISSING = {"name", "size_bytes", "sha256", "learnt_from", "same_size"}
+MISSING = {"name", "size_bytes", "sha256", "learnt_from", "same_size", "looked_for"}
 UNREAD_STATUS = set("?*/-")
 
 
@@ -45,7 +45,8 @@ def load_checked(case: Path) -> dict[str, Any]:
     links = {path for path in rooms if path.startswith("models/")}
     rooms -= links
     inodes = {(case / path).stat().st_ino for path in rooms}
-    small = {(case / file["path"]).read_bytes() for file in report["side_files"]}
+    data = [file for file in report["files"] if file["format"] == "onnx_external_data"]
+    small = {(case / file["path"]).read_bytes() for file in report["side_files"] + data}
     assert all((case / path).stat().st_ino in inodes or (case / path).read_bytes() in small for path in links)
     assert rooms == {file["path"] for file in report["files"] + report["side_files"]}
     return report

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
+from typing import Any
 
 from carver.identify.hints import INDEX, SUMS, Sum, sums_of
 from carver.recovery import CarvedFile, MissingFile
 from signatures.tensors import names_digest
 from signatures.verdict import DataEvidence
 
+DATA = "onnx_external_data"
 MAX_SAME_SIZE = 16  # a missing file
 WEIGHTS_SUFFIXES = (
     *(".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".onnx", ".gguf", ".h5", ".hdf5", ".keras", ".npz", ".npy"),
@@ -17,9 +19,21 @@ WEIGHTS_SUFFIXES = (
 )
 
 
-def missing_files(files: Sequence[CarvedFile], side_files: Sequence[CarvedFile]) -> tuple[MissingFile, ...]:
-    """Return what is named and not among the recovered files, in the order in which the source tells it."""
-    return (*_by_hashes(chain(files, side_files), side_files), *_by_indices(files, side_files), *_external(files))
+def missing_files(
+    files: Sequence[CarvedFile], side_files: Sequence[CarvedFile], sought: Iterable[Mapping[str, Any]] = ()
+) -> tuple[MissingFile, ...]:
+    """Return what is named and not among the recovered files, in the order in which the source tells it.
+
+    Args:
+        files: the models' files.
+        side_files: the small ones.
+        sought: data files of ONNX models that were looked for in vain, as `carver.stages.seeking` logs them.
+    """
+    return (
+        *_by_hashes(chain(files, side_files), side_files),
+        *_by_indices(files, side_files),
+        *_external(files, sought),
+    )
 
 
 def _by_hashes(files: Iterable[CarvedFile], side_files: Iterable[CarvedFile]) -> Iterator[MissingFile]:
@@ -62,10 +76,44 @@ def _by_indices(files: Iterable[CarvedFile], side_files: Iterable[CarvedFile]) -
             yield MissingFile(name=name, size_bytes=None, sha256=None, learnt_from=tuple(paths))
 
 
-def _external(files: Iterable[CarvedFile]) -> Iterator[MissingFile]:
-    """Yield the files that hold the weights of ONNX models: they have no head by which they could be found."""
+def _external(files: Iterable[CarvedFile], sought: Iterable[Mapping[str, Any]]) -> Iterator[MissingFile]:
+    """Yield the files that hold the weights of ONNX models, and that were looked for in vain."""
+    told = {(one["model_start_bytes"], one["location"]): one for one in sought}
+    named: list[tuple[str, int, str, int]] = []  # name, least bytes, path and start of the model
+    found: set[tuple[int, object]] = set()
     for file in files:
+        if file.format == DATA:
+            starts = file.facts.get("model_starts")
+            found.update((start, file.facts.get("location")) for start in (starts if isinstance(starts, list) else ()))
         sizes = file.facts.get("external_files")
-        for name, least_bytes in sizes.items() if isinstance(sizes, dict) else ():
-            if name:
-                yield MissingFile(name=name, size_bytes=least_bytes, sha256=None, learnt_from=(file.path,))
+        if isinstance(sizes, dict):
+            start = file.layout[0].offset_bytes if file.layout else -1
+            named += ((name, size, file.path, start) for name, size in sizes.items() if name)
+    for name, least_bytes, path, start in named:
+        if (start, name) not in found:
+            yield MissingFile(
+                name=name,
+                size_bytes=least_bytes,
+                sha256=None,
+                learnt_from=(path,),
+                looked_for=_looked_for(told.get((start, name))),
+            )
+
+
+def _looked_for(one: Mapping[str, Any] | None) -> str:
+    """Return what was looked for and where it could be, in a sentence without a final dot."""
+    if one is None:
+        return "it was not looked for: its model is not whole, or lies inside another file"
+    places = ", ".join(f"{place:#x}" for place in one["places"])
+    around = f"up to {max(1, one['searched_bytes'] >> 20):,} MiB around the model"
+    outcomes = {
+        "refused": f"it cannot be looked for, as its model contradicts itself: {one['why']}",
+        "not-looked-for": "it was not looked for: the image could not be read there, or too many were before it",
+        "nowhere": f"it was looked for {around}, in what no other file holds, and no place stands out as its own",
+        "in-part": f"it was looked for {around}: a part of it may lie at {places}, with other bytes among it",
+        "doubtful": f"it was looked for {around}: it could lie at {places}, but too little speaks for it",
+        "several": f"it was looked for {around}: it could lie at {places}, and which is right cannot be told",
+        "crowded": f"it was looked for {around}: too many places would do for this one, first {places or 'none'}",
+        "unlike-sum": f"what is like it at {places} has not the SHA-1 that its model tells: damaged, or another's",
+    }
+    return outcomes.get(one["outcome"], "")

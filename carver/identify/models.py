@@ -12,6 +12,7 @@ from typing import TypeAlias
 
 from carver.identify.anatomy import Anatomy, examine
 from carver.identify.companions import companions, has_sizes
+from carver.identify.external import with_data
 from carver.identify.family_table import MODEL_TYPES, REFINED
 from carver.identify.outline import Outline, outline
 from carver.identify.parts import Part, parts_of
@@ -44,7 +45,7 @@ def assemble(files: Sequence[CarvedFile], side_files: Sequence[CarvedFile], keep
     by_path = _Facts(side_files)
     _tell_steps(outlines, found, by_path)
     linked = _linked(drafts, order, found, by_path, copies, _versions(outlines))
-    return keep(linked)
+    return keep(with_data(linked, files))
 
 
 def _drafted(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Mapping
+from pathlib import PurePosixPath
 
 MAX_NAME_BYTES = 120  # leaves room for a suffix and a distinguishing offset under the usual limit of 255
 MAX_SUFFIX_CHARACTERS = 16
+MAX_DEPTH = 8  # folders
 SAFE = set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.+=@ ")
 RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in "123456789¹²³")}
 
@@ -41,3 +43,10 @@ def suffix_of(facts: Mapping[str, object], default: str) -> str:
     if isinstance(suffix, str) and 1 < len(suffix) <= MAX_SUFFIX_CHARACTERS and suffix[0] == ".":
         return suffix if safe_name(suffix[1:]) == suffix[1:] else default
     return default
+
+
+def safe_path(text: str) -> str:
+    """Return a path below a folder that is safe just as it stands, in its shortest form; "" where it is not."""
+    path = PurePosixPath(text)
+    harmless = path.parts and len(path.parts) <= MAX_DEPTH and all(safe_name(part) == part for part in path.parts)
+    return path.as_posix() if harmless else ""

@@ -12,7 +12,9 @@ from carver.identify.anatomy import DATA_PRODUCERS, Anatomy, examine, is_weight
 from carver.recovery import CarvedFile
 from signatures.tensors import Tensor, names_digest
 
-ELSEWHERE = frozenset(("tf_checkpoint_index",))  # tells of weights and holds none
+ELSEWHERE = frozenset(
+    ("tf_checkpoint_index", "onnx_external_data")
+)  # the one half of a model whose other half tells all
 LOADED_WHOLE = frozenset(("keras",))  # containers that are one model; a wheel may hold several
 CONTAINERS = LOADED_WHOLE | {"zip_archive"}
 PLAIN_ARRAYS = frozenset(("numpy_array", "npz"))  # models only where a family's names are known

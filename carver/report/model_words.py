@@ -24,7 +24,12 @@ BASES = {
     "numbered names": "by the numbers in their own names",
     "layers": "by layers that go on from each other: a guess",
 }
-WHY = {"names": "names its shards", "sizes": "tells its sizes", "place": "lies next to it: a guess"}
+WHY = {
+    "names": "names its shards",
+    "data": "holds its weights, as the model tells",
+    "sizes": "tells its sizes",
+    "place": "lies next to it: a guess",
+}
 
 
 def human_count(number: int) -> str:
@@ -115,4 +120,5 @@ def missing_line(file: MissingFile) -> str:
     words = [file.name] if file.name else []
     words += [human_size(file.size_bytes)] if file.size_bytes is not None else []
     words += [f"SHA-256 {file.sha256}"] if file.sha256 else []
+    words += [file.looked_for] if file.looked_for else []
     return ", ".join(words)

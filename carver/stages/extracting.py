@@ -250,7 +250,7 @@ def _carved(one: _Waiting, path: str, parent: str | None) -> CarvedFile:
         path=path,
         format=one.plan.owned.claim.format,
         grade=verdict.grade,
-        layout_basis=LayoutBasis.PROVEN if verdict.grade is Grade.INTACT else LayoutBasis.CONTIGUOUS,
+        layout_basis=_layout_basis(verdict),
         data_evidence=verdict.data_evidence,
         size_bytes=written.size_bytes,
         sha256=written.sha256,
@@ -263,6 +263,10 @@ def _carved(one: _Waiting, path: str, parent: str | None) -> CarvedFile:
         facts=verdict.facts,
         side=one.side,
     )
+
+
+def _layout_basis(verdict: Verdict) -> LayoutBasis:
+    return LayoutBasis.PROVEN if verdict.grade is Grade.INTACT else verdict.layout_basis or LayoutBasis.CONTIGUOUS
 
 
 def final_verdict(verdict: Verdict, owned: Owned) -> Verdict:
@@ -312,6 +316,8 @@ def _with_evidence(verdict: Verdict, seen: Plausibility) -> Verdict:
     data_evidence = verdict.data_evidence
     if evidence.plausible and verdict.grade is Grade.CONSISTENT:
         data_evidence = DataEvidence.PLAUSIBLE
+    elif evidence.lost:
+        data_evidence = DataEvidence.NONE
     return dataclasses.replace(
         verdict,
         grade=Grade.DAMAGED if evidence.lost and verdict.grade.good else verdict.grade,

@@ -2,14 +2,16 @@
 
 `models/NAME/` holds the shards under the names that an index gives them, and the small files beside them under their
 own. Weights are further names of the recovered files (hard links), so they take no room; where the file system has
-none, there are no such folders, and nothing is lost. Small files are copies, since people edit them. The links are made
-anew with each run; a name is removed only where its bytes have another, and what is there already stays.
+none, there are no such folders, and nothing is lost. Small files are copies, since people edit them; so is the external
+data of ONNX models, since onnx refuses to read such data from a file with several names. The links are made anew with
+each run; a name is removed only where its bytes have another, and what is there already stays.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -17,15 +19,19 @@ from dataclasses import replace
 from itertools import chain
 from pathlib import Path, PurePosixPath
 
-from carver.identify.naming import safe_name
-from carver.output import make_folder, write_whole
-from carver.recovery import CarvedFile, Model, Recovery
+from carver.identify.missing import DATA
+from carver.identify.naming import safe_name, safe_path
+from carver.output import PARTIAL_SUFFIX, make_folder, write_whole
+from carver.recovery import CarvedFile, Companion, Model, Recovery
 from imaging.errors import OutputError
+from imaging.ownership import give_to_caller
 
 log = logging.getLogger(__name__)
 
 ROOM = "models"
-ORDER = ("names", "sizes", "place")  # why a small file belongs to a model, the surest first
+ROOM_LEFT = 2  # times a copy's size that must be free for it
+COPY_BYTES = 1 << 20
+ORDER = ("data", "names", "sizes", "place")  # why a small file belongs to a model, the surest first
 CONFIGURATIONS = ("config.json", "adapter_config.json", "params.json")
 ONE_FILE = {"safetensors": ".safetensors", "pytorch_zip": ".bin", "pytorch_legacy": ".bin"}
 
@@ -43,7 +49,7 @@ def gather_models(recovery: Recovery, folder: Path) -> None:
                 room = folder / ROOM / _room_name(model, rooms)
                 make_folder(room)
                 for name, path in _names(model, files):
-                    _put(folder / path, room / name, as_link=not files[path].side)
+                    _put(folder / path, room / name, how=_how(files[path]))
     except (OSError, OutputError) as fault:
         log.warning("models are not gathered in %s: %s", folder / ROOM, fault)
 
@@ -65,25 +71,51 @@ def _worth_a_folder(model: Model, files: Mapping[str, CarvedFile]) -> bool:
     return told or len(model.files) > 1 or not kinds.isdisjoint(CONFIGURATIONS)
 
 
-def _put(source: Path, target: Path, *, as_link: bool) -> None:
+def _how(file: CarvedFile) -> str:
+    return "text" if file.side else "copy" if file.format == DATA else "link"
+
+
+def _put(source: Path, target: Path, *, how: str) -> None:
     """Give the file this name, or copy it there; a file that has the name stays."""
     if target.exists():
         return
-    if as_link:
+    make_folder(target.parent)
+    if how == "link":
         os.link(source, target, follow_symlinks=False)
-    else:
+    elif how == "text":
         write_whole(target, source.read_bytes())
+    elif shutil.disk_usage(target.parent).free >= ROOM_LEFT * source.stat().st_size:
+        _copy(source, target)
+    else:
+        log.warning("no room to copy %s to %s, where its model looks for it; move it there", source, target)
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy a file, by sharing its blocks where the file system can."""
+    partial = target.with_name(target.name + PARTIAL_SUFFIX)
+    with source.open("rb") as old, partial.open("wb") as new:
+        left_bytes = source.stat().st_size
+        with suppress(OSError, AttributeError):  # another file system, or another system
+            while left_bytes and (done := os.copy_file_range(old.fileno(), new.fileno(), left_bytes)):
+                left_bytes -= done
+        old.seek(source.stat().st_size - left_bytes)
+        new.seek(old.tell())
+        shutil.copyfileobj(old, new, COPY_BYTES)
+    give_to_caller(partial)
+    partial.rename(target)
 
 
 def _clear(room: Path) -> None:
     """Remove what an earlier run linked: names of files that have another one, and folders that are empty then."""
     for model in room.iterdir() if room.is_dir() else ():
         if model.is_dir() and not model.is_symlink():
-            for path in model.iterdir():
-                if path.is_file() and not path.is_symlink() and path.stat().st_nlink > 1:
-                    path.unlink()
-            with suppress(OSError):  # the user put something there
-                model.rmdir()
+            for folder, _, names in os.walk(model, topdown=False):
+                for path in (Path(folder, name) for name in names):
+                    unfinished = path.name.endswith(PARTIAL_SUFFIX)
+                    if path.is_file() and not path.is_symlink() and (unfinished or path.stat().st_nlink > 1):
+                        path.unlink()
+                with suppress(OSError):  # the user put something there
+                    Path(folder).rmdir()
     with suppress(OSError):
         room.rmdir()
 
@@ -102,14 +134,20 @@ def _names(model: Model, files: Mapping[str, CarvedFile]) -> Iterator[tuple[str,
     """Yield (name in the model's folder, path in the case) of its files; of several for one name the surest."""
     given: set[str] = set()
     pairs = [(_weights_name(model, files[path], files), path) for path in model.files]
-    for companion in sorted(model.companions, key=lambda one: ORDER.index(one.why)):
-        kind = files[companion.path].facts.get("kind")
-        name = kind if isinstance(kind, str) and "." in kind else PurePosixPath(companion.path).name
-        pairs.append((name, companion.path))
+    surest = sorted(model.companions, key=lambda one: ORDER.index(one.why))
+    pairs += [(_companion_name(files[one.path].facts, one), one.path) for one in surest]
     for name, path in pairs:
         if name.lower() not in given:
             given.add(name.lower())
             yield name, path
+
+
+def _companion_name(facts: Mapping[str, object], companion: Companion) -> str:
+    """Return what a file beside the weights is called: as the model tells, as its kind asks, or as it is."""
+    kind, location = facts.get("kind"), facts.get("location")
+    if companion.why == "data" and isinstance(location, str) and safe_path(location):
+        return safe_path(location)
+    return kind if isinstance(kind, str) and "." in kind else PurePosixPath(companion.path).name
 
 
 def _weights_name(model: Model, file: CarvedFile, files: Mapping[str, CarvedFile]) -> str:

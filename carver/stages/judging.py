@@ -17,6 +17,7 @@ from carver.hits import HitStore
 from carver.scan import Hits
 from carver.stagelog import StageLog
 from carver.stages import Choices, Hooks, digest
+from carver.stages.seeking import seek_data
 from carver.stages.watched import Watched
 from carver.verdict_json import layout_pairs, verdict_to_json
 from carver.workers import judge_all
@@ -41,9 +42,9 @@ def judge_hits(
     verdicts = StageLog(case.folder / "verdicts.jsonl", {"scan": digest(store.log.key), "tool": __version__})
     if verdicts.finished:
         return verdicts
-    through = 0
+    through, sought = 0, False
     for entry in verdicts.entries():
-        through = entry["through"]
+        through, sought = entry["through"], "sought" in entry
     supposed = supposed_files(image, store, formats, choices, hooks)
     judged = judge_all(
         image.source,
@@ -64,6 +65,9 @@ def judge_hits(
         finally:
             if batch.count:
                 verdicts.append(batch.take())
+    told = None if sought else seek_data(image, verdicts, formats, choices, hooks)
+    if told is not None:
+        verdicts.append({"through": batch.through, "rejected": {}, **told})
     verdicts.finish()
     return verdicts
 

@@ -230,7 +230,10 @@ def test_external_data_is_named_sized_and_names_the_model():
     assert "external-data" in codes(verdict)
     assert verdict.facts["external_files"] == {"big.onnx.data": 4096 + 4194304}
     assert verdict.facts["external_data"] == [
-        {"tensor": "big", "location": "big.onnx.data", "offset": "4096", "length": "4194304"}
+        {
+            **{"tensor": "big", "dtype": "float32", "shape": [1024, 1024]},
+            **{"location": "big.onnx.data", "offset": "4096", "length": "4194304"},
+        }
     ]
     assert (verdict.facts["name"], verdict.facts["name_source"]) == ("big", "external data location")
     assert verdict.tensors[0].layout == ()

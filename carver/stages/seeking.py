@@ -1,0 +1,175 @@
+"""Seeking: data files that only a model tells of (ONNX external data), once it is known what all other files hold.
+
+It is the last step of judging: what is found is logged as one more verdict, and what is not, with what was looked for.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from carver.stagelog import StageLog
+from carver.stages import Choices, Hooks
+from carver.stages.claiming import plan_files, verdict_entry
+from carver.verdict_json import verdict_to_json
+from imaging.errors import ReadFault
+from imaging.extent import Extent, ExtentSet
+from imaging.image import MappedImage
+from signatures._onnx_data_place import MARKS_NEEDED, Place, zeros_from
+from signatures._onnx_data_plan import DataFile, data_files, starts_of, strung
+from signatures._onnx_data_search import Found, Search
+from signatures.format import Format
+from signatures.onnx_external_data import verdict_on
+from signatures.verdict import Finding, Grade, Verdict
+
+log = logging.getLogger(__name__)
+
+MODEL, DATA = "onnx", "onnx_external_data"
+SOUGHT = b'"sought":['
+MARK = b'"external_data":['  # in the log, of models that tell of data files
+MAX_SOUGHT = 512  # data files a case; the others are told as not looked for
+MAX_VAIN_BYTES = 128 << 30  # searched in all; after that only near models:
+NEAR_BYTES = 16 << 20
+DEAR = 16  # times, where only floats can be looked at
+BLOCKS_BYTES = (4096, 512)  # what files that were written one after the other may begin at
+
+
+def seek_data(
+    image: MappedImage, verdicts: StageLog, formats: Mapping[str, Format], choices: Choices, hooks: Hooks
+) -> dict[str, Any] | None:
+    """Return an entry for the log of verdicts: the data files found, and what was sought; None where none is told of.
+
+    Raises:
+        Interrupted: stopped; the search begins anew.
+    """
+    if DATA not in choices.formats or not _any_told(verdicts):
+        return None
+    planned = plan_files(image, verdicts, formats, replace(choices, min_size_bytes=0))
+    claimed = ExtentSet(extent for plan in planned if plan.owned.claim.grade.good for extent in plan.layout)
+    seeking = _Seeking(image, claimed, hooks)
+    for plan in planned:
+        claim = plan.owned.claim
+        if claim.format == MODEL and claim.grade.good and plan.owned.parent is None:
+            facts = verdict_entry(verdicts, claim)["facts"]
+            seeking.seek(plan.layout[0], data_files(facts.get("external_data", ())))
+    return {"verdicts": [_entry(start, one) for start, one in sorted(seeking.found.items())], "sought": seeking.sought}
+
+
+def _any_told(verdicts: StageLog) -> bool:
+    with verdicts.path.open("rb") as lines:
+        return any(MARK in line for line in lines)
+
+
+@dataclass(slots=True)
+class _FoundData:
+    """A data file that was found, and the models that tell of it."""
+
+    verdict: Verdict
+    models: list[int]
+
+
+def _entry(start: int, one: _FoundData) -> dict[str, Any]:
+    verdict = replace(one.verdict, facts={**one.verdict.facts, "model_starts": one.models})
+    if len(one.models) > 1 and verdict.grade is not Grade.INTACT:
+        detail = f"{len(one.models)} models tell of such a file: copies, or versions, of which it belongs to one"
+        verdict = replace(verdict, findings=(*verdict.findings, Finding(code="data-of-several", detail=detail)))
+    return {"format": DATA, "start_bytes": start, **verdict_to_json(verdict)}
+
+
+class _Seeking:
+    """The search for all data files of a case.
+
+    Attributes:
+        found: by start.
+        sought: what was looked for and not found, JSON-ready.
+    """
+
+    def __init__(self, image: MappedImage, claimed: ExtentSet, hooks: Hooks) -> None:
+        self._source, self._claimed, self._hooks = image.source, claimed, hooks
+        self._searches, self._searched_bytes = 0, 0
+        self.found: dict[int, _FoundData] = {}
+        self.sought: list[dict[str, Any]] = []
+
+    def seek(self, model: Extent, files: Sequence[DataFile]) -> None:
+        """Look for the data files of one model: as one run if there are several, then each for itself."""
+        open_files = [file for file in files if not file.refused]
+        for file in files:
+            if file.refused:
+                self._note(model, file, "refused", why=file.refused)
+        if len(open_files) > 1 and self._seek_run(model, open_files):
+            return
+        for file in open_files:
+            found = self._search(model, file)
+            if found is None:
+                self._note(model, file, "not-looked-for")
+            elif found.taken is None:
+                self._note(model, file, _outcome(found), found=found)
+            else:
+                self._keep(model, file, found.taken, found.proven_bytes)
+
+    def _seek_run(self, model: Extent, files: Sequence[DataFile]) -> bool:
+        """Look for files that were written one after the other; tell whether they were found so."""
+        for block_bytes in BLOCKS_BYTES if not any(file.sha1 for file in files) else ():
+            found = self._search(model, strung(files, block_bytes))
+            if found is not None and found.taken is not None:
+                for file, at in zip(files, starts_of(files, block_bytes), strict=True):
+                    place = replace(found.taken, start_bytes=found.taken.start_bytes + at)
+                    self._keep(model, file, place, 0)
+                return True
+        return False
+
+    def _search(self, model: Extent, file: DataFile) -> Found | None:
+        if self._searches >= MAX_SOUGHT:
+            return None
+        self._searches += 1
+        search = Search(source=self._source, file=file, model=model, claimed=self._claimed, stop=self._hooks.stop)
+        try:
+            found = search.find(*(() if self._searched_bytes < MAX_VAIN_BYTES else (NEAR_BYTES,)))
+        except ReadFault as fault:
+            log.warning("data of the model at %#x is not looked for: %s", model.offset_bytes, fault)
+            return None
+        self._searched_bytes += 2 * found.searched_bytes * (1 if search.is_cheap else DEAR)
+        return found
+
+    def _keep(self, model: Extent, file: DataFile, place: Place, proven_bytes: int) -> None:
+        zeros_bytes = None if proven_bytes else zeros_from(self._source, place.start_bytes, file)
+        verdict = verdict_on(file, place, proven_bytes, zeros_bytes=zeros_bytes)
+        held = self.found.get(place.start_bytes)
+        models = [*(held.models if held is not None else ()), model.offset_bytes]
+        if held is not None and held.verdict.size_bytes >= verdict.size_bytes:
+            verdict = held.verdict
+        self.found[place.start_bytes] = _FoundData(verdict=verdict, models=models)
+
+    def _note(self, model: Extent, file: DataFile, outcome: str, *, why: str = "", found: Found | None = None) -> None:
+        if len(self.sought) < MAX_SOUGHT:
+            self.sought.append(
+                {
+                    "model_start_bytes": model.offset_bytes,
+                    "location": file.location,
+                    "outcome": outcome,
+                    "why": why,
+                    "searched_bytes": 0 if found is None else found.searched_bytes,
+                    "places": [] if found is None else [place.start_bytes for place in found.places],
+                }
+            )
+
+
+def _outcome(found: Found) -> str:
+    if found.unlike_sum:
+        return "unlike-sum"
+    if found.crowded:
+        return "crowded"
+    if not found.places:
+        return "nowhere"
+    if found.in_part:
+        return "in-part"
+    return "several" if found.places[0].marks >= MARKS_NEEDED else "doubtful"
+
+
+def sought_data(verdicts: StageLog) -> list[dict[str, Any]]:
+    """Return what was looked for and not found, as the log of verdicts has it."""
+    with verdicts.path.open("rb") as lines:  # few of them are worth reading as JSON
+        return [one for line in lines if SOUGHT in line for one in json.loads(line).get("sought", ())]

@@ -1,0 +1,225 @@
+"""Places: what speaks for one place being where an ONNX data file begins, and what against it.
+
+A place fits where nothing speaks against it: zeros in every padding, whole numbers where they must be, floats that
+weights may be. How much speaks for it is counted in marks: each padding with a tensor's bytes on both sides, each
+tensor of whole numbers between floats, steps in the size of the numbers at the tensors' borders that no other place
+nearby has, a start right behind another file, zeros or what no weights are, an end that such things follow at once,
+and both of these where so many bytes lie between that their number is no chance.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from imaging.extent import ExtentSet, span
+from signatures._onnx_data_plan import BLOCK_BYTES, DataFile
+from signatures._onnx_data_probes import (
+    BESIDE_BYTES,
+    SECTOR_BYTES,
+    FloatProbe,
+    GapProbe,
+    NumberProbe,
+    Readable,
+    StepProbe,
+    float_probes,
+    gap_probes,
+    gaps_of,
+    inside_and_beside,
+    number_probes,
+    step_probes,
+    tellings,
+)
+
+MARKS_NEEDED = 3
+SOME_STEPS, MANY_STEPS = 3, 8  # one mark, two
+STEP_PROBES, FLOAT_PROBES = 24, 4
+NEIGHBOURS = 16  # starts on either side that must show less than two thirds of the steps
+MIN_EXACT_BYTES = 16 << 10
+MIN_SLACK_BYTES = 8
+MIN_BLANK_BYTES = 4096
+CHUNK_BYTES = 1 << 20
+PADDED_TO = (1, 4096, 1 << 16)  # what the file's own length may be rounded up to
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a data file may begin.
+
+    Attributes:
+        start_bytes: in the image.
+        gaps: paddings that are zeros between other bytes.
+        numbers: tensors of whole numbers found between floats.
+        steps: borders of tensors where the size of the numbers changes; 0 where they are few, or nearby starts show as
+            many.
+        at_edge: it begins right behind a file, zeros, or what no weights are.
+        ends: zeros, another file, or what no weights are, follow its end at once.
+        exact: both, and it is long enough that this is no chance.
+    """
+
+    start_bytes: int
+    gaps: int = 0
+    numbers: int = 0
+    steps: int = 0
+    at_edge: bool = False
+    ends: bool = False
+    exact: bool = False
+
+    @property
+    def marks(self) -> int:
+        """How much speaks for it."""
+        return self.traces + self.at_edge + self.ends + self.exact
+
+    @property
+    def seen(self) -> int:
+        """How many traces are inside, however much each is worth."""
+        return self.gaps + self.numbers + self.steps
+
+    @property
+    def traces(self) -> int:
+        """How much of that is inside."""
+        return self.gaps + self.numbers + (self.steps >= MANY_STEPS) + (self.steps >= SOME_STEPS)
+
+
+@dataclass(slots=True)
+class Weigher:
+    """Weighs places for one data file.
+
+    Args:
+        source: the image.
+        file: what the model tells.
+        claimed: bytes of good files; the data lies in none of them.
+    """
+
+    source: Readable
+    file: DataFile
+    claimed: ExtentSet
+    gaps: list[GapProbe] = field(init=False)
+    numbers: list[NumberProbe] = field(init=False)
+    floats: list[FloatProbe] = field(init=False)
+    steps: list[StepProbe] = field(init=False)
+    borders: tuple[FloatProbe, FloatProbe, FloatProbe, FloatProbe] | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.gaps, self.numbers = gap_probes(self.file), number_probes(self.file)
+        self.floats, self.steps = float_probes(self.file, FLOAT_PROBES), step_probes(self.file, STEP_PROBES)
+        self.borders = inside_and_beside(self.file)
+
+    def fits(self, start: int) -> bool:
+        """Tell whether nothing speaks against a start: other files, bytes in the padding, numbers unlike weights."""
+        if self.claimed.touches(span(start, start + self.file.size_bytes)):
+            return False
+        for probes in (self.gaps, self.numbers):
+            if tellings(self.source, start, probes)[0] < len(probes):
+                return False
+        if 4 * tellings(self.source, start, self.floats)[0] < 3 * len(self.floats):
+            return False
+        return all(self._is_zero(start + first, start + end) for first, end in gaps_of(self.file))
+
+    def weigh(self, start: int) -> Place:
+        """Return what speaks for a start."""
+        at_edge, ends = self.begins_at_edge(start), self._ends_at(start)
+        return Place(
+            start_bytes=start,
+            gaps=self._sharp_gaps(start),
+            numbers=tellings(self.source, start, self.numbers)[1],
+            steps=self._own_steps(start),
+            at_edge=at_edge,
+            ends=ends,
+            exact=at_edge and ends and self.borders is not None and self.file.size_bytes >= MIN_EXACT_BYTES,
+        )
+
+    @property
+    def some_steps(self) -> int:
+        """How many steps are worth anything: half of them, at least some."""
+        return max(SOME_STEPS, -(-len(self.steps) // 2))
+
+    def _sharp_gaps(self, start: int) -> int:
+        """Return how many paddings have bytes of tensors on both sides."""
+        behind = 0
+        for _, end in list(gaps_of(self.file))[: len(self.gaps)]:
+            behind += any(self.source.read_at(start + end, BESIDE_BYTES))
+        return min(behind, tellings(self.source, start, self.gaps)[1])
+
+    def _own_steps(self, start: int) -> int:
+        steps = tellings(self.source, start, self.steps)[1]
+        if steps < self.some_steps:
+            return 0
+        shifts = (by * SECTOR_BYTES for by in range(-NEIGHBOURS, NEIGHBOURS + 1) if by)
+        beside = max(tellings(self.source, start + shift, self.steps)[1] for shift in shifts)
+        return steps if 2 * steps > 3 * beside else 0
+
+    def begins_at_edge(self, start: int) -> bool:
+        """Tell whether a start is right behind a file, zeros, or what no weights are."""
+        if not any(self.source.read_at(start, BESIDE_BYTES)):
+            return False
+        if start == 0 or self._is_zero(start - SECTOR_BYTES, start) or self._follows_file(start):
+            return True
+        return self.borders is not None and self._differ(start, self.borders[:2])
+
+    def _differ(self, start: int, probes: Sequence[FloatProbe]) -> bool:
+        """Whether the first look shows weights, and the other, next to it, does not."""
+        inside, beside = (tellings(self.source, start, (probe,))[0] for probe in probes)
+        return inside > beside
+
+    def _follows_file(self, start: int) -> bool:
+        """Whether a file ends in the block before, and nothing but zeros lies between."""
+        before = list(self.claimed.within(span(max(0, start - BLOCK_BYTES), start)))
+        return bool(before) and self._is_zero(before[-1].end_bytes, start)
+
+    def _ends_at(self, start: int) -> bool:
+        """Whether the last byte is told by what follows: the zeros of its sector, another file, no weights any more."""
+        end = start + self.file.size_bytes
+        if not any(self.source.read_at(max(0, end - BESIDE_BYTES), BESIDE_BYTES)):
+            return False
+        slack = -end % SECTOR_BYTES
+        if slack >= MIN_SLACK_BYTES:
+            return self._is_zero(end, end + slack)
+        following = list(self.claimed.within(span(end, end + BLOCK_BYTES)))
+        if following:
+            return self._is_zero(end, following[0].offset_bytes)
+        if end == self.source.size_bytes or self._is_zero(end, end + SECTOR_BYTES):
+            return True
+        return self.borders is not None and self._differ(start, self.borders[2:])
+
+    def _is_zero(self, first: int, end: int) -> bool:
+        return first >= 0 and not any(self.source.read_at(first, end - first))
+
+
+def proven_size(source: Readable, start: int, file: DataFile) -> int:
+    """Return at which length the bytes from `start` on have the file's SHA-1: what it must have, or padded; 0: never.
+
+    Raises:
+        ReadFault: from the source.
+    """
+    digest, at = hashlib.sha1(usedforsecurity=False), 0
+    for size_bytes in sorted({-(-file.size_bytes // unit) * unit for unit in PADDED_TO}):
+        while at < size_bytes:
+            piece = source.read_at(start + at, min(CHUNK_BYTES, size_bytes - at))
+            if not piece:
+                return 0
+            digest.update(piece)
+            at += len(piece)
+        if digest.hexdigest() == file.sha1:
+            return size_bytes
+    return 0
+
+
+def zeros_from(source: Readable, start: int, file: DataFile) -> int | None:
+    """Return where in a data file the zeros begin that end it, if they cover a matrix and another tensor, else None.
+
+    Raises:
+        ReadFault: from the source.
+    """
+    high = file.size_bytes
+    while high > 0:
+        low = max(0, high - CHUNK_BYTES)
+        piece = source.read_at(start + low, high - low).rstrip(b"\0")
+        if piece:
+            high = low + len(piece)
+            break
+        high = low
+    blank = [piece for piece in file.pieces if piece.offset_bytes >= high]
+    matrices = any(len(piece.shape) > 1 and piece.size_bytes >= MIN_BLANK_BYTES for piece in blank)
+    return high if matrices and len(blank) > 1 else None

@@ -1,0 +1,172 @@
+"""Models of the onnx library with external data, on images: carved, set beside each other, and loaded by onnx again."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from carver.identify.external import with_data
+from carver.identify.missing import missing_files
+from carver.identify.naming import safe_path
+from fixtures.formats.onnx_external_data import build, model, network
+from signatures.verdict import Grade
+from tests import report_schema
+from tests.carver.made_models import a_file
+from tests.carver.recoveries import example_model
+from tests.command import good
+
+BLOCK = 4096
+WIDTH = 128
+NOISE = np.random.default_rng(5).bytes(1 << 18)
+LOAD = """
+import sys, onnx, onnx.numpy_helper
+model = onnx.load(sys.argv[1])
+onnx.checker.check_model(model)
+for tensor in [*model.graph.initializer, *(a.t for n in model.graph.node for a in n.attribute if a.HasField("t"))]:
+    print(tensor.name, tensor.data_location, onnx.numpy_helper.to_array(tensor).astype("f8").sum())
+"""
+
+
+def network_of(onnx, seed: int, layers: int = 4):
+    rng, tensors, nodes, last = np.random.default_rng(seed), [], [], "x"
+    kinds = (("w", (WIDTH, WIDTH), 0, 0.02), ("b", (WIDTH,), 0, 0.003), ("g", (WIDTH,), 1, 0.05))
+    for layer in range(layers):
+        for kind, shape, middle, scale in kinds:
+            values = rng.normal(middle, scale, shape).astype(np.float32)
+            tensors.append(onnx.numpy_helper.from_array(values, f"l{layer}.{kind}"))
+        constant = onnx.numpy_helper.from_array(rng.normal(size=WIDTH).astype(np.float32), f"c{layer}")
+        nodes += [
+            onnx.helper.make_node("Gemm", [last, f"l{layer}.w", f"l{layer}.b"], [f"h{layer}"]),
+            onnx.helper.make_node("Constant", [], [f"k{layer}"], value=constant),
+            onnx.helper.make_node("Mul", [f"h{layer}", f"l{layer}.g"], [f"m{layer}"]),
+            onnx.helper.make_node("Add", [f"m{layer}", f"k{layer}"], [f"y{layer}"]),
+        ]
+        last = f"y{layer}"
+    ends = [onnx.helper.make_tensor_value_info(name, 1, ["n", WIDTH]) for name in ("x", last)]
+    graph = onnx.helper.make_graph(nodes, "main_graph", ends[:1], ends[1:], initializer=tensors)
+    opsets = [onnx.helper.make_opsetid("", 17)]
+    return onnx.helper.make_model(graph, producer_name="pytorch", ir_version=8, opset_imports=opsets)
+
+
+def saved(folder: Path, **options: object) -> dict[str, bytes]:
+    """Return the files that the onnx library writes, the model last."""
+    onnx = pytest.importorskip("onnx")
+    folder.mkdir()
+    onnx.save(network_of(onnx, 1), folder / "net.onnx", save_as_external_data=True, **options)
+    files = {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+    return {**files, "net.onnx": files.pop("net.onnx")}
+
+
+def carved(folder: Path, parts: list[bytes]) -> dict:
+    held = bytearray(BLOCK)
+    for part in parts:
+        held += part + bytes(-len(part) % BLOCK)
+    (folder / "disk.img").write_bytes(held)
+    good("carve", folder / "disk.img", "--out", folder / "case")
+    return report_schema.load_checked(folder / "case")
+
+
+def loaded(path: Path) -> str:
+    """Return what the onnx library reads of a model and its data, in a child process."""
+    return subprocess.run(
+        [sys.executable, "-c", LOAD, str(path)], check=True, capture_output=True, text=True, timeout=120
+    ).stdout
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"location": "net.onnx.data"},
+        {"location": "net.onnx.data", "size_threshold": 0, "convert_attribute": True},
+        {"all_tensors_to_one_file": False, "size_threshold": 0},
+    ],
+    ids=["one file", "attributes too", "a file for each"],
+)
+def test_model_and_data_load_together_again(tmp_path, options):
+    files = saved(tmp_path / "there", **options)
+    names = [name for name in files if name != "net.onnx"]
+    names.sort(key=lambda name: (name[:3], "wbg".find(name[-1])))  # in the order in which they are written
+    report = carved(tmp_path, [NOISE, *(files[name] for name in names), files["net.onnx"], NOISE])
+    data = [file for file in report["files"] if file["format"] == "onnx_external_data"]
+    assert {file["facts"]["location"] for file in data} == set(names)
+    assert {(file["grade"], file["layout_basis"]) for file in data} == {("CONSISTENT", "probable")}
+    assert report["missing"] == []
+    (there,) = (tmp_path / "case/models").glob("*/*.onnx")
+    assert loaded(there) == loaded(tmp_path / "there/net.onnx")
+
+
+def test_data_that_is_nowhere_is_missing_with_what_was_looked_for(tmp_path):
+    _, content = build(3, network(), align_bytes=256)
+    hostile = model([("t", 1, (4, 4))], [("../../etc/passwd", "0", "65")])
+    report = carved(tmp_path, [NOISE, content, NOISE, hostile])
+    assert [file["format"] for file in report["files"]] == ["onnx", "onnx"]
+    words = {file["name"]: file["looked_for"] for file in report["missing"]}
+    assert "no place stands out" in words["net.onnx.data"]
+    assert "contradicts itself" in words["../../etc/passwd"]
+    assert "no place stands out" in (tmp_path / "case/report.html").read_text()
+
+
+def test_a_hostile_location_leaves_the_case_by_no_path(tmp_path):
+    data, content = build(3, network(), align_bytes=256, location="../../../tmp/evil.data")
+    report = carved(tmp_path, [content, data])
+    (found,) = (file for file in report["files"] if file["format"] == "onnx_external_data")
+    assert found["path"] == "files/evil.data"
+    gathered = {path.relative_to(tmp_path / "case").as_posix() for path in (tmp_path / "case/models").glob("*/*")}
+    assert gathered == {"models/evil/evil.onnx", "models/evil/evil.data"}
+    assert not (tmp_path.parent / "tmp").exists()
+
+
+def test_a_stopped_run_does_not_seek_again(tmp_path):
+    data, content = build(3, network(), align_bytes=256)
+    first = carved(tmp_path, [content, data])
+    log = tmp_path / "case/verdicts.jsonl"
+    lines = log.read_bytes().splitlines(keepends=True)
+    log.write_bytes(b"".join(lines[:-1]))  # stopped just before the end
+    assert b'"sought":[' in lines[-2]
+    good("carve", tmp_path / "disk.img", "--out", tmp_path / "case")
+    assert log.read_bytes().count(b'"sought":[') == 1
+    assert report_schema.load_checked(tmp_path / "case")["files"] == first["files"]
+
+
+@pytest.mark.parametrize(
+    "path", ["/etc/passwd", "../a", "a/../b", "", ".", "a/.hidden", "a\\b", "con", "a//b\0", "\u202ea"]
+)
+def test_a_path_that_could_lead_elsewhere_is_not_safe(path):
+    assert safe_path(path) == ""
+
+
+def test_a_path_below_the_folder_is_safe():
+    assert safe_path("./weights/net.onnx.data") == "weights/net.onnx.data"
+
+
+def test_a_model_is_no_better_than_its_data():
+    owner = a_file("files/a.onnx", form="onnx", facts={"external_files": {"a.data": 9}}, at_bytes=4096)
+    facts = {"location": "a.data", "model_starts": [4096]}
+    data = a_file("damaged/a.data", form="onnx_external_data", facts=facts, grade=Grade.DAMAGED)
+    (told,) = with_data([example_model(files=(owner.path,), companions=())], [owner, data])
+    assert (told.grade, [(one.path, one.why) for one in told.companions]) == (Grade.DAMAGED, [(data.path, "data")])
+    assert missing_files([owner, data], []) == ()
+
+
+@pytest.mark.parametrize(
+    ("outcome", "words"),
+    [
+        ("refused", "contradicts itself: odd"),
+        ("not-looked-for", "not looked for"),
+        ("nowhere", "no place stands out"),
+        ("in-part", "a part of it may lie at 0x200, 0x400"),
+        ("doubtful", "too little speaks for it"),
+        ("several", "which is right cannot be told"),
+        ("crowded", "too many places"),
+        ("unlike-sum", "has not the SHA-1"),
+    ],
+)
+def test_what_was_looked_for_in_vain_is_told_in_words(outcome, words):
+    owner = a_file("files/a.onnx", form="onnx", facts={"external_files": {"a.data": 9}}, at_bytes=4096)
+    sought = {"model_start_bytes": 4096, "location": "a.data", "outcome": outcome, "why": "odd"}
+    (missing,) = missing_files([owner], [], [{**sought, "searched_bytes": 1 << 31, "places": [512, 1024]}])
+    assert words in missing.looked_for
