@@ -120,7 +120,7 @@ def block(seed: int, held: list[bytes]) -> np.ndarray:
 
 
 def software(folders: Iterable[Path], places: Places | None = None) -> Iterator[bytes]:
-    """Yield blocks of the files below the folders, each at a sector's start; larger ones are cut to a block.
+    """Yield blocks of the files below the folders, each at a sector's start; larger ones are cut into blocks.
 
     `places` is made anew for each block.
     """
@@ -130,20 +130,26 @@ def software(folders: Iterable[Path], places: Places | None = None) -> Iterator[
         for parent, below, names in os.walk(folder):
             below.sort()
             for path in (Path(parent) / name for name in sorted(names)):
-                if path.is_symlink() or not path.is_file():
-                    continue
-                try:
-                    with path.open("rb") as file:
-                        content = file.read(BLOCK_BYTES)
-                except OSError:
-                    continue
-                places.append((len(held), str(path)))
-                held += content + bytes(-len(content) % SECTOR_BYTES)
-                if len(held) >= BLOCK_BYTES:
-                    yield bytes(held)
-                    held.clear()
-                    places.clear()
+                for content in pieces(path):
+                    places.append((len(held), str(path)))
+                    held += content + bytes(-len(content) % SECTOR_BYTES)
+                    if len(held) >= BLOCK_BYTES:
+                        yield bytes(held)
+                        held.clear()
+                        places.clear()
     yield bytes(held)
+
+
+def pieces(path: Path) -> Iterator[bytes]:
+    """Yield a file's bytes, at most a block at a time; nothing of what is no file or cannot be read."""
+    if path.is_symlink() or not path.is_file():
+        return
+    try:
+        with path.open("rb") as file:
+            while content := file.read(BLOCK_BYTES):
+                yield content
+    except OSError:
+        return
 
 
 def refusals(good: list[Good]) -> list[str]:
