@@ -84,7 +84,7 @@ def show(
 
     Args:
         arguments: of the command.
-        columns: the terminal's width.
+        columns: the terminal's width; 0: it does not say.
         rows: its height.
         keys: what is typed, one after the other, once what is seen fits.
     """
@@ -93,7 +93,7 @@ def show(
     if child == 0:
         os.execvpe(command[0], command, {**os.environ, "TERM": "xterm"})
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-    screen, seen, waiting = Screen(columns), [""], list(keys)
+    screen, seen, waiting = Screen(columns or 200), [""], list(keys)
     until = time.monotonic() + TIMEOUT_SECONDS
     try:
         while time.monotonic() < until:

@@ -64,6 +64,16 @@ def test_a_small_terminal_gets_the_bar_alone(demo_drive, tmp_path):
     assert not any("(phase " in text for text in seen)
 
 
+def test_a_terminal_that_tells_no_size_gets_a_line_for_each_phase_and_bars_of_the_usual_width(demo_drive, tmp_path):
+    code, seen = show(*image(demo_drive, tmp_path / "o.img"), columns=0, rows=0)
+    assert code == 0
+    for phase in ("copying (phase 1", "trimming (phase 2", "scraping (phase 3", "finished"):
+        assert sum(row.startswith(phase) for row in seen[-1].splitlines()) == 1, seen[-1]
+    code, seen = show("carve", demo_drive / "drive.img", "--out", tmp_path / "CASE", columns=0, rows=0)
+    assert code == 0
+    assert any("scanning for files:" in text and "%|" in text for text in seen)
+
+
 def test_quiet_leaves_out_bars_and_lines_but_tells_how_it_ended(demo_drive, tmp_path):
     code, seen = show(*image(demo_drive, tmp_path / "o.img", "-q"))
     assert code == 0

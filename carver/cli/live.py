@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import textwrap
 from collections.abc import Callable, Sequence
@@ -109,7 +108,8 @@ class Terminal:
             self._draw(progress, forecast)
 
     def _draw(self, progress: Progress, forecast: Forecast) -> None:
-        columns, rows = _terminal_size()
+        columns, rows = screen.terminal_size() or (NARROW_COLUMNS, 0)
+        columns = max(columns, NARROW_COLUMNS)
         lines = self._lines(progress, forecast, columns)[: rows - 2] if rows >= FEWEST_ROWS else []
         totals = progress.totals
         read = f"{screen.human(totals.rescued_bytes)} of {screen.human(totals.size_bytes)}"
@@ -159,14 +159,6 @@ class Terminal:
                 self._bars.pop().close()
 
 
-def _terminal_size() -> tuple[int, int]:
-    try:
-        size = os.get_terminal_size(sys.stderr.fileno())
-    except (OSError, ValueError):
-        return 80, 24
-    return max(size.columns, NARROW_COLUMNS), size.lines
-
-
 def _cut(line: str, columns: int) -> str:
     """Return the line so that it does not wrap; one that did would push the others out of place."""
     line = visible(line)
@@ -184,11 +176,11 @@ class Showing:
         quiet: bool,
         preview: Callable[[], Sequence[str]] = tuple,
     ) -> None:
-        """Choose the view that fits: none, the terminal's, or the log's."""
+        """Choose the view that fits: none, the terminal's, or the log's (also where the terminal tells no size)."""
         self._live: Live = Log(road, forecaster)
         if quiet:
             self._live = Silent()
-        elif sys.stderr is not None and sys.stderr.isatty():
+        elif sys.stderr is not None and sys.stderr.isatty() and screen.terminal_size() is not None:
             self._live = Terminal(road, forecaster, preview)
 
     def show(self, progress: Progress) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import sys
 from collections.abc import Iterable, Mapping
@@ -32,6 +33,7 @@ MEANING = {
 }
 LEFT = {"?": "not tried", "*": "not trimmed", "/": "not scraped"}
 MODELS_TOLD = 12
+UNTOLD_SIZE = {"ncols": 80, "nrows": 24}  # of a terminal that does not say how large it is
 NONE_FOUND = (
     "No model files were found. If there should be some: was it the right drive, and the whole of it? Files deleted "
     "from an SSD are mostly gone within minutes (TRIM); encrypted or compressed volumes must be opened first."
@@ -62,6 +64,15 @@ def put(text: str) -> None:
 def human(size_bytes: int) -> str:
     """Return a size for people as the reports have it, "1.5 GiB", but for bytes in full."""
     return human_size(size_bytes) if size_bytes >= 1024 else plural(size_bytes, "byte", "bytes")
+
+
+def terminal_size() -> tuple[int, int] | None:
+    """Return columns and rows of the terminal on stderr; None where it has none to tell (serial lines, containers)."""
+    try:
+        columns, rows = os.get_terminal_size(sys.stderr.fileno())
+    except (OSError, ValueError, AttributeError):
+        return None
+    return (columns, rows) if columns and rows else None
 
 
 def tell_notices(notices: Iterable[Notice], *, quiet: bool = False) -> None:
@@ -96,7 +107,7 @@ class Bars(Closing):
                 unit="B" if in_bytes else " hits",
                 unit_scale=True,
                 unit_divisor=1024 if in_bytes else 1000,
-                dynamic_ncols=True,
+                **({"dynamic_ncols": True} if terminal_size() else UNTOLD_SIZE),
                 file=sys.stderr,
                 disable=True if self._quiet else None,  # None: where stderr is no terminal
             )

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from carver.cli import screen
 from carver.cli.imaging_words import Road
 from carver.cli.live import Log, Showing, Silent, Terminal
 from imaging.rescue.forecast import Forecaster
@@ -83,5 +84,8 @@ def test_the_view_is_chosen_by_where_it_is_shown(monkeypatch):
     assert isinstance(Showing(ROAD, forecaster, quiet=True)._live, Silent)
     assert isinstance(Showing(ROAD, forecaster, quiet=False)._live, Log)
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    monkeypatch.setattr(screen, "terminal_size", lambda: None)
+    assert isinstance(Showing(ROAD, forecaster, quiet=False)._live, Log), "it does not say how large it is"
+    monkeypatch.setattr(screen, "terminal_size", lambda: (80, 24))
     with Showing(ROAD, forecaster, quiet=False) as showing:
         assert isinstance(showing._live, Terminal)
