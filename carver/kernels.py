@@ -7,10 +7,11 @@ reached has outputs, patterns end at this byte. Each look-up needs the state tha
 waits for its cache on every byte: some 0.3 GB/s, whatever the data. Nearly every byte of a disk is far from any
 pattern, so three sieves, each finer and slower than the one before, decide where to walk at all.
 
-1. *The prefilter* looks at 128 places at a time. `carver.fingerprints` chose four bytes of each pattern and put them in
-   eight buckets; for each of the four bytes there is a table of 16 entries that tells by the low nibble which buckets
-   (bits of a byte) allow it, and for the first byte one more for the high nibble. A table of 16 bytes is one vector
-   register, and one instruction (`pshufb` on x86-64, `tbl` on arm64) looks up 16 or 32 bytes in it. For 32 places:
+1. *The prefilter* looks at 64 places, a block, at a time. `carver.fingerprints` chose four bytes of each pattern and
+   put them in eight buckets; for each of the four bytes there is a table of 16 entries that tells by the low nibble
+   which buckets (bits of a byte) allow it, and for the first byte one more for the high nibble. A table of 16 bytes is
+   one vector register, and one instruction (`pshufb` on x86-64, `tbl` on arm64) looks up 16 or 32 bytes in it. For 32
+   places:
 
        bytes at p, p+1, …     P  K  3  4  .  .  .      four loads, one byte apart
        low[0][byte at p]      01 80 01 00 …            which buckets allow it as first byte
@@ -18,12 +19,14 @@ pattern, so three sieves, each finer and slower than the one before, decide wher
        high[0][byte at p]     81 01 …
        AND of all             01 00 …                  bucket 0 may have a fingerprint at the first place
 
-   Four such vectors are OR-ed and tested with one branch. It is wrong now and then, as buckets mix the nibbles of their
-   fingerprints; it never misses one. Memory answers slower than this asks (and the processor's own reading ahead ends
-   with each page), so a page ahead is asked for all the time.
-2. *The hash*. In a block that did not stay clean the places are told one by one. The four bytes at each are hashed into
-   a table of the fingerprints; nearly all of what was wrong ends here. The table also tells how many bytes from here
-   the longest pattern with this fingerprint can take.
+   The vectors of a block are OR-ed; whether anything is left is one bit of a word for 64 blocks. It is wrong now and
+   then, as buckets mix the nibbles of their fingerprints; it never misses one. There is no branch until all 64 blocks
+   are done: the processor could not foresee it, and would begin anew each time, which costs more than the block. Memory
+   answers slower than this asks (and the processor's own reading ahead ends with each page), so a page ahead is asked
+   for all the time.
+2. *The hash*. Dirty blocks are looked up once more, for their places. The four bytes at each are hashed into a table of
+   the fingerprints; nearly all of what was wrong ends here. The table also tells how many bytes from here the longest
+   pattern with this fingerprint can take.
 3. *The walk*. The automaton walks from `lead` bytes before the place (no pattern has more before its fingerprint):
 
        |------ clean ------|-- fingerprint --|------ clean ------|
@@ -80,8 +83,9 @@ from carver.fingerprints import FINGERPRINT_BYTES, HASH_BITS, HASH_FACTOR
 
 log = logging.getLogger(__name__)
 
-BLOCK_BYTES = 128
-HALF_BYTES = 64  # of a block: as many places as a word has bits
+BLOCK_BYTES = 64  # as many places as a word has bits
+PAIR_BYTES = 2 * BLOCK_BYTES  # sieved in one go
+BATCH_PAIRS = 32  # sieved before any is looked at: as many blocks as a word has bits
 STRETCH_BYTES = 128 << 10  # probed after it was searched: fits the nearest cache but one
 AHEAD_BYTES = 4096  # asked of memory before it is needed
 PORTABLE, VECTOR_16, VECTOR_32 = 0, 1, 2
@@ -150,19 +154,23 @@ def _load(builder: ir.IRBuilder, pointer: ir.Value, offset: int, kind: ir.Type) 
     return loaded
 
 
-def any_suspect(builder: ir.IRBuilder, family: str, lanes: int, base: ir.Value, tables: ir.Value) -> ir.Value:
-    """Build the test of a block: i1, whether a fingerprint may begin at one of its 128 places."""
-    found = ir.Constant(ir.VectorType(I8, lanes), [0] * lanes)
-    for first in range(0, BLOCK_BYTES, lanes):
-        found = builder.or_(found, suspects(builder, family, lanes, builder.gep(base, [I64(first)]), tables))
-    words = builder.bitcast(found, ir.IntType(8 * lanes))
-    return builder.icmp_unsigned("!=", words, ir.Constant(words.type, 0))
+def suspect_blocks(builder: ir.IRBuilder, family: str, lanes: int, base: ir.Value, tables: ir.Value) -> ir.Value:
+    """Build the test of two blocks: an i64; its lowest bits tell whether a fingerprint may begin in each."""
+
+    def suspect(block: int) -> ir.Value:
+        found = ir.Constant(ir.VectorType(I8, lanes), [0] * lanes)
+        for first in range(block * BLOCK_BYTES, (block + 1) * BLOCK_BYTES, lanes):
+            found = builder.or_(found, suspects(builder, family, lanes, builder.gep(base, [I64(first)]), tables))
+        words = builder.bitcast(found, ir.IntType(8 * lanes))
+        return builder.icmp_unsigned("!=", words, ir.Constant(words.type, 0))
+
+    return _two_bits(builder, suspect(0), suspect(1))
 
 
 def suspect_bits(builder: ir.IRBuilder, family: str, lanes: int, base: ir.Value, tables: ir.Value) -> ir.Value:
-    """Build the places of half a block as an i64, the first in the lowest bit."""
+    """Build the places of a block as an i64, the first in the lowest bit."""
     bits = I64(0)
-    for first in range(0, HALF_BYTES, lanes):
+    for first in range(0, BLOCK_BYTES, lanes):
         found = suspects(builder, family, lanes, builder.gep(base, [I64(first)]), tables)
         passed = builder.icmp_unsigned("!=", found, ir.Constant(found.type, [0] * lanes))
         part = builder.zext(builder.bitcast(passed, ir.IntType(lanes)), I64)
@@ -170,22 +178,30 @@ def suspect_bits(builder: ir.IRBuilder, family: str, lanes: int, base: ir.Value,
     return bits
 
 
-def pair_bits(builder: ir.IRBuilder, base: ir.Value, pair_marks: ir.Value) -> ir.Value:
-    """Build the places of half a block without vectors: a mark is three bits, for places up to two before the pair."""
+def paired_blocks(builder: ir.IRBuilder, base: ir.Value, pair_marks: ir.Value) -> ir.Value:
+    """Build the test of two blocks without vectors; a pair of bytes at a border may be for a place behind it."""
+
+    def suspect(block: int) -> ir.Value:
+        found = I8(0)
+        for first in range(block * BLOCK_BYTES, (block + 1) * BLOCK_BYTES + 2, 2):
+            found = builder.or_(found, _mark(builder, base, first, pair_marks))
+        return builder.icmp_unsigned("!=", found, I8(0))
+
+    return _two_bits(builder, suspect(0), suspect(1))
+
+
+def paired_bits(builder: ir.IRBuilder, base: ir.Value, pair_marks: ir.Value) -> ir.Value:
+    """Build the places of a block without vectors: a mark is three bits, for places up to two before the pair."""
     bits = I64(0)
-    for first in range(0, HALF_BYTES + 2, 2):
+    for first in range(0, BLOCK_BYTES + 2, 2):
         mark = builder.zext(_mark(builder, base, first, pair_marks), I64)
         place = builder.lshr(mark, I64(2)) if first == 0 else builder.shl(mark, I64(first - 2))
         bits = builder.or_(bits, place)
     return bits
 
 
-def any_pair(builder: ir.IRBuilder, base: ir.Value, pair_marks: ir.Value) -> ir.Value:
-    """Build the test of a block without vectors: i1; a pair at its border may be for a place behind it."""
-    found = I8(0)
-    for first in range(0, BLOCK_BYTES + 2, 2):
-        found = builder.or_(found, _mark(builder, base, first, pair_marks))
-    return builder.icmp_unsigned("!=", found, I8(0))
+def _two_bits(builder: ir.IRBuilder, first: ir.Value, second: ir.Value) -> ir.Value:
+    return builder.or_(builder.zext(first, I64), builder.shl(builder.zext(second, I64), I64(1)))
 
 
 def _mark(builder: ir.IRBuilder, base: ir.Value, offset: int, pair_marks: ir.Value) -> ir.Value:
@@ -194,15 +210,15 @@ def _mark(builder: ir.IRBuilder, base: ir.Value, offset: int, pair_marks: ir.Val
 
 
 def _fetch_ahead(builder: ir.IRBuilder, base: ir.Value) -> None:
-    """Ask memory for the block a page ahead; where nothing is mapped, nothing happens."""
+    """Ask memory for the two blocks a page ahead; where nothing is mapped, nothing happens."""
     kind = ir.FunctionType(ir.VoidType(), [I8.as_pointer(), I32, I32, I32])
     fetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-    for line in range(0, BLOCK_BYTES, 64):
+    for line in range(0, PAIR_BYTES, 64):
         builder.call(fetch, [builder.gep(base, [I64(AHEAD_BYTES + line)]), I32(0), I32(3), I32(1)])
 
 
 def _intrinsic(
-    by_vectors: Callable[..., ir.Value], by_pairs: Callable[..., ir.Value], result: types.Type, *, ahead: bool
+    by_vectors: Callable[..., ir.Value], by_pairs: Callable[..., ir.Value], *, ahead: bool
 ) -> Callable[..., Any]:
     """Return the prefilter as a function (data, position, nibbles, pair_marks, variant) for kernels."""
 
@@ -215,7 +231,7 @@ def _intrinsic(
             base = builder.gep(bytes_, [args[1]])
             if ahead:
                 _fetch_ahead(builder, base)
-            answer = cgutils.alloca_once(builder, context.get_value_type(result))
+            answer = cgutils.alloca_once(builder, I64)
             done = builder.append_basic_block("done")
             otherwise = builder.append_basic_block("pairs")
             choice = builder.switch(args[4], otherwise)
@@ -231,15 +247,15 @@ def _intrinsic(
             builder.position_at_end(done)
             return builder.load(answer)
 
-        return result(data, types.int64, nibbles, pair_marks, types.int64), generate
+        return types.uint64(data, types.int64, nibbles, pair_marks, types.int64), generate
 
     return cast(Callable[..., Any], built)
 
 
-block_is_suspect = _intrinsic(any_suspect, any_pair, types.boolean, ahead=True)
-"""(data, position, nibbles, pair_marks, variant): whether a fingerprint may begin at one of 128 places."""
-places_of_half = _intrinsic(suspect_bits, pair_bits, types.uint64, ahead=False)
-"""(data, position, nibbles, pair_marks, variant): where among 64 places, the first in the lowest bit."""
+dirty_blocks = _intrinsic(suspect_blocks, paired_blocks, ahead=True)
+"""(data, position, nibbles, pair_marks, variant): bit 0 if a fingerprint may begin in this block, 1 in the next."""
+places_of_block = _intrinsic(suspect_bits, paired_bits, ahead=False)
+"""(data, position, nibbles, pair_marks, variant): where in this block, the first place in the lowest bit."""
 
 
 class _Announcer(event.Listener):  # type: ignore[misc]
@@ -353,7 +369,7 @@ def scan_patterns(
 
     `resume[0]` is where to go on: at `stop` or behind it, or else the array is full.
 
-    Cost: 15 to 25 GB/s on clean data, portable half a table look-up a byte; some 10 ns more a block that is not, some
+    Cost: 15 to 20 GB/s on clean data, portable half a table look-up a byte; some 10 to 20 ns more a dirty block, some
     4 ns more a byte where every byte is walked (tests/bench/scan.py); reads each byte once, a few times near
     fingerprints; allocates nothing.
 
@@ -378,60 +394,63 @@ def scan_patterns(
         resume: zeros at first; then as it was left.
     """
     size = data.shape[0]
-    last = size - BLOCK_BYTES - FINGERPRINT_BYTES + 1
+    last = size - PAIR_BYTES - FINGERPRINT_BYTES + 1
     capacity = hits.shape[0]
     position, walked, state = resume[0], resume[1], resume[2]
     count = 0
     nothing, everything = np.uint64(0), np.uint64(0xFFFF_FFFF_FFFF_FFFF)
     while position < stop:
-        if position > last:
-            low = high = everything
-        elif block_is_suspect(data, position, nibbles, pair_marks, variant):
-            low = places_of_half(data, position, nibbles, pair_marks, variant)
-            high = places_of_half(data, position + HALF_BYTES, nibbles, pair_marks, variant)
-        else:
-            position += BLOCK_BYTES
-            continue
-        while low | high != nothing:  # one loop for both halves: most often it has one turn, as is foreseen
-            in_low = low != nothing
-            bits = low if in_low else high
-            place = position + _lowest(bits) + (0 if in_low else HALF_BYTES)
-            bits &= bits - np.uint64(1)
-            low = bits if in_low else nothing
-            high = high if in_low else bits
-            if place + FINGERPRINT_BYTES > size:
-                break
-            window = np.uint32(_four_bytes(data, place) * np.uint32(HASH_FACTOR))
-            span = np.int64(spans[np.uint64(window >> np.uint32(32 - HASH_BITS))])
-            if span == 0:
-                continue
-            end = min(place + span, size)
-            if place - lead > walked:
-                walked = place - lead
-                state = 0
-            while walked < end and walked - depths[np.uint64(state)] <= place:
-                following = next_states[np.uint64(state), np.uint64(data[np.uint64(walked)])]
-                first, behind = out_first[np.uint64(following)], out_first[np.uint64(following) + np.uint64(1)]
-                if count + behind - first > capacity:
-                    resume[0], resume[1], resume[2] = position, walked, state
-                    return count
-                for i in range(first, behind):
-                    number = out_numbers[i]
-                    start = walked + 1 - ends[number]
-                    if start < 0 or start >= limit:
-                        continue
-                    asked, behind_asked = asked_first[number], asked_first[number + 1]
-                    while asked < behind_asked:
-                        place = start + asked_places[asked]
-                        if not asked_allowed[asked, np.int64(data[place]) if place < size else AFTER_THE_END]:
-                            break
-                        asked += 1
-                    if asked == behind_asked:
-                        hits[count] = start << PATTERN_BITS | number
-                        count += 1
-                state = following
-                walked += 1
-        position += BLOCK_BYTES
+        # first which blocks of a batch are dirty, all without a branch: none could be foreseen
+        dirty = nothing
+        pairs = min((stop - position + PAIR_BYTES - 1) // PAIR_BYTES, BATCH_PAIRS)
+        sieved = max(min((last - position) // PAIR_BYTES + 1, pairs), 0)
+        for pair in range(sieved):
+            found = dirty_blocks(data, position + pair * PAIR_BYTES, nibbles, pair_marks, variant)
+            dirty |= found << np.uint64(2 * pair)
+        for pair in range(sieved, pairs):
+            dirty |= np.uint64(3) << np.uint64(2 * pair)
+        while dirty != nothing:
+            block = position + _lowest(dirty) * BLOCK_BYTES
+            dirty &= dirty - np.uint64(1)
+            places = everything
+            if block < position + sieved * PAIR_BYTES:
+                places = places_of_block(data, block, nibbles, pair_marks, variant)
+            while places != nothing:
+                place = block + _lowest(places)
+                places &= places - np.uint64(1)
+                if place + FINGERPRINT_BYTES > size:
+                    break
+                window = np.uint32(_four_bytes(data, place) * np.uint32(HASH_FACTOR))
+                span = np.int64(spans[np.uint64(window >> np.uint32(32 - HASH_BITS))])
+                if span == 0:
+                    continue
+                end = min(place + span, size)
+                if place - lead > walked:
+                    walked = place - lead
+                    state = 0
+                while walked < end and walked - depths[np.uint64(state)] <= place:
+                    following = next_states[np.uint64(state), np.uint64(data[np.uint64(walked)])]
+                    first, behind = out_first[np.uint64(following)], out_first[np.uint64(following) + np.uint64(1)]
+                    if count + behind - first > capacity:
+                        resume[0], resume[1], resume[2] = block, walked, state
+                        return count
+                    for i in range(first, behind):
+                        number = out_numbers[i]
+                        start = walked + 1 - ends[number]
+                        if start < 0 or start >= limit:
+                            continue
+                        asked, behind_asked = asked_first[number], asked_first[number + 1]
+                        while asked < behind_asked:
+                            at = start + asked_places[asked]
+                            if not asked_allowed[asked, np.int64(data[at]) if at < size else AFTER_THE_END]:
+                                break
+                            asked += 1
+                        if asked == behind_asked:
+                            hits[count] = start << PATTERN_BITS | number
+                            count += 1
+                    state = following
+                    walked += 1
+        position += pairs * PAIR_BYTES
     resume[0], resume[1], resume[2] = position, walked, state
     return count
 

@@ -17,6 +17,7 @@ import numpy as np
 from imaging.errors import BudgetExceeded
 from imaging.window import Window
 from signatures._protobuf import CutShortError, MalformedError
+from signatures.format import Asked
 
 MAX_TABLES: Final = 300_000  # of one file; the largest models known have some 50,000
 MAX_OFFSETS: Final = 1_000_000  # followed, to tables read before and to none included
@@ -26,6 +27,12 @@ MAX_TEXT_BYTES: Final = 1 << 20
 MAX_BUFFER_BYTES: Final = 1 << 31  # signed 32-bit offsets
 MAX_VTABLE_BYTES: Final = 4 + 2 * 64
 HEAD_BYTES: Final = 1 << 10
+ROOT_ADDRESS: Final[Asked] = (
+    bytes(range(0, 256, 4)),
+    bytes(range(HEAD_BYTES >> 8)),
+    b"\0",
+    b"\0",
+)  # a file's first bytes
 OPAQUE: Final = "opaque"  # a table whose fields are not looked at
 
 

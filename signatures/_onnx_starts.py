@@ -26,17 +26,19 @@ PRODUCERS: Final = (
 FIRST_OPERATORS: Final = (  # what graphs often begin with; each one more makes the scan's prefilter coarser
     "Constant", "ConstantOfShape", "Conv", "Identity", "Shape", "Cast", "Gather", "Gemm", "MatMul", "Transpose",
 )  # fmt: skip
+IR_VERSIONS: Final = bytes(range(1, MAX_IR_VERSION + 1))
 AFTER_IR_VERSION: Final = b"\x12\x1a\x22\x28\x32\x3a\x42"  # tags of the fields 2 to 8
 TEXT_TAGS: Final = b"\x12\x1a\x22\x32"  # producer, its version, domain, doc string
 NODE_TAGS: Final = b"\x0a\x12\x1a"  # a node's inputs, outputs and name come before its operator
 MODEL_VERSION_TAG, GRAPH_TAG, NODE_TAG, OPERATOR_TAG = 0x28, 0x3A, 0x0A, 0x22
-LOOK_BYTES = 80
 LOOK_BACK_BYTES = 1024
 VARINT_BYTES = 10
 
 
 def _producer(name: str) -> Pattern:
-    return Pattern(bytes=b"\x12" + bytes((len(name),)) + name.encode(), offset_bytes=2, name=name)
+    """The IR version must stand before it, which begins the file, and a known field behind it."""
+    constant = b"\x12" + bytes((len(name),)) + name.encode()
+    return Pattern(bytes=constant, offset_bytes=2, name=name, before=(b"\x08", IR_VERSIONS), after=(AFTER_IR_VERSION,))
 
 
 def _operator(name: str) -> Pattern:
@@ -50,18 +52,7 @@ def model_starts(source: Source, hit_offset_bytes: int, pattern: Pattern) -> Ite
     """Yield the file's start for a hit of one of `PATTERNS`, when what must stand around it does."""
     if pattern.bytes[0] == OPERATOR_TAG:
         return _before_operator(source, hit_offset_bytes)
-    return _before_producer(source, hit_offset_bytes, pattern)
-
-
-def _before_producer(source: Source, hit_bytes: int, pattern: Pattern) -> Iterable[int]:
-    """Yield the start two bytes before: the IR version must stand there, a known field behind the name."""
-    start = hit_bytes - pattern.offset_bytes
-    if start < 0:
-        return
-    look = source.read_at(start, LOOK_BYTES)
-    after = pattern.offset_bytes + len(pattern.bytes)
-    if len(look) > after and look[0] == 0x08 and 0 < look[1] <= MAX_IR_VERSION and look[after] in AFTER_IR_VERSION:
-        yield start
+    return (hit_offset_bytes - pattern.offset_bytes,)
 
 
 def _before_operator(source: Source, hit_bytes: int) -> Iterator[int]:

@@ -43,11 +43,12 @@ from signatures._executorch_schema import (
     VALUE_TABLE,
     VERSION,
 )
-from signatures._flatbuffer import FlatBuffer, Table, read_root_table
+from signatures._flatbuffer import ROOT_ADDRESS, FlatBuffer, Table, read_root_table
 from signatures.format import Format, Pattern
 from signatures.tensors import Tensor
 from signatures.verdict import Finding, Grade, Verdict, rejected
 
+DIGITS = b"0123456789"
 IDENTIFIER = re.compile(rb"ET[0-9]{2}")
 HEADER_MAGIC = b"eh00"
 SHORT_HEADER_BYTES, LONG_HEADER_BYTES = 24, 32
@@ -295,8 +296,8 @@ FORMAT = Format(
     suffix=".pte",
     title="ExecuTorch program",
     patterns=(
-        Pattern(bytes=HEADER_MAGIC, offset_bytes=8, name="header"),
-        Pattern(bytes=b"ET12", offset_bytes=4, name="identifier"),
+        Pattern(bytes=HEADER_MAGIC, offset_bytes=8, name="header", before=(*ROOT_ADDRESS, b"E", b"T", DIGITS, DIGITS)),
+        Pattern(bytes=b"ET12", offset_bytes=4, name="identifier", before=ROOT_ADDRESS),
     ),
     validate=validate,
     starts=starts,

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from imaging.source import Source
 from imaging.window import Window
+from signatures._hdf5.anchors import ANCHORS
 from signatures._hdf5.attributes import Attribute, read_attributes
 from signatures._hdf5.dataset import is_dataset, make_tensor, read_dataset, tensor_of
 from signatures._hdf5.extension import Driver, read_extension
@@ -33,6 +34,8 @@ from signatures.format import Format, Pattern
 from signatures.tensors import Tensor
 from signatures.verdict import DataEvidence, Finding, Grade, Verdict, rejected
 
+# the superblock's version, then that of free space (0) or the size of addresses
+AFTER_SIGNATURE = (bytes(range(4)), b"\0\2\4\x08\x10\x20")
 MAX_USER_BLOCK_BYTES = 1 << 26
 EDGE_BYTES = 512  # a file's end is followed by zeros up to a sector's edge
 OTHER_HEADS = (
@@ -226,7 +229,7 @@ FORMAT = Format(
     name="hdf5",
     suffix=".h5",
     title="HDF5 (Keras, netCDF-4, MATLAB 7.3, PyTables, AnnData)",
-    patterns=(Pattern(bytes=SIGNATURE, name="signature"),),
+    patterns=(Pattern(bytes=SIGNATURE, name="signature", after=AFTER_SIGNATURE), *ANCHORS),
     validate=validate,
     starts=starts,
     proves="chunks under deflate or Fletcher-32; contiguous data, as Keras writes it, is under no checksum",

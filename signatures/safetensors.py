@@ -23,7 +23,7 @@ from signatures._safetensors_header import (
     salvage_entries,
 )
 from signatures._safetensors_zeros import find_zero_tail
-from signatures.format import Format, Pattern, SectorProbe
+from signatures.format import ANY, Format, Pattern, SectorProbe
 from signatures.tensors import Tensor
 from signatures.verdict import Finding, Grade, Verdict, rejected
 
@@ -32,7 +32,7 @@ MAX_HEADER_BYTES = 100_000_000  # tensor.rs, MAX_HEADER_SIZE
 MIN_HEADER_BYTES = 2
 LOOK_BYTES = 4096
 WALK_BACK_BYTES = 1024
-ANY = bytes(range(256))
+LOW_LENGTH = (ANY, ANY, ANY, bytes(range(6)))  # of a header; MAX_HEADER_BYTES is 0x5F5E100
 MAX_METADATA_KEYS = 64
 MAX_METADATA_CHARACTERS = 512
 NAME_KEYS = ("ss_output_name", "modelspec.title")
@@ -41,7 +41,7 @@ MAX_UNKNOWN_DTYPES = 8
 CAPS = {"duplicate-key": Grade.CONSISTENT, "unknown-dtype": Grade.UNDECIDED}  # other findings: DAMAGED
 ORDER = (Grade.CONSISTENT, Grade.UNDECIDED, Grade.DAMAGED)
 BLANK_FIRST = SectorProbe(  # readers let blanks stand before the brace
-    allowed=(ANY, ANY, ANY, bytes(range(6)), b"\0", b"\0", b"\0", b"\0", BLANKS, BLANKS + b"{", BLANKS + b'{"'),
+    allowed=(*LOW_LENGTH, b"\0", b"\0", b"\0", b"\0", BLANKS, BLANKS + b"{", BLANKS + b'{"'),
     name="blank-first",
 )
 
@@ -195,11 +195,11 @@ FORMAT = Format(
     suffix=".safetensors",
     title="safetensors",
     patterns=(
-        Pattern(bytes=b'\0\0\0\0{"', offset_bytes=4, name="head"),
-        Pattern(bytes=b"\0\0\0\0{ ", offset_bytes=4, name="head-space"),
-        Pattern(bytes=b"\0\0\0\0{\n", offset_bytes=4, name="head-line"),
-        Pattern(bytes=b'{"__metadata__":', offset_bytes=8, name="metadata"),
-        Pattern(bytes=ENTRY_WORD, name="data-offsets"),
+        Pattern(bytes=b'\0\0\0\0{"', offset_bytes=4, name="head", before=LOW_LENGTH),
+        Pattern(bytes=b"\0\0\0\0{ ", offset_bytes=4, name="head-space", before=LOW_LENGTH),
+        Pattern(bytes=b"\0\0\0\0{\n", offset_bytes=4, name="head-line", before=LOW_LENGTH),
+        Pattern(bytes=b'{"__metadata__":', offset_bytes=8, name="metadata", before=LOW_LENGTH + (b"\0",) * 4),
+        Pattern(bytes=ENTRY_WORD, name="data-offsets", after=(BLANKS + b":",)),
     ),
     probes=(BLANK_FIRST,),
     validate=validate,

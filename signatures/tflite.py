@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from imaging.extent import Extent
 from imaging.source import Source
 from imaging.window import Window
-from signatures._flatbuffer import FlatBuffer, Table, read_root_table
+from signatures._flatbuffer import ROOT_ADDRESS, FlatBuffer, Table, read_root_table
 from signatures._tflite_schema import (
     BUFFER_DATA,
     BUFFER_OFFSET,
@@ -204,7 +204,7 @@ FORMAT = Format(
     name="tflite",
     suffix=".tflite",
     title="TFLite model",
-    patterns=(Pattern(bytes=MAGIC, offset_bytes=4),),
+    patterns=(Pattern(bytes=MAGIC, offset_bytes=4, before=ROOT_ADDRESS),),
     validate=validate,
     starts=starts,
     proves="nothing: TFLite has no checksums; all tables and the size of every tensor are checked",

@@ -1,7 +1,8 @@
 """Anchors: HDF5's structures by their signatures and version bytes, wherever they lie in a file.
 
-Source: "HDF5 File Format Specification Version 3.0", sections III and IV: each begins with four letters, most go on with
-a version, and a type or a class where it says what is listed.
+Source: "HDF5 File Format Specification Version 3.0", sections III and IV: each begins with four letters, most go on
+with a version, and a type where it says what is listed. Left out is what lies beside one of these: the inner nodes of
+trees and heaps, and the index arrays of chunks, to which an object header leads.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from typing import Final
 from signatures.format import ANY, Asked, Pattern
 
 _VERSION_0: Final = b"\0"
-_CLIENTS: Final = b"\0\1"  # of an array: chunks, filtered chunks
 _TREE_TYPES: Final = bytes(range(1, 12))
 _MESSAGE_TYPES: Final = bytes(range(0x19))
 
@@ -33,8 +33,4 @@ ANCHORS: Final = (
     _anchor("fractal heap block", b"FHDB\0", ANY, ANY),
     _anchor("tree", b"BTHD\0", _TREE_TYPES, ANY),
     _anchor("tree leaf", b"BTLF\0", _TREE_TYPES, ANY),
-    _anchor("fixed array", b"FAHD\0", _CLIENTS, ANY),
-    _anchor("fixed array block", b"FADB\0", _CLIENTS, ANY),
-    _anchor("extensible array", b"EAHD\0", _CLIENTS, ANY),
-    _anchor("extensible array block", b"EADB\0", _CLIENTS, ANY),
 )

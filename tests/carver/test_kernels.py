@@ -19,12 +19,12 @@ from carver.kernels import (
     PORTABLE,
     STRETCH_BYTES,
     VARIANTS,
-    any_suspect,
-    block_is_suspect,
-    places_of_half,
+    dirty_blocks,
+    places_of_block,
     scan_piece,
     scan_probes,
     suspect_bits,
+    suspect_blocks,
 )
 from signatures import formats
 from signatures.format import ANY, Pattern, SectorProbe
@@ -128,13 +128,13 @@ def test_what_is_asked_around_a_pattern_is_asked_in_the_kernel(draw, variant):
 
 
 @numba.njit
-def half_of(data, position, nibbles, pair_marks, variant):
-    return places_of_half(data, position, nibbles, pair_marks, variant)
+def places_of(data, position, nibbles, pair_marks, variant):
+    return places_of_block(data, position, nibbles, pair_marks, variant)
 
 
 @numba.njit
-def block_of(data, position, nibbles, pair_marks, variant):
-    return block_is_suspect(data, position, nibbles, pair_marks, variant)
+def dirty_of(data, position, nibbles, pair_marks, variant):
+    return dirty_blocks(data, position, nibbles, pair_marks, variant)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -147,11 +147,12 @@ def test_the_prefilter_passes_what_its_twin_passes_and_every_fingerprint(magics,
     expected = [twin(prints, data, at) for at in range(4096)]
     told = []
     for half in range(0, 4096, 64):
-        bits = int(half_of(array, half, prints.nibbles, prints.pairs, variant))
+        bits = int(places_of(array, half, prints.nibbles, prints.pairs, variant))
         told += [bool(bits >> i & 1) for i in range(64)]
     assert told == expected
-    blocks = [at for at in range(0, 4096, 128) if block_of(array, at, prints.nibbles, prints.pairs, variant)]
-    needed = [at for at in range(0, 4096, 128) if any(expected[at : at + 128])]
+    pairs = {at: int(dirty_of(array, at, prints.nibbles, prints.pairs, variant)) for at in range(0, 4096, 128)}
+    blocks = [at + 64 * bit for at, bits in pairs.items() for bit in range(2) if bits >> bit & 1]
+    needed = [at for at in range(0, 4096, 64) if any(expected[at : at + 64])]
     assert set(needed) <= set(blocks)
     assert variant == PORTABLE or blocks == needed
     windows = {m[p : p + 4] for m, p in zip(dict.fromkeys(magics), prints.places, strict=True)}
@@ -196,9 +197,9 @@ def prefilter_ir(lanes):
     pointer = ir.IntType(8).as_pointer()
     function = ir.Function(module, ir.FunctionType(ir.IntType(64), [pointer, pointer]), "prefilter")
     builder = ir.IRBuilder(function.append_basic_block())
-    some = any_suspect(builder, "aarch64", lanes, *function.args)
+    dirty = suspect_blocks(builder, "aarch64", lanes, *function.args)
     bits = suspect_bits(builder, "aarch64", lanes, *function.args)
-    builder.ret(builder.select(some, bits, ir.IntType(64)(0)))
+    builder.ret(builder.xor(dirty, bits))
     return module
 
 

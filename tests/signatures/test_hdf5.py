@@ -79,7 +79,7 @@ def test_a_library_that_only_carries_the_signature_is_rejected():
 
 
 def starts_of(content, hit_bytes):
-    (pattern,) = hdf5.FORMAT.patterns
+    (pattern,) = (pattern for pattern in hdf5.FORMAT.patterns if not pattern.anchor)
     return list(hdf5.starts(Memory(content), hit_bytes, pattern))
 
 
