@@ -155,7 +155,7 @@ def with_atheris(name: str, inputs: int, seed: int = 0) -> None:
             print(json.dumps(told), flush=True)
 
     kept = f"-artifact_prefix={KEEP}/" if KEEP else "-artifact_prefix=/dev/shm/"
-    longest = max(256, *map(len, seeds))
+    longest = max(SMALL_SEED_BYTES, *map(len, seeds))
     options = [f"-runs={inputs}", f"-seed={seed + 1}", "-timeout=60", f"-max_len={longest}", kept, str(corpus)]
     gc.freeze()  # what was imported is not looked through again and again
     gc.set_threshold(20_000)
