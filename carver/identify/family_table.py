@@ -45,9 +45,10 @@ GGUF_ARCHITECTURES: Final = {  # general.architecture, where it is no name by it
 WORDS: Final = (  # in a model's own name, where its tensors' names say nothing; the longer before those inside them
     ("efficientnet", "EfficientNet"), ("mobilenetv3", "MobileNetV3"), ("mobilenetv2", "MobileNetV2"),
     ("mobilenet", "MobileNet"), ("squeezenet", "SqueezeNet"), ("shufflenet", "ShuffleNet"), ("densenet", "DenseNet"),
-    ("inception", "Inception"), ("googlenet", "Inception"), ("alexnet", "VGG or AlexNet"), ("resnet", "ResNet"),
-    ("resnext", "ResNet"), ("xception", "Xception"), ("vgg", "VGG"), ("yolo", "YOLO"), ("distilbert", "DistilBERT"),
-    ("roberta", "RoBERTa"), ("bert", "BERT"), ("whisper", "Whisper"), ("llama", "Llama-like"), ("gpt2", "GPT-2"),
+    ("inception", "Inception"), ("googlenet", "Inception"), ("alexnet", "AlexNet"), ("convnext", "ConvNeXt"),
+    ("mnasnet", "MnasNet"), ("nasnet", "NASNet"), ("resnet", "ResNet"), ("resnext", "ResNet"),
+    ("xception", "Xception"), ("vgg", "VGG"), ("yolo", "YOLO"), ("distilbert", "DistilBERT"), ("roberta", "RoBERTa"),
+    ("bert", "BERT"), ("whisper", "Whisper"), ("llama", "Llama-like"), ("gpt2", "GPT-2"),
 )  # fmt: skip
 
 MODEL_TYPES: Final = {  # config.json's model_type, where the names of several families are the same

@@ -31,9 +31,9 @@ WRAPPERS: Final = frozenset((
 ))  # fmt: skip
 HALVES = (["encoder"], ["decoder"])  # what stands beside one is the same model's
 NO_PART_OF_A_MODEL = re.compile(
-    r"(?:^|[./_])(?:running_mean|running_var|num_batches_tracked|exp_avg|exp_avg_sq|max_exp_avg_sq|momentum_buffer"
-    r"|optimizer|optimizer_states?|optimizer_state_dict|optimizer_weights|\.OPTIMIZER_SLOT|adam_[mv]|Adam|Adam_1|Momentum)"
-    r"(?:[./_]|$)"
+    r"(?:^|[./_])(?:running_mean|running_var|moving_mean|moving_variance|num_batches_tracked"
+    r"|exp_avg|exp_avg_sq|max_exp_avg_sq|momentum_buffer|adam_[mv]|Adam|Adam_1|Momentum"
+    r"|optimizer|optimizer_states?|optimizer_state_dict|optimizer_weights|\.OPTIMIZER_SLOT)(?:[./_:]|$)"
 )
 
 

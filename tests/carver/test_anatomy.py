@@ -273,6 +273,7 @@ def test_an_embedding_of_one_word_is_known_by_its_width(specs, family):
 def test_what_a_model_computes_for_itself_is_no_parameter():
     specs = [
         *(("h.0.attn.bias", (1, 1, 8, 8)), ("h.0.attn.masked_bias", ()), ("state.0.step", ())),
+        *(("bn/moving_mean:0", (8,)), ("bn/moving_variance", (8,))),
         *(("rotary_emb.inv_freq", (8,)), ("h.0.attn.c_attn.bias", (24,))),
     ]
     assert examine(tensors(specs), {}).parameters == 24
