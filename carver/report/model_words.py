@@ -72,7 +72,8 @@ def notes(model: Model) -> list[str]:
     if model.missing_shards:
         said.append(f"not there: {_listed(model.missing_shards)}")
     if model.shards is not None and not model.missing_shards:
-        said.append(f"all {model.shards} files are there")
+        hit = sum(not path.startswith(GOOD_ROOM) for path in model.files)
+        said.append(f"all {model.shards} files are there{f', {hit:,} of them not whole' if hit else ''}")
     if model.shard_basis:
         said.append(f"put together {BASES.get(model.shard_basis, model.shard_basis)}")
     whole = [path for path in model.versions if path.startswith(GOOD_ROOM)]

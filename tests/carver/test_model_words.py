@@ -31,6 +31,8 @@ def test_notes_put_what_is_missing_first_and_say_what_is_a_guess():
     assert said[2] == "the same tensors with other values: a, b; which is newer cannot be told"
     assert said[3] == "the same bytes again: c, d, e, f and 1 more"
     assert notes(example_model(missing_shards=()))[0] == "all 2 files are there"
+    hit = example_model(missing_shards=(), files=("files/a", "damaged/b"))
+    assert notes(hit)[0] == "all 2 files are there, 1 of them not whole"
     assert notes(example_model(missing_shards=(), shards=None, shard_basis="", versions=("a",))) == [
         "the same tensors with other values: a, by training step"
     ]
