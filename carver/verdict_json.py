@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from array import array
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ from carver.stored import Stored, store
 from imaging.extent import Extent, Layout
 from signatures.tensors import Tensor
 from signatures.verdict import DataEvidence, Finding, Grade, LayoutBasis, Verdict
+
+HELD_BYTES = 8 << 20  # of a log
 
 
 def layout_pairs(layout: Layout) -> list[list[int]]:
@@ -104,12 +106,17 @@ def carved_from_json(entry: Mapping[str, Any]) -> CarvedFile:
     )
 
 
-def carved_files(path: Path) -> tuple[Stored[CarvedFile], Stored[CarvedFile]]:
-    """Return the models' files and the small ones that a log of the extracting stage lists; they stay in the log."""
+def carved_files(path: Path) -> tuple[Sequence[CarvedFile], Sequence[CarvedFile]]:
+    """Return the models' files and the small ones that a log of the extracting stage lists.
+
+    Those of a short log are held; of a long one they stay on disk, since they take ten times as much in memory.
+    """
     offsets, side_offsets = array("q"), array("q")
     for offset_bytes, entry in read_log(path):
         (side_offsets if entry.get("side", False) else offsets).append(offset_bytes)
-    return Stored.in_file(path, offsets, carved_from_json), Stored.in_file(path, side_offsets, carved_from_json)
+    files = Stored.in_file(path, offsets, carved_from_json)
+    side_files = Stored.in_file(path, side_offsets, carved_from_json)
+    return (tuple(files), tuple(side_files)) if path.stat().st_size <= HELD_BYTES else (files, side_files)
 
 
 def kept_models(folder: Path, models: Iterable[Model]) -> Stored[Model]:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import signatures
+from carver import verdict_json
 from carver.case import Case
 from carver.identify import companions
 from carver.identify.models import assemble
@@ -68,6 +69,7 @@ def a_case(folder: Path, files: int) -> Case:
 
 
 def test_files_models_and_reports_hold_little_of_each_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(verdict_json, "HELD_BYTES", 0)
     monkeypatch.setattr(as_html, "MAX_FILES", FEW // 2)
     monkeypatch.setattr(as_html, "MAX_MODELS", FEW // 2)
     monkeypatch.setattr("os.fsync", lambda descriptor: None)

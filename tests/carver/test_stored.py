@@ -5,6 +5,8 @@ from array import array
 
 import pytest
 
+from carver import verdict_json
+from carver.stagelog import StageLog
 from carver.stored import READ_BYTES, Stored, store
 from carver.verdict_json import carved_files, carved_to_json, kept_models
 from imaging.errors import DestinationFullError
@@ -57,15 +59,16 @@ def test_records_of_a_file_stay_readable_when_another_takes_its_place(tmp_path):
     assert list(records) == [1, [2], "last, torn off its line's end"]
 
 
-def test_recovered_files_and_models_come_back_as_they_were(tmp_path):
-    from carver.stagelog import StageLog
-
+@pytest.mark.parametrize("held_bytes", [0, 1 << 20])
+def test_recovered_files_and_models_come_back_as_they_were(tmp_path, monkeypatch, held_bytes):
+    monkeypatch.setattr(verdict_json, "HELD_BYTES", held_bytes)
     recovery = example()
     files = (*recovery.files[1:], *recovery.side_files)
     with StageLog(tmp_path / "files.jsonl", {}) as log:
         log.append(*map(carved_to_json, files))
         log.finish()
     found, small = carved_files(tmp_path / "files.jsonl")
+    assert isinstance(found, tuple) == bool(held_bytes)
     assert tuple(found) == recovery.files[1:] and tuple(small) == recovery.side_files
     models = (example_model(), example_model(family="", companions=(), step=None, same_content=("a", "b")))
     assert tuple(kept_models(tmp_path, models)) == models
