@@ -19,7 +19,7 @@ from carver.report.as_domain import missing
 from carver.report.model_words import described, families_sentence, is_known, notes, telling
 from carver.report.summary import summarise
 from carver.report.visible import shortened, visible
-from carver.report.wording import human_size, plural
+from carver.report.wording import NOTHING_CAME_BACK, human_size, plural
 from imaging.closing import Closing
 from imaging.encodings import Caution
 from signatures.verdict import Grade
@@ -34,10 +34,6 @@ MEANING = {
 LEFT = {"?": "not tried", "*": "not trimmed", "/": "not scraped"}
 MODELS_TOLD = 12
 UNTOLD_SIZE = {"ncols": 80, "nrows": 24}  # of a terminal that does not say how large it is
-NONE_FOUND = (
-    "No model files were found. If there should be some: was it the right drive, and the whole of it? Files deleted "
-    "from an SSD are mostly gone within minutes (TRIM); encrypted or compressed volumes must be opened first."
-)
 STAGES = {
     "scanning": "scanning for files",
     "judging": "checking what was found",
@@ -137,7 +133,7 @@ def tell_recovery(recovery: Recovery, folder: Path, image: Path | None = None) -
     """
     summary = summarise(recovery)
     if summary.files == 0:
-        say(NONE_FOUND)
+        say(f"No model files were found. {NOTHING_CAME_BACK}")
     else:
         tallies = [f"{tally.files} {MEANING[grade]}" for grade, tally in summary.grades.items()]
         say(f"{plural(summary.files, 'model file', 'model files')}: {'; '.join(tallies)}.")

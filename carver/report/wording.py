@@ -10,6 +10,10 @@ from carver.recovery import Recovery
 from carver.report.summary import Summary
 from signatures.verdict import DataEvidence, Grade, LayoutBasis
 
+NOTHING_CAME_BACK = (
+    "If there should be model files: was it the right drive, and the whole of it? Files deleted from an SSD are mostly "
+    "gone within minutes (TRIM); encrypted or compressed volumes must be opened first."
+)
 UNREAD_UNKNOWN = "unread sectors unknown: no mapfile was found"
 
 
@@ -156,7 +160,7 @@ def next_steps(recovery: Recovery, summary: Summary) -> list[str]:
     """Return what to do next, most urgent first."""
     grades = set(summary.grades_of_all)
     status = summary.unread_by_status
-    steps = []
+    steps = [] if summary.files else [NOTHING_CAME_BACK]
     if summary.unread_bytes is None:
         steps.append(
             "If the image came from a failing drive, put its mapfile beside it (IMAGE.map) and carve again: without "

@@ -192,6 +192,7 @@ def test_ten_thousand_files_are_folded_into_tables():
 def test_a_report_of_nothing_can_be_read():
     text = page(files=(), rejected={}).text
     assert "No file came back." in text and "No file was found." in text and "Damage, file by file" not in text
+    assert "was it the right drive, and the whole of it?" in text
 
 
 def test_a_hash_of_the_findings_names_the_report():
