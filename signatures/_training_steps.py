@@ -81,7 +81,10 @@ def _pairs(value: object) -> Iterator[tuple[str, Any]]:
 def _of_optimizer(value: object, prefix: str) -> dict[str, int]:
     """Return the step of the first parameter that an optimizer has, where it is a plain number (torch before 1.12)."""
     if isinstance(value, Node) and value.kind == "list" and value.items:
-        return _of_optimizer(value.items[0], f"{prefix}0.") if value.items[0] is not value else {}
+        value, prefix = (
+            value.items[0],
+            f"{prefix}0.",
+        )  # Lightning has several; only one level: lists can hold themselves
     state = dict(_pairs(value)).get("state")
     if isinstance(state, Node):
         for number, (index, one) in enumerate(each_pair(state)):

@@ -54,6 +54,9 @@ def test_a_list_that_holds_itself_ends():
     itself = Node("list")
     itself.items.append(itself)
     assert pickled_counters(a_dict(optimizer_states=itself)) == {}
+    other = Node("list", items=[itself])
+    itself.items[0] = other
+    assert pickled_counters(a_dict(optimizer_states=itself, optimizer=other)) == {}
 
 
 def test_steps_come_before_an_optimizers_own_and_epochs_come_last():
