@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from signatures._pickle_globals import Global, is_allowed
+from signatures._pickle_globals import Global, is_allowed, may_become_allowed
 from signatures._pickle_opcodes import MAX_PICKLE_BYTES, opcodes
 
 MAX_GLOBALS = 1000
@@ -69,10 +69,16 @@ class Pickle:
 def read_pickle(raw: bytes) -> Pickle:
     """Run the opcodes of one pickle on an inert stack. Never imports, never calls; bounded; never raises."""
     machine = _Machine()
-    size_bytes = 0
+    size_bytes = at_bytes = frame_end = 0
     broken = False
     try:
         for name, argument, end_bytes in opcodes(raw[:MAX_PICKLE_BYTES]):
+            if at_bytes < frame_end and (frame_end < end_bytes or name == "FRAME"):
+                machine.name(None, None)  # frames that cut an opcode, or one another: the loader in C reads other names
+                broken = True
+            at_bytes = end_bytes
+            if name == "FRAME":
+                frame_end = end_bytes + argument
             if broken:
                 machine.note_import(name, argument)
                 continue
@@ -87,6 +93,7 @@ def read_pickle(raw: bytes) -> Pickle:
                 machine.note_import(name, argument)
     except (ValueError, IndexError, KeyError):
         machine.complete = False
+        machine.note_cut_import(raw[at_bytes:MAX_PICKLE_BYTES])
     return Pickle(
         value=machine.top() if machine.complete else machine.bottom(),
         complete=machine.complete,
@@ -136,6 +143,12 @@ class _Machine:
             self.name(None, None)
         elif name.startswith("EXT"):
             self.name("copyreg", f"extension-{argument}")
+
+    def note_cut_import(self, rest: bytes) -> None:
+        """Note what an opcode at the very end would import, of whose name the last line has no end."""
+        lines = rest[1:].decode("utf-8", "replace").split("\n") if rest[:1] in (b"c", b"i") else [""]
+        if any(lines) and not may_become_allowed(*lines[:2]):
+            self.name(lines[0], lines[1] if len(lines) > 1 else "")
 
     def to_mark(self) -> list[Any]:
         """Pop down to the topmost mark and return what was above it."""

@@ -123,6 +123,15 @@ def is_allowed(name: Global) -> bool:
     return name.name in ALLOWED_NAMES.get(name.module, ())
 
 
+def may_become_allowed(module: str, name: str | None = None) -> bool:
+    """Tell whether a name that breaks off, in its module or behind it, is the beginning of one that is allowed."""
+    modules = (*ALLOWED_NAMES, *TORCH_CLASSES, "__torch__")
+    if name is None:
+        return any(one.startswith(module) for one in modules) or module.startswith("__torch__.")
+    names = ALLOWED_NAMES.get(module, set())
+    return module in TORCH_CLASSES or is_allowed(Global(module, name)) or any(one.startswith(name) for one in names)
+
+
 def _is_class(name: str) -> bool:
     """Tell whether it is a class of storages or tensors, by type: FloatStorage, LongTensor."""
     return any(name.endswith(kind) and name[: -len(kind)].isalnum() for kind in ("Storage", "Tensor"))

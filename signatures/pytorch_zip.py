@@ -300,7 +300,7 @@ def _size_bytes(reading: _Reading) -> int:
     """Return the file's length; of a cut torch.save file the length that it had."""
     survey = reading.survey
     known_bytes = size_of(reading.window, survey, tail_bytes=TAIL_BYTES)
-    if survey.directory is not None:
+    if survey.missing_head_bytes or (survey.directory is not None and survey.directory.tail is not None):
         return known_bytes
     return max(known_bytes, predicted_size(survey.root or "", survey.records, survey.sizes) or 0)
 

@@ -10,6 +10,7 @@ import pickle
 import subprocess
 import sys
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -106,6 +107,54 @@ def test_a_name_that_is_made_while_loading_is_reported(way):
     made = b"\x80\x04c_codecs\nencode\n" + short("flfgrz") + short("rot13") + b"\x86R"
     raw = (short("os") + made if way == "names" else made + short("system")) + b"\x93" + CALL
     assert read_pickle(b"\x80\x04" + raw).unsafe == ("?.?",)
+
+
+def framed(size_bytes, rest):
+    return b"\x80\x04\x95" + size_bytes.to_bytes(8, "little") + rest
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        framed(11, b"c__torch__.os\nsystem\n" + CALL),  # the loader in C drops what a frame cut off: it reads "os"
+        framed(16, b"c__torch__.os\nsystem\n" + CALL),
+        framed(8, b"ctorch\nFloatStorage\n" + CALL),
+        framed(5, b"X\2\0\0\0os\x8c\x06system\x93" + CALL),
+    ],
+)
+def test_a_name_that_a_frame_cuts_in_two_is_never_safe(raw):
+    assert "?.?" in read_pickle(raw).unsafe
+
+
+@pytest.mark.parametrize(
+    ("raw", "name"), [(b"cos\nsys", "os.sys"), (b"cantigravity", "antigravity."), (b"(ios\n", "os.")]
+)
+def test_a_name_without_an_end_is_told(raw, name):
+    assert read_pickle(b"\x80\x02" + raw).unsafe == (name,)
+
+
+@pytest.mark.parametrize(
+    "raw", [b"ctorch._utils\n_rebuild_ten", b"ctorch._ut", b"ctorch\nFloatSt", b"c__torch__.a.b\nNet", b"c"]
+)
+def test_a_harmless_name_that_breaks_off_is_not_called_unsafe(raw):
+    assert read_pickle(b"\x80\x02}" + raw).unsafe == ()
+
+
+def test_whatever_random_opcodes_would_import_we_have_told():
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.random_pickles", "0", "4000"],
+        capture_output=True, text=True, timeout=280, cwd=Path(__file__).parents[2], check=True,
+    )  # fmt: skip
+    imported, missed = json.loads(done.stdout)
+    assert imported > 3000
+    assert missed == []
+
+
+@pytest.mark.long
+def test_whatever_very_many_random_opcodes_would_import_we_have_told():
+    command = [sys.executable, "-m", "tests.random_pickles", "10000", "400000"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2], check=True)
+    assert json.loads(done.stdout)[1] == []
 
 
 @pytest.mark.parametrize("code", [b"\x82\x07", b"\x83\x07\0", b"\x84\x07\0\0\0"])
