@@ -6,7 +6,7 @@ import platform
 import sys
 from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from importlib import metadata as packages
@@ -15,6 +15,7 @@ from pathlib import Path
 from carver import __version__, metadata
 from carver.acquired import acquisition_of
 from carver.case import METADATA, Case
+from carver.identify.elsewhere import elsewhere
 from carver.identify.missing import missing_files
 from carver.identify.models import assemble
 from carver.recovery import CaseMetadata, Recovery, SourceRecord
@@ -27,11 +28,12 @@ from carver.stages.gathering import gather_models
 from carver.stages.judging import judge_hits, rejected_counts
 from carver.stages.scanning import never_read, scan_image
 from carver.stages.seeking import sought_data
-from carver.verdict_json import carved_files, kept_models
+from carver.verdict_json import carved_files, elsewhere_from_json, kept_models
 from imaging.errors import InputError
 from imaging.image import MappedImage
 from signatures.format import Format
 
+FILES = "files.jsonl"
 STANDS_ON = ("numpy", "numba", "pyahocorasick", "construct")
 
 
@@ -79,6 +81,7 @@ def recover(
         rejected, sought = rejected_counts(plan.verdicts), sought_data(plan.verdicts)
     del plan  # a million claims and layouts
     unread = never_read(image, case.folder)
+    lost = elsewhere(carved_files(case.folder / FILES)[0], case.folder, hooks.stop)
     case.note(
         run={
             "command": command,
@@ -95,6 +98,7 @@ def recover(
             },
             "rejected": rejected,
             "sought": sought,
+            "elsewhere": [asdict(one) for one in lost],
         },
     )
     recovery = load_recovery(case)
@@ -110,7 +114,7 @@ def load_recovery(case: Case) -> Recovery:
         InputError: the case has not come so far.
     """
     carved = case.binding.get("carved")
-    path = case.folder / "files.jsonl"
+    path = case.folder / FILES
     if carved is None or not path.is_file():
         raise InputError(f"nothing was carved in {case.folder} yet; run `carver rescue` or `carver carve` on it first")
     files, side_files = carved_files(path)
@@ -131,6 +135,7 @@ def load_recovery(case: Case) -> Recovery:
         side_files=side_files,
         missing=missing_files(files, side_files, carved.get("sought", ())),
         models=assemble(files, side_files, partial(kept_models, case.folder)),
+        elsewhere=elsewhere_from_json(carved.get("elsewhere", ())),
     )
 
 

@@ -99,8 +99,8 @@ class Companion:
 
     Attributes:
         path: the file's.
-        why: what tells so: "names" (it names the model's shards), "data" (the model names it, and it holds its weights),
-            "sizes" (it tells the model's sizes, and no other's), "place" (it lies next to it on the source: a guess).
+        why: what tells so: "names" (it names the model's shards), "data" (the model names it for its weights), "sizes"
+            (it tells the model's sizes, and no other's), "place" (it lies next to it on the source: a guess).
     """
 
     path: str
@@ -157,6 +157,48 @@ class Model:
     companions: tuple[Companion, ...] = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OtherCopy:
+    """A recovered file with the tensors of a damaged one.
+
+    Attributes:
+        path: the file's.
+        grade: the file's.
+        offers: how many tensors that are hit in the damaged file are whole in it.
+        compared: how many that are whole in both were compared; not all where they are many gigabytes.
+        identical: how many of those are the same byte for byte.
+        differing: names of the first of the others, where they are the fewer.
+    """
+
+    path: str
+    grade: Grade
+    offers: int
+    compared: int
+    identical: int
+    differing: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Elsewhere:
+    """What of a damaged file is whole in others.
+
+    Attributes:
+        path: the damaged file's.
+        hit: how many of its tensors are not whole, or have bytes that hardly are weights.
+        copies: files that have some of those, the likest first; bounded.
+        found: how many of those are whole in another file.
+        sources: the first of them: name, and path of the file to take it from.
+        nowhere: the first of the others.
+    """
+
+    path: str
+    hit: int
+    copies: tuple[OtherCopy, ...] = ()
+    found: int = 0
+    sources: tuple[tuple[str, str], ...] = ()
+    nowhere: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Recovery:
     """A whole run. Its sequences may lie on disk (`carver.stored`), so each time through them costs reading them.
@@ -171,6 +213,7 @@ class Recovery:
         side_files: small files that tell of models, in order likewise.
         missing: files that those name and that were not found.
         models: what the files make up, in the order of their first files.
+        elsewhere: what of the damaged files is whole in others, in the order of the files.
     """
 
     tool: Mapping[str, object]
@@ -182,3 +225,4 @@ class Recovery:
     side_files: Sequence[CarvedFile] = ()
     missing: tuple[MissingFile, ...] = ()
     models: Sequence[Model] = ()
+    elsewhere: Sequence[Elsewhere] = ()

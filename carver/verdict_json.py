@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from carver.recovery import CarvedFile, Companion, Model
+from carver.recovery import CarvedFile, Companion, Elsewhere, Model, OtherCopy
 from carver.stagelog import read_log
 from carver.stored import Stored, store
 from imaging.extent import Extent, Layout
@@ -134,3 +134,21 @@ def _model_from_json(entry: dict[str, Any]) -> Model:
     lists = {key: tuple(value) for key, value in entry.items() if isinstance(value, list)}
     companions = tuple(Companion(**one) for one in entry["companions"])
     return Model(**{**entry, **lists, "grade": Grade(entry["grade"]), "companions": companions})
+
+
+def elsewhere_from_json(entries: Iterable[Mapping[str, Any]]) -> tuple[Elsewhere, ...]:
+    """Return what `dataclasses.asdict` and JSON made of it."""
+    return tuple(
+        Elsewhere(
+            path=entry["path"],
+            hit=entry["hit"],
+            copies=tuple(
+                OtherCopy(**{**copy, "grade": Grade(copy["grade"]), "differing": tuple(copy["differing"])})
+                for copy in entry["copies"]
+            ),
+            found=entry["found"],
+            sources=tuple((name, path) for name, path in entry["sources"]),
+            nowhere=tuple(entry["nowhere"]),
+        )
+        for entry in entries
+    )

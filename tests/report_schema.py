@@ -11,7 +11,7 @@ from typing import Any
 
 TOP = {
     "schema_version", "tool", "run", "case", "source", "summary", "files", "side_files", "models", "missing",
-    "rejected",
+    "elsewhere", "rejected",
 }  # fmt: skip
 FILE = {
     "path", "format", "grade", "layout_basis", "data_evidence", "size_bytes", "sha256", "layout", "parent",
@@ -76,6 +76,12 @@ def check(report: dict[str, Any]) -> None:
         assert set(file) == MISSING
         assert file["name"] or file["sha256"]
         assert file["learnt_from"] and set(file["learnt_from"]) | set(file["same_size"]) <= set(paths)
+    for lost in report["elsewhere"]:
+        assert set(lost) == {"path", "hit", "copies", "found", "sources", "nowhere"}
+        assert {lost["path"], *(copy["path"] for copy in lost["copies"]), *(p for _, p in lost["sources"])} <= set(
+            paths
+        )
+        assert lost["found"] + (len(lost["nowhere"]) if len(lost["nowhere"]) < 100 else 0) <= lost["hit"]
     starts = [file["layout"][0][0] for file in report["files"] if file["layout"]]
     assert starts == sorted(starts)
     for code, count in report["rejected"].items():

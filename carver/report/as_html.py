@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from carver.acquired import acquisition_rows
 from carver.recovery import CarvedFile, Recovery
-from carver.report import Report, as_csv, model_words, wording
+from carver.report import Report, as_csv, copy_words, model_words, wording
 from carver.report.as_json import condensed, document, plain
 from carver.report.map_picture import PATTERNS, STYLE, picture_in_page
 from carver.report.source_map import WORST_STATUSES, draw, map_source, status_class
@@ -76,6 +76,7 @@ def render(recovery: Recovery) -> Iterator[str]:
     summary = summarise(recovery)
     cells = map_source(recovery)
     known = formats()
+    elsewhere = copy_words.by_path(recovery)
     entries = list(_entries(recovery, listed(recovery, summary)))
     told = [entry for entry in entries if entry.file.grade in HURT][:MAX_DAMAGED_FILES]
     return _template().generate(
@@ -100,6 +101,9 @@ def render(recovery: Recovery) -> Iterator[str]:
         list_sha256=_digest(as_csv.render(recovery)),
         told=told,
         linked={entry.number for entry in told},
+        elsewhere=elsewhere,
+        doubted=[one for one in recovery.elsewhere if one.path not in {entry.file.path for entry in told}],
+        copy_words=copy_words,
         hurt=sum(summary.grades_of_all.get(grade, 0) for grade in HURT),
         formats=[known[name] for name in sorted(summary.formats) if name in known],
         rejected=sorted(recovery.rejected.items(), key=lambda pair: (-pair[1], pair[0])),

@@ -47,6 +47,7 @@ def document(recovery: Recovery) -> dict[str, Any]:
         "side_files": map(file_record, recovery.side_files),
         "models": (plain(model_to_json(model)) for model in recovery.models),
         "missing": (dataclasses.asdict(file) for file in recovery.missing),
+        "elsewhere": (plain(dataclasses.asdict(one)) for one in recovery.elsewhere),
         "rejected": dict(sorted(recovery.rejected.items())),
     }
 
