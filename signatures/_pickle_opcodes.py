@@ -43,7 +43,7 @@ def _argument(raw: bytes, at: int, kind: str) -> tuple[Any, int]:
         if not 0 <= size_bytes <= len(raw) - at:
             raise ValueError("longer than what is left")
         return _counted(raw[at : at + size_bytes], kind), at + size_bytes
-    line, at = _line(raw, at)
+    line, at = _line(raw, at, "raw-unicode-escape" if kind == "unicodestringnl" else "utf-8")
     if kind == "stringnl_noescape_pair":
         second, at = _line(raw, at)
         return f"{line} {second}", at
@@ -76,9 +76,9 @@ def _counted(piece: bytes, kind: str) -> object:
     return piece.decode("utf-8", "replace") if kind.startswith(("unicode", "string")) else piece
 
 
-def _line(raw: bytes, at: int) -> tuple[str, int]:
+def _line(raw: bytes, at: int, encoding: str = "utf-8") -> tuple[str, int]:
     end = raw.index(b"\n", at)
-    return raw[at:end].decode("utf-8", "replace").strip("\r"), end + 1
+    return raw[at:end].decode(encoding, "replace").strip("\r"), end + 1
 
 
 _OPCODES: Final = {

@@ -51,8 +51,9 @@ def _remaining(root: str, names: set[str], sizes: Mapping[str, int]) -> Iterator
             yield name, sizes[name]
     if f"{root}/version" not in names:
         yield f"{root}/version", VERSION_BYTES
-    if f"{root}/byteorder" in names:
-        yield f"{root}/.data/serialization_id", SERIALIZATION_ID_BYTES
+    last = f"{root}/.data/serialization_id"
+    if f"{root}/byteorder" in names and last not in names:
+        yield last, SERIALIZATION_ID_BYTES
 
 
 def _after(cursor: int, name: str, size_bytes: int) -> int:

@@ -79,6 +79,9 @@ WAYS = {
     "names-duplicated": lambda m, n: b"\x80\x04" + short(m) + b"2" + short(n) + b"\x93" + CALL,
     "names-under-other-values": lambda m, n: b"\x80\x04" + short(m) + short("x") + b"0" + short(n) + b"\x93" + CALL,
     "names-behind-a-popped-mark": lambda m, n: b"\x80\x04" + short(m) + b"(K\x01K\x021" + short(n) + b"\x93" + CALL,
+    "names-in-escapes": lambda m, n: (
+        b"".join(b"V" + b"".join(b"\\u%04x" % ord(letter) for letter in one) + b"\n" for one in (m, n)) + b"\x93" + CALL
+    ),
     "inst": lambda m, n: b"(S'payload'\ni" + f"{m}\n{n}\n.".encode(),
     "obj": lambda m, n: b"(c" + f"{m}\n{n}\n".encode() + b"S'payload'\no.",
     "newobj": lambda m, n: b"\x80\x02c" + f"{m}\n{n}\n".encode() + b"(S'payload'\nt\x81.",
