@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 import signatures
+from fixtures.formats._onnx_random import random_onnx
+from fixtures.formats._safetensors_random import random_safetensors
 from imaging.extent import span
 from imaging.source import RawImage
 from imaging.window import Window
@@ -37,12 +39,12 @@ def written(first, folder):
     return sorted(folder.glob("*.h5"))
 
 
-def judged(path):
+def judged(kind, path):
     with RawImage(path) as image:
-        return signatures.formats()["hdf5"].validate(Window(image, (span(0, image.size_bytes),)))
+        return signatures.formats()[kind].validate(Window(image, (span(0, image.size_bytes),)))
 
 
-def wrong_ends(paths):
+def wrong_ends(kind, paths):
     """Return what is not good, or does not end where its file ends, alone and before random bytes."""
     found = {}
     for path in paths:
@@ -50,7 +52,7 @@ def wrong_ends(paths):
         for tail in (b"", random.Random(size_bytes).randbytes(3000)):
             with path.open("ab") as file:
                 file.write(tail)
-            verdict = judged(path)
+            verdict = judged(kind, path)
             if verdict.grade not in ("INTACT", "CONSISTENT") or verdict.size_bytes != size_bytes:
                 found[path.stem] = (verdict.grade, verdict.size_bytes, size_bytes, verdict.findings)
     return found
@@ -62,7 +64,7 @@ def check_batch(first, folder):
     wrong, refused = compare("hdf5", paths)
     assert wrong == {}
     assert len(refused) + BATCH - len(paths) <= MOST_REFUSED
-    assert wrong_ends([path for path in paths if path.stem not in refused]) == {}
+    assert wrong_ends("hdf5", [path for path in paths if path.stem not in refused]) == {}
 
 
 def test_random_hdf5_files_are_read_as_h5py_reads_them_and_end_where_they_end(tmp_path):
@@ -73,3 +75,29 @@ def test_random_hdf5_files_are_read_as_h5py_reads_them_and_end_where_they_end(tm
 @pytest.mark.parametrize("first", range(BATCH, 20_000, BATCH))
 def test_many_random_hdf5_files_are_read_as_h5py_reads_them(first, tmp_path):
     check_batch(first, tmp_path)
+
+
+def check_built(kind, build, seeds, folder):
+    """Check files that our own builder makes, which the library must all read."""
+    paths = [folder / f"{seed}.{kind}" for seed in seeds]
+    for seed, path in zip(seeds, paths, strict=True):
+        path.write_bytes(build(seed))
+    assert compare(kind, paths) == ({}, {})
+    assert wrong_ends(kind, paths) == {}
+
+
+def test_random_safetensors_files_are_read_as_the_library_reads_them_and_end_where_they_end(tmp_path):
+    check_built("safetensors", random_safetensors, range(200), tmp_path)
+
+
+def test_random_onnx_models_are_read_as_the_library_reads_them_and_end_where_they_end(tmp_path):
+    pytest.importorskip("onnx")
+    check_built("onnx", random_onnx, range(150), tmp_path)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("first", range(200, 10_000, 200))
+def test_many_random_safetensors_files_and_onnx_models_are_read_as_their_libraries_read_them(first, tmp_path):
+    pytest.importorskip("onnx")
+    check_built("safetensors", random_safetensors, range(first, first + 200), tmp_path)
+    check_built("onnx", random_onnx, range(first, first + 200), tmp_path)
