@@ -25,11 +25,11 @@ from signatures._onnx_data_probes import (
     StepProbe,
     float_probes,
     gap_probes,
-    gaps_of,
     inside_and_beside,
     number_probes,
     step_probes,
     tellings,
+    widest_gaps,
 )
 
 MARKS_NEEDED = 3
@@ -95,6 +95,7 @@ class Weigher:
     source: Readable
     file: DataFile
     claimed: ExtentSet
+    _paddings: list[tuple[int, int]] = field(init=False)
     gaps: list[GapProbe] = field(init=False)
     numbers: list[NumberProbe] = field(init=False)
     floats: list[FloatProbe] = field(init=False)
@@ -102,7 +103,8 @@ class Weigher:
     borders: tuple[FloatProbe, FloatProbe, FloatProbe, FloatProbe] | None = field(init=False)
 
     def __post_init__(self) -> None:
-        self.gaps, self.numbers = gap_probes(self.file), number_probes(self.file)
+        self._paddings = widest_gaps(self.file)
+        self.gaps, self.numbers = gap_probes(self._paddings), number_probes(self.file)
         self.floats, self.steps = float_probes(self.file, FLOAT_PROBES), step_probes(self.file, STEP_PROBES)
         self.borders = inside_and_beside(self.file)
 
@@ -115,7 +117,7 @@ class Weigher:
                 return False
         if 4 * tellings(self.source, start, self.floats)[0] < 3 * len(self.floats):
             return False
-        return all(self._is_zero(start + first, start + end) for first, end in gaps_of(self.file))
+        return all(self._is_zero(start + first, start + end) for first, end in self._paddings)
 
     def weigh(self, start: int) -> Place:
         """Return what speaks for a start."""
@@ -137,9 +139,7 @@ class Weigher:
 
     def _sharp_gaps(self, start: int) -> int:
         """Return how many paddings have bytes of tensors on both sides."""
-        behind = 0
-        for _, end in list(gaps_of(self.file))[: len(self.gaps)]:
-            behind += any(self.source.read_at(start + end, BESIDE_BYTES))
+        behind = sum(any(self.source.read_at(start + end, BESIDE_BYTES)) for _, end in self._paddings)
         return min(behind, tellings(self.source, start, self.gaps)[1])
 
     def _own_steps(self, start: int) -> int:

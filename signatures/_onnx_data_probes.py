@@ -143,8 +143,12 @@ def _plausible(exponents: npt.NDArray[np.uint16], dtype: str) -> Flags:
     return plausible
 
 
-def gaps_of(file: DataFile) -> Iterator[tuple[int, int]]:
-    """Yield (first byte, end) of the padding between tensors, as far as it must be zeros."""
+def widest_gaps(file: DataFile) -> list[tuple[int, int]]:
+    """Return (first byte, end) of the padding between tensors, as far as it must be zeros, the widest first."""
+    return sorted(_gaps(file), key=lambda gap: gap[0] - gap[1])[:MAX_PROBES]
+
+
+def _gaps(file: DataFile) -> Iterator[tuple[int, int]]:
     end = 0
     for piece in file.pieces:
         if MIN_GAP_BYTES <= piece.offset_bytes - end <= MAX_GAP_BYTES and end >= BESIDE_BYTES:
@@ -152,12 +156,11 @@ def gaps_of(file: DataFile) -> Iterator[tuple[int, int]]:
         end = max(end, piece.end_bytes)
 
 
-def gap_probes(file: DataFile) -> list[GapProbe]:
-    """Return a look at the padding behind tensors, the widest first."""
-    gaps = sorted(gaps_of(file), key=lambda gap: gap[0] - gap[1])
+def gap_probes(gaps: Sequence[tuple[int, int]]) -> list[GapProbe]:
+    """Return a look at the end of a tensor and the padding behind it, for each padding."""
     return [
         GapProbe(at_bytes=first - BESIDE_BYTES, size_bytes=BESIDE_BYTES + min(end - first, GAP_LOOK_BYTES))
-        for first, end in gaps[:MAX_PROBES]
+        for first, end in gaps
     ]
 
 

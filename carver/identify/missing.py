@@ -108,7 +108,7 @@ def _looked_for(one: Mapping[str, Any] | None) -> str:
     around = f"up to {max(1, one['searched_bytes'] >> 20):,} MiB around the model"
     outcomes = {
         "refused": f"it cannot be looked for, as its model contradicts itself: {one['why']}",
-        "not-looked-for": "it was not looked for: the image could not be read there, or too many were before it",
+        "not-looked-for": "it was not looked for: the image cannot be read there, or too many others came first",
         "nowhere": f"it was looked for {around}, in what no other file holds, and no place stands out as its own",
         "in-part": f"it was looked for {around}: a part of it may lie at {places}, with other bytes among it",
         "doubtful": f"it was looked for {around}: it could lie at {places}, but too little speaks for it",

@@ -178,8 +178,8 @@ def next_steps(recovery: Recovery, summary: Summary) -> list[str]:
         )
     if grades & {Grade.DAMAGED, Grade.TRUNCATED}:
         steps.append(
-            "For the damaged files, see which tensors are hit, and which recovered files have them whole: a checkpoint can "
-            "often be repaired from a copy or an older one, and layers that are not hit can be used with care."
+            "For the damaged files, see which tensors are hit, and which recovered files have them whole: a checkpoint "
+            "can often be repaired from a copy or an older one, and layers that are not hit can be used with care."
         )
     if Grade.CONSISTENT in grades:
         steps.append(

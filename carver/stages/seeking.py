@@ -31,6 +31,7 @@ MODEL, DATA = "onnx", "onnx_external_data"
 SOUGHT = b'"sought":['
 MARK = b'"external_data":['  # in the log, of models that tell of data files
 MAX_SOUGHT = 512  # data files a case; the others are told as not looked for
+MAX_ALONE = 16  # of a model, once its files do not lie in a row: the proven ones first, then the largest
 MAX_VAIN_BYTES = 128 << 30  # searched in all; after that only near models:
 NEAR_BYTES = 16 << 20
 DEAR = 16  # times, where only floats can be looked at
@@ -45,7 +46,7 @@ def seek_data(
     Raises:
         Interrupted: stopped; the search begins anew.
     """
-    if DATA not in choices.formats or not _any_told(verdicts):
+    if MODEL not in choices.formats or not _any_told(verdicts):
         return None
     planned = plan_files(image, verdicts, formats, replace(choices, min_size_bytes=0))
     claimed = ExtentSet(extent for plan in planned if plan.owned.claim.grade.good for extent in plan.layout)
@@ -101,8 +102,9 @@ class _Seeking:
                 self._note(model, file, "refused", why=file.refused)
         if len(open_files) > 1 and self._seek_run(model, open_files):
             return
+        worth = {file.location for file in sorted(open_files, key=_worth)[:MAX_ALONE]}
         for file in open_files:
-            found = self._search(model, file)
+            found = self._search(model, file) if file.location in worth else None
             if found is None:
                 self._note(model, file, "not-looked-for")
             elif found.taken is None:
@@ -155,6 +157,10 @@ class _Seeking:
                     "places": [] if found is None else [place.start_bytes for place in found.places],
                 }
             )
+
+
+def _worth(file: DataFile) -> tuple[bool, int]:
+    return not file.sha1, -file.size_bytes
 
 
 def _outcome(found: Found) -> str:

@@ -12,12 +12,19 @@ import pytest
 from carver.identify.external import with_data
 from carver.identify.missing import missing_files
 from carver.identify.naming import safe_path
+from carver.stages import Hooks, seeking
 from fixtures.formats.onnx_external_data import build, model, network
+from imaging.extent import ExtentSet, span
+from imaging.image import open_image
+from signatures import onnx
+from signatures._onnx_data_plan import data_files
+from signatures.onnx_external_data import FORMAT
 from signatures.verdict import Grade
 from tests import report_schema
 from tests.carver.made_models import a_file
 from tests.carver.recoveries import example_model
 from tests.command import good
+from tests.signatures.zip_window import judge, window_on
 
 BLOCK = 4096
 WIDTH = 128
@@ -130,6 +137,24 @@ def test_a_stopped_run_does_not_seek_again(tmp_path):
     good("carve", tmp_path / "disk.img", "--out", tmp_path / "case")
     assert log.read_bytes().count(b'"sought":[') == 1
     assert report_schema.load_checked(tmp_path / "case")["files"] == first["files"]
+
+
+def test_data_that_several_models_tell_of_says_so():
+    data, content = build(3, network(), align_bytes=256)
+    entry = seeking._entry(512, seeking._FoundData(verdict=judge(FORMAT, data + content), models=[1024, 4096]))
+    assert (entry["start_bytes"], entry["facts"]["model_starts"]) == (512, [1024, 4096])
+    assert "data-of-several" in [code for code, _, _ in entry["findings"]]
+
+
+def test_of_many_files_that_lie_apart_only_the_largest_are_looked_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(seeking, "MAX_ALONE", 1)
+    content = model([("a", 1, (4, 4)), ("b", 1, (8, 4))], [("a", "0", "64"), ("b", "0", "128")])
+    files = data_files(onnx.validate(window_on(content)).facts["external_data"])
+    path = tmp_path / "image"
+    path.write_bytes(content + bytes(8192))
+    search = seeking._Seeking(open_image(path), ExtentSet(), Hooks())
+    search.seek(span(0, len(content)), files)
+    assert [(one["location"], one["outcome"]) for one in search.sought] == [("a", "not-looked-for"), ("b", "nowhere")]
 
 
 @pytest.mark.parametrize(

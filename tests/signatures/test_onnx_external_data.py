@@ -6,6 +6,8 @@ import hashlib
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fixtures.formats.onnx_external_data import build, model, network
 from imaging.errors import Interrupted
@@ -237,3 +239,22 @@ def test_constants_in_nodes_are_external_too():
     body = node("Constant", (), ("c",), constant) + node("Add", ("x", "c"), ("y",))
     (file,) = told_by(number(1, 9) + block(7, body, block(2, "g"), ends) + opset(17))
     assert (file.location, file.size_bytes) == ("c.data", 64)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(-9, 1 << 14).map(str) | st.integers(0, 1 << 64).map(str) | st.text(max_size=4),
+            st.just("64") | st.integers(-9, 99).map(str),
+        ),
+        min_size=1,
+        max_size=6,
+    ),
+    st.integers(0, 3),
+)
+def test_whatever_a_model_tells_the_search_ends_and_takes_nothing_from_noise(places, seed):
+    files = told_by(_model_with(*(("a", offset, length) for offset, length in places)))
+    image = Memory(np.random.default_rng(seed).bytes(1 << 16))
+    for file in files:
+        if not file.refused:
+            assert Search(source=image, file=file, model=span(0, 512), claimed=ExtentSet()).find().taken is None
