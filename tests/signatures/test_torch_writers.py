@@ -8,6 +8,9 @@ import zipfile
 import pytest
 
 from fixtures.formats.pytorch_zip import Member, write_archive
+from imaging.extent import span
+from imaging.source import RawImage
+from imaging.window import Window
 from signatures import formats
 from signatures.verdict import Grade
 from tests.signatures.zip_window import judge
@@ -187,3 +190,20 @@ def test_a_file_packed_again_by_any_zip_program_is_whole(net):
             assert pieces == raw(net.state_dict())
         else:
             assert [tensor.name for tensor in verdict.tensors] == list(net.state_dict())
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("cut_bytes", [0, 300, 1 << 20])
+def test_a_file_beyond_four_gibibytes_tells_its_length_and_every_tensor(tmp_path, cut_bytes):
+    tensors = {"first": torch.ones(100), "huge": torch.zeros((4 << 30) + 4096, dtype=torch.uint8)}
+    tensors |= {"behind": torch.ones(1000, 10), "half": torch.zeros(1 << 20).half(), "empty": torch.zeros(0)}
+    path = tmp_path / "huge.pt"
+    torch.save(tensors, path)
+    with RawImage(path) as image:
+        window = Window(image, (span(0, image.size_bytes - cut_bytes),))
+        verdict = formats()["pytorch_zip"].validate(window)
+        assert verdict.size_bytes == image.size_bytes
+    assert verdict.grade is (Grade.TRUNCATED if cut_bytes else Grade.INTACT)
+    whole = {tensor.name for tensor in verdict.tensors if tensor.grade == Grade.INTACT}
+    assert whole == set(tensors) - ({"half", "empty"} if cut_bytes > 300 else set())
+    path.unlink()
