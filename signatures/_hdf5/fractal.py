@@ -75,7 +75,7 @@ class FractalHeap:
 
     def _take_tiny(self, identifier: bytes) -> tuple[bytes, int]:
         short = self.id_bytes <= _TINY_SHORT_ID_BYTES
-        size_bytes = 1 + (identifier[0] & 0x0F if short else (identifier[0] & 0x0F) << 8 | identifier[1])
+        size_bytes = 1 + (identifier[0] & 0x0F if short else int.from_bytes(identifier[:2], "big") & 0x0FFF)
         first = 1 if short else 2
         return identifier[first : first + size_bytes], self.space.at(self.address)
 
@@ -92,7 +92,7 @@ class FractalHeap:
         """Return address and size where the id itself holds them."""
         space = self.space
         needed = space.address_bytes + space.length_bytes * (2 if self.filters else 1) + (4 if self.filters else 0)
-        if self.id_bytes < 1 + needed:
+        if min(self.id_bytes, len(identifier)) < 1 + needed:  # a tree may tell shorter ids than its heap
             return None
         ((address, size_bytes),) = rows(identifier[1 : 1 + needed], (space.address_bytes, space.length_bytes))[:1]
         return address, size_bytes

@@ -1,6 +1,7 @@
 """A long run of mutated inputs through the validators.
 
     python -m tests.fuzz.run FORMAT INPUTS [SEED]       our own mutations; FORMAT,FORMAT,… one after the other
+    python -m tests.fuzz.run --believed FORMAT INPUTS [SEED]    the same, with every checksum of a structure right
     python -m tests.fuzz.run --atheris FORMAT INPUTS [SEED]    atheris, guided by coverage, where it is installed
 
 An input that raises, takes more than `SLOW_SECONDS` of processor time, or makes a verdict that is not plain values is
@@ -53,6 +54,31 @@ class Memory:
 
     def read_at(self, offset_bytes: int, size_bytes: int) -> bytes:
         return self.content[offset_bytes : offset_bytes + size_bytes]
+
+
+CHECKSUMS = (
+    ("signatures._hdf5.space", "lookup3"),
+    ("signatures._hdf5.fractal", "lookup3"),
+    ("signatures._hdf5.superblock", "lookup3"),
+    ("signatures._table", "masked_crc32c"),
+)
+
+
+class Right(int):
+    """A checksum that equals any other, as a hostile writer would have made it; what is behind it is looked at."""
+
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    def __ne__(self, other: object) -> bool:
+        return False
+
+    __hash__ = int.__hash__
+
+
+def believe_checksums() -> None:
+    for module, function in CHECKSUMS:
+        setattr(importlib.import_module(module), function, lambda content: Right())
 
 
 class HungError(Exception):
@@ -168,6 +194,9 @@ def main(arguments: list[str]) -> int:
     if arguments[0] == "--atheris":
         with_atheris(arguments[1], *map(int, arguments[2:4]))
         return 0
+    if arguments[0] == "--believed":
+        believe_checksums()
+        arguments = arguments[1:]
     failed = False
     for name in arguments[0].split(","):
         begun = time.monotonic()

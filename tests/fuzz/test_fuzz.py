@@ -58,7 +58,7 @@ def test_a_million_mutated_files_are_survived(name):
 
 @pytest.mark.long
 @pytest.mark.timeout(0)
-@pytest.mark.parametrize("name", ["hdf5", "safetensors", "pytorch_zip", "onnx"])
+@pytest.mark.parametrize("name", signatures.formats())
 def test_a_million_inputs_guided_by_coverage_are_survived(name):
     if importlib.util.find_spec("atheris") is None:
         pytest.skip("atheris is not installed")
