@@ -66,22 +66,19 @@ Importing it compiles, once on a machine; where nothing can be kept, each time.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import Any, cast
 
-import numba
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils, event
+from numba.core import cgutils
 from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
 from carver.automaton import AFTER_THE_END, PATTERN_BITS, Bytes, Flags, Masks, Numbers, States
 from carver.fingerprints import FINGERPRINT_BYTES, HASH_BITS, HASH_FACTOR
-
-log = logging.getLogger(__name__)
+from signatures._compiling import Compiler
 
 BLOCK_BYTES = 64  # as many places as a word has bits
 PAIR_BYTES = 2 * BLOCK_BYTES  # sieved in one go
@@ -258,44 +255,7 @@ places_of_block = _intrinsic(suspect_bits, paired_bits, ahead=False)
 """(data, position, nibbles, pair_marks, variant): where in this block, the first place in the lowest bit."""
 
 
-class _Announcer(event.Listener):  # type: ignore[misc]
-    """Says once that something is compiled: numba's event comes only where nothing fitting was kept."""
-
-    said = said_unkept = False
-
-    def on_start(self, event: object) -> None:
-        if not self.said:
-            log.info("compiling the scan for this processor: some seconds, once")
-            self.said = True
-
-    def tell_unkept(self, fault: Exception) -> None:
-        """Say once that the next run will compile again."""
-        if not self.said_unkept:
-            advice = "name a folder that can be written in NUMBA_CACHE_DIR, and the next run starts at once"
-            log.info("what is compiled cannot be kept (%s); %s", fault, advice)
-            self.said_unkept = True
-
-    def on_end(self, event: object) -> None:
-        pass
-
-
-def _compiled(result: types.Type, *arguments: types.Type) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Return a decorator that compiles for these types at once, and keeps what it compiled if there is a place."""
-
-    def compile_now(function: Callable[..., Any]) -> Callable[..., Any]:
-        with event.install_listener("numba:compile", _ANNOUNCER):
-            try:
-                kept: Callable[..., Any] = numba.njit(result(*arguments), nogil=True, cache=True)(function)
-                return kept
-            except (RuntimeError, OSError) as fault:  # no folder can be written, or the disk is full
-                _ANNOUNCER.tell_unkept(fault)
-                unkept: Callable[..., Any] = numba.njit(result(*arguments), nogil=True)(function)
-                return unkept
-
-    return compile_now
-
-
-_ANNOUNCER = _Announcer()
+_compiled = Compiler("the scan")
 
 
 def _array(kind: types.Type, dimensions: int = 1) -> types.Array:

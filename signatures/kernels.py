@@ -8,19 +8,16 @@ plain Python twin in `tests/signatures/test_kernels.py`.
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
 from typing import Any
 
 import numba
 import numpy as np
 import numpy.typing as npt
 from llvmlite import ir
-from numba.core import event
 from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
-log = logging.getLogger(__name__)
+from signatures._compiling import Compiler
 
 Bytes = npt.NDArray[np.uint8]
 Counts = npt.NDArray[np.int64]
@@ -35,36 +32,7 @@ _LOOKUP3_SEED = np.uint64(0xDEADBEEF)
 _FLETCHER_RUN = 360  # words: the 32-bit sums of this many cannot overflow
 
 
-class _Announcer(event.Listener):  # type: ignore[misc]
-    """Says once that something is compiled: numba's event comes only where nothing fitting was kept."""
-
-    said = False
-
-    def on_start(self, event: object) -> None:
-        if not self.said:
-            log.info("compiling the checks for this processor: some seconds, once")
-            self.said = True
-
-    def on_end(self, event: object) -> None:
-        pass
-
-
-_ANNOUNCER = _Announcer()
-
-
-def _compiled(result: Any, *arguments: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:  # noqa: ANN401
-    """Return a decorator that compiles for these types at once, and keeps what it compiled if there is a place."""
-
-    def compile_now(function: Callable[..., Any]) -> Callable[..., Any]:
-        with event.install_listener("numba:compile", _ANNOUNCER):
-            try:
-                kept: Callable[..., Any] = numba.njit(result(*arguments), nogil=True, cache=True)(function)
-                return kept
-            except (RuntimeError, OSError):  # no folder can be written, or the disk is full
-                unkept: Callable[..., Any] = numba.njit(result(*arguments), nogil=True)(function)
-                return unkept
-
-    return compile_now
+_compiled = Compiler("the checks")
 
 
 @numba.njit(nogil=True, inline="always")
