@@ -19,6 +19,7 @@ from signatures._onnx_data_plan import BLOCK_BYTES, DataFile
 from signatures._onnx_data_probes import SECTOR_BYTES, Flags, FloatProbe, Probe, Readable, rows_of
 
 FIRST_GAPS, FIRST_NUMBERS = 6, 2  # what every start is looked at by
+FIRST_STEPS = 6
 PIECE_SECTORS = 1 << 14
 MAX_WEIGHED = 2048  # places a file
 MAX_TOLD = 16
@@ -136,7 +137,7 @@ class Search:
         hard: Sequence[Probe] = (*self._weigher.gaps[:FIRST_GAPS], *self._weigher.numbers[:FIRST_NUMBERS])
         for probe in hard:
             telling |= self._sieve(first, left, probe)
-        plausible = np.zeros(count, dtype=np.int64)
+        plausible = np.zeros(count, dtype=np.int64)  # of those that are left
         for float_probe in self._weigher.floats:
             plausible += self._fitting(first, left, float_probe)
         left &= 4 * plausible >= 3 * len(self._weigher.floats)
@@ -144,16 +145,20 @@ class Search:
 
     def _sieve(self, first: int, left: Flags, probe: Probe) -> Flags:
         """Drop from `left` what a probe does not fit; return which it tells."""
-        rows, at = rows_of(self.source, first, len(left), probe), np.flatnonzero(left)
-        telling = np.zeros_like(left)
+        at, telling = np.flatnonzero(left), np.zeros_like(left)
+        if not len(at):
+            return telling
+        rows = rows_of(self.source, first, len(left), probe)
         at, gone = at[at < len(rows)], at[at >= len(rows)]
         fits, tells = probe.look(rows[at])
         left[at], left[gone], telling[at] = fits, False, tells
         return telling
 
     def _fitting(self, first: int, left: Flags, probe: FloatProbe) -> Flags:
-        copy = left.copy()
-        rows, at = rows_of(self.source, first, len(left), probe), np.flatnonzero(left)
+        copy, at = left.copy(), np.flatnonzero(left)
+        if not len(at):
+            return copy
+        rows = rows_of(self.source, first, len(left), probe)
         copy[at[at >= len(rows)]] = False
         at = at[at < len(rows)]
         copy[at] = probe.look(rows[at])[0]
@@ -162,7 +167,11 @@ class Search:
     def _step_peaks(self, first: int, left: Flags) -> Flags:
         """Return the starts that show some steps, and twice as many as any nearby."""
         steps, at = np.zeros(len(left), dtype=np.int64), np.flatnonzero(left)
-        for probe in self._weigher.steps:
+        for number, probe in enumerate(self._weigher.steps):
+            if number == FIRST_STEPS:
+                at = at[steps[at] > 0]  # inside a tensor, where most starts are, there was none
+            if not len(at):
+                break
             rows = rows_of(self.source, first, len(left), probe)
             inside = at[at < len(rows)]
             steps[inside] += probe.look(rows[inside])[1]
