@@ -49,7 +49,9 @@ def _argument(raw: bytes, at: int, kind: str) -> tuple[Any, int]:
         return f"{line} {second}", at
     if kind.startswith("decimalnl"):
         return {"00": False, "01": True}[line] if line in ("00", "01") else _integer(line), at
-    return (_float(line) if kind == "floatnl" else line.strip("'\"")), at
+    if kind == "floatnl":
+        return _float(line), at
+    return (line if kind == "unicodestringnl" else line.strip("'\"")), at
 
 
 def _integer(line: str) -> object:
