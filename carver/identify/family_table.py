@@ -20,7 +20,7 @@ from carver.identify.families.vision import VISION
 
 REST: Final = (
     rule("Transformer (PyTorch's own)", "layers.#.self_attn.in_proj_weight", "layers.#.linear#"),
-    rule("optimizer state (Adam)", "exp_avg", "exp_avg_sq", part=True),
+    rule("optimizer state (Adam)", "exp_avg", "exp_avg_sq", alone=True),
 )
 
 RULES: Final = (

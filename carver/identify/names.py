@@ -33,7 +33,7 @@ HALVES = (["encoder"], ["decoder"])  # what stands beside one is the same model'
 NO_PART_OF_A_MODEL = re.compile(
     r"(?:^|[./_])(?:running_mean|running_var|moving_mean|moving_variance|num_batches_tracked"
     r"|exp_avg|exp_avg_sq|max_exp_avg_sq|momentum_buffer|adam_[mv]|Adam|Adam_1|Momentum"
-    r"|optimizer|optimizer_states?|optimizer_state_dict|optimizer_weights|\.OPTIMIZER_SLOT)(?:[./_:]|$)"
+    r"|optimizer|optimizer_states?|optimizer_state_dict|optimizer_weights|\.OPTIMIZER_SLOT|state\.[0-9]+\.step)(?:[./_:]|$)"
 )
 
 
@@ -99,6 +99,8 @@ def _shared(names: Sequence[str]) -> str:
 
 def _is_most(rule: Rule, counts: Sequence[tuple[str, int]]) -> bool:
     """Tell whether most names lie where the rule's do: below what stands before all of its runs."""
+    if rule.alone:
+        return not any(count for _, count in counts)
     if rule.part or any(run[0] == "^" for run in rule.has):
         return True
     marked = [(f".{name}.", count) for name, count in counts]

@@ -112,6 +112,12 @@ def test_a_family_is_known_by_its_names_whatever_wraps_them(family):
     assert family_of_names(f"module.{name}" for name in STEMS[family]) == family
 
 
+def test_weights_beside_an_optimizer_are_no_optimizer_state():
+    state = [f"state.{n}.{kind}" for n in range(3) for kind in ("step", "exp_avg", "exp_avg_sq")]
+    assert family_of_names(state) == "optimizer state (Adam)"
+    assert family_of_names(["model_state_dict.0.weight", *(f"optimizer_state_dict.{name}" for name in state)]) == ""
+
+
 def test_a_llamas_numbers():
     anatomy = examine(tensors(llama()), {})
     layer = 4 * WIDTH * WIDTH + 3 * FEED * WIDTH + 2 * WIDTH

@@ -19,15 +19,17 @@ class Rule:
         family: for people; two of them ("BEiT or EVA") where the names are the same.
         has: runs of name parts that must all be there.
         lacks: runs of which none may be there.
-        part: it tells of a part of the file (an adapter, the state of an optimizer), not of most of it.
+        part: it tells of a part of the file (an adapter), not of most of it.
+        alone: it tells of a file only that holds no weights (the state of an optimizer).
     """
 
     family: str
     has: tuple[str, ...]
     lacks: tuple[str, ...] = ()
     part: bool = False
+    alone: bool = False
 
 
-def rule(family: str, *has: str, lacks: tuple[str, ...] = (), part: bool = False) -> Rule:
+def rule(family: str, *has: str, lacks: tuple[str, ...] = (), part: bool = False, alone: bool = False) -> Rule:
     """Return a rule, short to write."""
-    return Rule(family=family, has=has, lacks=lacks, part=part)
+    return Rule(family=family, has=has, lacks=lacks, part=part, alone=alone)
