@@ -2,7 +2,7 @@
 
 Run it with `python -m tests.bench.many_files [2000 20000 100000] [--folder /dev/shm]`; `tests/bench/RESULTS.md` keeps
 what came out. Each number of files is carved in a process of its own, by the same code as `carver carve`; the bytes a
-file are the growth of the stage's peak between the smallest and the largest number.
+file are the growth of what the process itself holds, between the smallest and the largest number.
 """
 
 from __future__ import annotations
@@ -107,15 +107,16 @@ def main() -> None:
 
 def _print_peaks(told: dict[int, dict[str, Any]]) -> None:
     counts = list(told)
-    heads = [f"{count:,} files: peak MiB | ms a file" for count in counts]
-    print(f"| stage | {' | '.join(heads)} | bytes a file |\n| --- |{' --- | --- |' * len(counts)} --- |")
+    heads = [f"{count:,} files: own MiB | resident MiB | processor ms a file" for count in counts]
+    print(f"| stage | {' | '.join(heads)} | own bytes a file |\n| --- |{' --- | --- | --- |' * len(counts)} --- |")
     for name in STAGES:
         cells = []
         for count in counts:
             spent = told[count]["stages"][name]
-            cells += [f"{spent['peak_bytes'] / MIB:,.0f}", f"{1000 * spent['seconds'] / count:.2f}"]
-        peaks = [told[count]["stages"][name]["peak_bytes"] for count in counts]
-        growth = (peaks[-1] - peaks[0]) / max(counts[-1] - counts[0], 1)
+            cells += [f"{spent['own_bytes'] / MIB:,.0f}", f"{spent['peak_bytes'] / MIB:,.0f}"]
+            cells += [f"{1000 * spent['processor_seconds'] / count:.2f}"]
+        own = [told[count]["stages"][name]["own_bytes"] for count in counts]
+        growth = (own[-1] - own[0]) / max(counts[-1] - counts[0], 1)
         print(f"| {name} | {' | '.join(cells)} | {growth:,.0f} |")
     for count in counts:
         print(f"\n{count:,} files: a worker held {told[count]['worker_bytes'] / MIB:,.0f} MiB at most;", end=" ")
