@@ -232,8 +232,12 @@ def test_external_data_is_named_sized_and_names_the_model():
     assert verdict.facts["external_files"] == {"big.onnx.data": 4096 + 4194304}
     assert verdict.facts["external_data"] == [
         {
-            "tensor": "big", "dtype": "float32", "shape": [1024, 1024],
-            "location": "big.onnx.data", "offset": "4096", "length": "4194304",
+            "tensor": "big",
+            "dtype": "float32",
+            "shape": [1024, 1024],
+            "location": "big.onnx.data",
+            "offset": "4096",
+            "length": "4194304",
         }
     ]
     assert (verdict.facts["name"], verdict.facts["name_source"]) == ("big", "external data location")
