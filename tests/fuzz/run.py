@@ -1,9 +1,9 @@
 """A long run of mutated inputs through the validators.
 
     python -m tests.fuzz.run FORMAT INPUTS [SEED]       our own mutations; FORMAT,FORMAT,… one after the other
-    python -m tests.fuzz.run --believed FORMAT INPUTS [SEED]    the same, with every checksum of a structure right
     python -m tests.fuzz.run --atheris FORMAT INPUTS [SEED]    atheris, guided by coverage, where it is installed
 
+`--believed` before all else: every checksum of a structure is right, as a hostile writer would make it.
 An input that raises, takes more than `SLOW_SECONDS` of processor time, or makes a verdict that is not plain values is
 kept in the folder that `CARVER_KEEP` names, and told; the exit code is then 1. Memory is limited, so that a bomb raises
 as well.
@@ -142,7 +142,7 @@ def keep(name: str, content: bytes) -> None:
         (Path(KEEP) / f"{hashlib.sha256(content).hexdigest()[:16]}.{name}").write_bytes(content)
 
 
-def with_atheris(name: str, inputs: int, seed: int = 0) -> None:
+def with_atheris(name: str, inputs: int, seed: int = 0, *, believed: bool = False) -> None:
     """Let atheris look for failures from small samples; it ends the process by itself, with 77 if it found one.
 
     Comparisons are not traced, and a branch is told once an input, however often it was taken: less than half the price
@@ -150,12 +150,13 @@ def with_atheris(name: str, inputs: int, seed: int = 0) -> None:
     """
     import atheris
 
-    importlib.import_module("signatures.kernels")  # numba cannot compile what has counters in it
     with atheris.import_hook.HookManager({"signatures"}, set(), True, trace_dataflow=False):
         for module in [key for key in sys.modules if key.partition(".")[0] == "signatures"]:
-            if module != "signatures.kernels":
+            if module != "signatures.kernels":  # numba cannot compile what has counters in it
                 del sys.modules[module]  # imported again, now with counters
         form = importlib.import_module("signatures").formats()[name]
+    if believed:
+        believe_checksums()
     seeds = seeds_of(name, SMALL_SEED_BYTES)
     corpus = Path(KEEP or tempfile.mkdtemp(prefix="fuzz-")) / f"corpus-{name}"  # kept, the next run goes on from it
     corpus.mkdir(exist_ok=True)
@@ -191,12 +192,14 @@ def with_atheris(name: str, inputs: int, seed: int = 0) -> None:
 
 def main(arguments: list[str]) -> int:
     limit()
+    importlib.import_module("signatures.kernels")  # what compiling takes is no input's
+    believed = arguments[0] == "--believed"
+    arguments = arguments[believed:]
     if arguments[0] == "--atheris":
-        with_atheris(arguments[1], *map(int, arguments[2:4]))
+        with_atheris(arguments[1], *map(int, arguments[2:4]), believed=believed)
         return 0
-    if arguments[0] == "--believed":
+    if believed:
         believe_checksums()
-        arguments = arguments[1:]
     failed = False
     for name in arguments[0].split(","):
         begun = time.monotonic()
