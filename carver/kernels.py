@@ -48,8 +48,8 @@ lies before, so that a piece of the image must be known beyond its end only.
 The prefilter is written once, as LLVM IR inside numba intrinsics, for vectors of 32 bytes (AVX2) and of 16 (SSSE3,
 NEON). `VARIANTS` says which of them the processor that numba compiles for can run; `PORTABLE` needs no vectors and asks
 a table of 65,536 marks about byte pairs at even places instead: a fingerprint at an even place begins and ends with a
-pair at an even place (the rarer one is marked), one at an odd place has one in its middle. The NEON form was run in an
-emulator (QEMU), never on hardware.
+pair at an even place (the rarer one is marked), one at an odd place has one in its middle. The tests run the NEON form
+in an emulator (QEMU); on hardware it was never tried.
 
 Formats without a magic are probed at the starts of sectors, right behind the prefilter, while the bytes are still in
 the processor's cache: a pass of its own over memory would cost half as much as the whole search.
@@ -138,9 +138,11 @@ def suspects(builder: ir.IRBuilder, family: str, lanes: int, base: ir.Value, tab
     found = allowed(FINGERPRINT_BYTES, builder.and_(shifted, low_nibble))
     for place in range(FINGERPRINT_BYTES):
         values = _load(builder, base, place, vector)
-        # `tbl` answers nothing from 16 on, where `pshufb` goes by the low nibble up to 0x80
-        masked = family != "x86_64" or place == 0
-        found = builder.and_(found, allowed(place, builder.and_(values, low_nibble) if masked else values))
+        if place == 0:
+            values = builder.and_(values, low_nibble)
+        elif family != "x86_64":  # `tbl` answers nothing from 16 on, `pshufb` from 0x80 on
+            values = builder.and_(values, ir.Constant(vector, [0x8F] * lanes))
+        found = builder.and_(found, allowed(place, values))
     return found
 
 
