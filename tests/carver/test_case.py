@@ -135,7 +135,7 @@ def test_a_binding_that_is_none_is_refused_with_what_to_do(tmp_path: Path, conte
 
 def test_a_path_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    assert "cannot write" in one_line(lambda: begun(tmp_path / "file"), OutputError)
+    assert "cannot be a folder" in one_line(lambda: begun(tmp_path / "file"), OutputError)
 
 
 def test_notes_are_kept_and_written_only_when_they_change(tmp_path: Path) -> None:
