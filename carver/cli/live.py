@@ -104,7 +104,7 @@ class Terminal:
     def show(self, progress: Progress) -> None:
         """Draw everything anew."""
         forecast = self._forecaster.note(progress)
-        with suppress(OSError):  # the terminal is gone: the work goes on
+        with suppress(OSError), signals.drawing():  # OSError: the terminal is gone, the work goes on
             self._draw(progress, forecast)
 
     def _draw(self, progress: Progress, forecast: Forecast) -> None:

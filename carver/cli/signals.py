@@ -14,6 +14,7 @@ ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 CLEAR_BELOW = b"\r\x1b[J"
 clear_below = False  # while several lines are drawn in place: a message takes their place
 
+_drawing = _unsaid = False
 _stopping = threading.Event()
 _at_once = threading.Event()
 
@@ -42,10 +43,32 @@ def ending_at_once() -> Iterator[None]:
         _at_once.clear()
 
 
+@contextmanager
+def drawing() -> Iterator[None]:
+    """While this runs the cursor is somewhere in between: what a first signal says is said at the end."""
+    global _drawing, _unsaid
+    _drawing = True
+    try:
+        yield
+    finally:
+        _drawing = False
+        if _unsaid:
+            _unsaid = False
+            _say_stopping()
+
+
 def _stop(number: int, frame: FrameType | None) -> None:
+    global _unsaid
     if _stopping.is_set() or _at_once.is_set():
         raise KeyboardInterrupt
     _stopping.set()
+    if _drawing:
+        _unsaid = True
+    else:
+        _say_stopping()
+
+
+def _say_stopping() -> None:
     with suppress(OSError):  # not print(): the signal may have come in the middle of one
         os.write(
             2,
