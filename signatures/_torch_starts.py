@@ -18,7 +18,7 @@ from signatures._zip import (
     read_tail,
 )
 from signatures._zip_starts import from_name, whole_source
-from signatures.format import ANY, Pattern
+from signatures.format import Pattern
 
 SECTOR_BYTES = 512
 ALIGNMENT_BYTES = 64  # of each record's data, from the file's start
@@ -38,7 +38,7 @@ PATTERNS: Final = (
     Pattern(bytes=TAIL_PREFIX, name="tail"),
     Pattern(bytes=PICKLE_NAME, name="pickle"),
     Pattern(bytes=ENTRY_PREFIX, name="anchor directory entry", anchor=True),
-    Pattern(bytes=DESCRIPTOR, name="anchor descriptor", after=(ANY,) * (NARROW_DESCRIPTOR_BYTES - 4), anchor=True),
+    Pattern(bytes=DESCRIPTOR, name="anchor descriptor", anchor=True),
 )
 
 
