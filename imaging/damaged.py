@@ -12,11 +12,12 @@ from collections.abc import Callable
 
 from imaging.errors import ReadFault
 from imaging.extent import Extent, ExtentSet
+from imaging.laid_over import LaidOver
 from imaging.mapfile import BlockStatus, Mapfile
 from imaging.source import Source
 
 
-class DamagedSource:
+class DamagedSource(LaidOver):
     """`source`, but with the damage of a map.
 
     Args:
@@ -38,27 +39,12 @@ class DamagedSource:
         physical_sector_bytes: int | None = None,
         on_read: Callable[[Extent], None] | None = None,
     ) -> None:
-        self._source = source
+        super().__init__(source)
         self._readable = damage.extents(BlockStatus.FINISHED)
         self._physical_sector_bytes = physical_sector_bytes or source.sector_bytes
         self._on_read = on_read
         self.reads = 0
         self.read_errors = 0
-
-    @property
-    def locator(self) -> str:
-        """The path of what lies under the damage."""
-        return self._source.locator
-
-    @property
-    def size_bytes(self) -> int:
-        """The size of what lies under the damage."""
-        return self._source.size_bytes
-
-    @property
-    def sector_bytes(self) -> int:
-        """The simulated drive's logical sector in bytes."""
-        return self._source.sector_bytes
 
     @property
     def physical_sector_bytes(self) -> int:

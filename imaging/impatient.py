@@ -12,6 +12,7 @@ from time import monotonic
 
 from imaging.errors import Interrupted, ReadTimeout
 from imaging.extent import ExtentSet
+from imaging.laid_over import LaidOver
 from imaging.reads import PatientDrive, Waiting
 from imaging.source import Source
 
@@ -20,7 +21,7 @@ LOOK_SECONDS = 5.0
 ALL_LOOKS_SECONDS = 5.0
 
 
-class Impatient:
+class Impatient(LaidOver):
     """A source for looking at.
 
     Args:
@@ -40,28 +41,13 @@ class Impatient:
         first_seconds: float = FIRST_LOOK_SECONDS,
         all_seconds: float = ALL_LOOKS_SECONDS,
     ) -> None:
-        self._source = source
+        super().__init__(source)
         self._patient = source if isinstance(source, PatientDrive) else None
         self._spare = spare or ExtentSet()
         self._seconds, self._later_seconds = first_seconds, seconds
         self._left_seconds = all_seconds
         self._is_first = True
         self._hangs = False
-
-    @property
-    def locator(self) -> str:
-        """How the user named the source."""
-        return self._source.locator
-
-    @property
-    def size_bytes(self) -> int:
-        """Its length in bytes."""
-        return self._source.size_bytes
-
-    @property
-    def sector_bytes(self) -> int:
-        """Its logical sector in bytes."""
-        return self._source.sector_bytes
 
     @property
     def unread(self) -> ExtentSet | None:

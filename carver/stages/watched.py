@@ -6,44 +6,23 @@ Most looks are a few bytes around a hit. A data file that nothing but its index 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from imaging.errors import Interrupted
-from imaging.extent import ExtentSet
+from imaging.laid_over import LaidOver
 from imaging.source import Source
 
 
-@dataclass(slots=True, eq=False, weakref_slot=True)
-class Watched:
+class Watched(LaidOver):
     """A source that is read only as long as nobody stops it.
 
-    Attributes:
+    Args:
         source: what is read.
         stop: asked before each read.
     """
 
-    source: Source
-    stop: Callable[[], bool]
-
-    @property
-    def locator(self) -> str:
-        """How the user named it."""
-        return self.source.locator
-
-    @property
-    def size_bytes(self) -> int:
-        """Its length in bytes."""
-        return self.source.size_bytes
-
-    @property
-    def sector_bytes(self) -> int:
-        """Its logical sector in bytes."""
-        return self.source.sector_bytes
-
-    @property
-    def unread(self) -> ExtentSet | None:
-        """The ranges never read from the drive; None when that is not known."""
-        return self.source.unread
+    def __init__(self, source: Source, stop: Callable[[], bool]) -> None:
+        super().__init__(source)
+        self._stop = stop
 
     def read_at(self, offset_bytes: int, size_bytes: int) -> bytes:
         """Return the bytes there.
@@ -52,6 +31,6 @@ class Watched:
             Interrupted: the run was stopped.
             ReadFault: from the source.
         """
-        if self.stop():
+        if self._stop():
             raise Interrupted("stopped while judging; the same command goes on from here")
-        return self.source.read_at(offset_bytes, size_bytes)
+        return self._source.read_at(offset_bytes, size_bytes)
