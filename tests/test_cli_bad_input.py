@@ -222,6 +222,7 @@ def test_a_mapfile_that_is_not_there(small_image, tmp_path):
 WRONG = {
     "unknown format": (["--formats", "onnx,pdf"], "no format pdf; there are"),
     "no format": (["--formats", ","], "there are"),
+    "a format that only its model leads to": (["--formats", "onnx_external_data"], "choose onnx,onnx_external_data"),
     "bad size": (["--min-size", "12parsecs"], "is no size; write e.g."),
     "bad range": (["--range", "2Gi-1Gi"], "empty range"),
     "no range": (["--range", "7"], "is no range; write START-END"),

@@ -21,6 +21,7 @@ from carver.report.summary import summarise
 from carver.report.wording import plural
 from carver.stages import Choices, Hooks
 from carver.stages.claiming import Planned
+from carver.stages.seeking import DATA, MODEL
 from imaging.device import describe, identity
 from imaging.errors import StrictShortfall, UsageError
 from imaging.extent import layout_bytes, span
@@ -119,13 +120,15 @@ def choices(options: Namespace) -> Choices:
     """Return what the options choose.
 
     Raises:
-        UsageError: a format that is not known.
+        UsageError: a format that is not known, or that another one leads to which is not chosen.
     """
     known = tuple(signatures.formats())
     names = known if options.formats is None else tuple(name for name in options.formats.split(",") if name)
     unknown = [name for name in names if name not in known]
     if unknown or not names:
         raise UsageError(f"no format {', '.join(unknown) or 'was named'}; there are {', '.join(known)}")
+    if DATA in names and MODEL not in names:
+        raise UsageError(f"{DATA} is found by way of its model alone: choose {MODEL},{DATA}")
     return Choices(
         formats=tuple(sorted(set(names))),
         domain=None if options.range is None else span(*options.range),
