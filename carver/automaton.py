@@ -29,7 +29,7 @@ Numbers: TypeAlias = npt.NDArray[np.int64]
 PROBE_STEP_BYTES = 512  # the smallest sector in use: 4,096-byte sectors start at multiples of it too
 PATTERN_BITS = 16  # of a hit, for its pattern's number
 MAX_PATTERNS = 1 << PATTERN_BITS
-RESUME_FIELDS = 4  # a kernel's place: block, walked up to, state, sector; -1 first when it is done
+RESUME_FIELDS = 3  # a kernel's place: block, place in it, sector; -1 first when it is done
 MAX_PROBES = 63
 AFTER_THE_END = 256  # stands for a byte behind the end of the data
 
@@ -81,6 +81,13 @@ class Automaton:
     def fingerprints(self) -> Fingerprints:
         """What the prefilter looks for; chosen when first asked for, as only a scan needs it."""
         return choose(self.keys)
+
+    @property
+    def tails(self) -> Numbers:
+        """How many bytes each pattern has from its fingerprint on; 0 for a probe; int64."""
+        behind = {key: len(key) - place for key, place in zip(self.keys, self.fingerprints.places, strict=True)}
+        sizes = [behind[entry.bytes] if isinstance(entry, Pattern) else 0 for _, entry in self.table]
+        return np.array(sizes, dtype=np.int64)
 
     @property
     def reach_bytes(self) -> int:

@@ -8,7 +8,8 @@ leaves a bucket, a fingerprint may begin; `carver.kernels` tells how sixteen or 
 
 Which place of a pattern to take, and which bucket to put it in, decides how often the prefilter is wrong. Patterns are
 taken in turn, those with the fewest places first, and each gets the place and bucket that raise the expected share of
-wrong places least, over three kinds of bytes: random (compressed data, weights), text, and binaries full of zeros.
+wrong places least, over some kinds of bytes: random (compressed data, weights), text, binaries full of zeros, the names
+in programs, and machine code.
 Then each is taken out and put back some times, as the others have settled by then.
 
 What comes out depends on the order in which they are taken, so some orders are tried and the best outcome counts.
@@ -30,12 +31,13 @@ import numpy as np
 import numpy.typing as npt
 
 FINGERPRINT_BYTES = 4
-PLACES = 32  # near the front: whatever lies before a fingerprint is walked each time it is met
+PLACES = 32  # near the front
+LEAD_BITS = 8  # of a number below PLACES
 BUCKETS = 8
 LOOK_UPS = FINGERPRINT_BYTES + 1  # low nibbles, and the high one of the first byte
 ROUNDS = 6
-TRIES = 3
-WEIGHTS = (8.0, 4.0, 4.0)  # of random bytes, text, binaries: weights and compressed data are most of a disk
+TRIES = 4
+WEIGHTS = {"random": 8.0, "text": 2.0, "binaries": 4.0, "code": 12.0, "names": 0.4, "stack guard": 0.03}
 HASH_BITS = 13
 HASH_FACTOR = 0x9E3779B1  # 2 ** 32 / golden ratio: spreads the low bits over the high ones
 FIRST_PAIR = 4  # of a mark
@@ -49,6 +51,15 @@ TEXT = (
 ETAOINSRCPK{}<>*#xqzj
 """
 )
+LETTERS = b"eeeeeeeeetttttttaaaaaaaooooooiiiiiinnnnnnssssssrrrrrrrlllldddccccuuummmppffggyybvkx"
+CAPITALS = b"SCTMPIRADEFLBNOGVHUWKSCTMPIRA"
+STACK_GUARD = b"\x8b\x04\x25\x28"  # mov %fs:0x28: how nearly each function of Linux for x86-64 begins and ends
+CODE = {  # what of a thousand bytes of programs for x86-64 is what byte, counted in Debian's python3.11, git and bash
+    0x00: 140, 0x48: 67, 0xFF: 45, 0x89: 38, 0x0F: 31, 0x8B: 27, 0x24: 24, 0xE8: 21, 0x85: 19, 0x01: 17, 0x4C: 15,
+    0x83: 15, 0xC0: 14, 0x41: 13, 0x84: 13, 0x8D: 12, 0x44: 12, 0xE9: 11, 0x08: 11, 0x31: 9, 0x74: 9, 0x49: 9, 0x10: 9,
+    0x20: 8, 0x1F: 8, 0x05: 7, 0x66: 6, 0x04: 6, 0x75: 6, 0x18: 6, 0xC7: 6, 0x02: 6, 0x45: 6, 0x3D: 5, 0x0E: 5, 0x28: 4,
+    0xFE: 4, 0x40: 4, 0xC3: 4, 0xF6: 4,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,18 +71,17 @@ class Fingerprints:
         nibbles: sets of buckets by nibble, uint8, shape (LOOK_UPS, 16): low nibbles of bytes 0 to 3, then the high one
             of byte 0.
         plain: whether no byte from 0x80 on belongs to a fingerprint, elsewhere than first.
-        spans: by hash of four bytes, how many bytes from there a pattern can take; 0: no fingerprint; int32.
+        walks: by hash of four bytes, where the patterns with this fingerprint lie around it, as `packed` says; 0: none;
+            int32.
         pairs: by pair `low | high << 8`: 4 if it begins a fingerprint, 2 if it lies in the middle of one, 1 if it ends
             one; uint8.
-        lead_bytes: how many bytes of a pattern can lie before its fingerprint.
     """
 
     places: tuple[int, ...]
     nibbles: npt.NDArray[np.uint8]
     plain: bool
-    spans: npt.NDArray[np.int32]
+    walks: npt.NDArray[np.int32]
     pairs: npt.NDArray[np.uint8]
-    lead_bytes: int
 
 
 @lru_cache(maxsize=8)
@@ -81,7 +91,7 @@ def choose(keys: tuple[bytes, ...]) -> Fingerprints:
     options = [_options(key, plain=plain) for key in keys]
     chosen = min((_settle(options, order) for order in _orders(keys, options)), key=lambda c: _cost(options, c))
     nibbles = np.zeros((LOOK_UPS, 16), np.uint8)
-    spans = np.zeros(1 << HASH_BITS, np.int32)
+    walks = np.zeros(1 << HASH_BITS, np.int32)
     pairs = np.zeros(1 << 16, np.uint8)
     places = []
     for key, option, (index, bucket) in zip(keys, options, chosen, strict=True):
@@ -90,21 +100,40 @@ def choose(keys: tuple[bytes, ...]) -> Fingerprints:
         window = key[place : place + FINGERPRINT_BYTES]
         for row, nibble in enumerate(_nibbles(window)):
             nibbles[row, nibble] |= 1 << bucket
-        spans[hashed(window)] = max(int(spans[hashed(window)]), len(key) - place)
+        slot = hashed(window)
+        walks[slot] = joined(int(walks[slot]), packed(place, place, len(key) - place))
         for back, pair in _pairs(window):
             pairs[pair[0] | pair[1] << 8] |= FIRST_PAIR >> back
     return Fingerprints(
         places=tuple(places),
         nibbles=nibbles,
         plain=plain,
-        spans=spans,
+        walks=walks,
         pairs=pairs,
-        lead_bytes=max(places, default=0),
     )
 
 
+def packed(most_before: int, least_before: int, from_here: int) -> int:
+    """Return as one number how many bytes patterns have before a fingerprint, at most and at least, and from it on."""
+    return most_before | least_before << LEAD_BITS | from_here << 2 * LEAD_BITS
+
+
+def unpacked(walk: int) -> tuple[int, int, int]:
+    """Return what `packed` was given."""
+    most = (1 << LEAD_BITS) - 1
+    return walk & most, walk >> LEAD_BITS & most, walk >> 2 * LEAD_BITS
+
+
+def joined(walk: int, other: int) -> int:
+    """Return the walk that finds what either finds; 0 is none."""
+    if not walk:
+        return other
+    one, two = unpacked(walk), unpacked(other)
+    return packed(max(one[0], two[0]), min(one[1], two[1]), max(one[2], two[2]))
+
+
 def hashed(window: bytes) -> int:
-    """Return the hash of four bytes, an index of `Fingerprints.spans`."""
+    """Return the hash of four bytes, an index of `Fingerprints.walks`."""
     return (int.from_bytes(window, "little") * HASH_FACTOR & 0xFFFFFFFF) >> (32 - HASH_BITS)
 
 
@@ -127,12 +156,13 @@ def _pairs(window: bytes) -> list[tuple[int, bytes]]:
     At an odd place that is the one in its middle, at an even one the rarer of the others.
     """
     ends = [(0, window[:2]), (2, window[2:])]
-    return [(1, window[1:3]), min(ends, key=lambda end: _share(end[1]))]
+    return [(1, window[1:3]), min(ends, key=lambda end: _share(*end))]
 
 
-def _share(pair: bytes) -> float:
-    """Return how often a pair is met, summed over the backgrounds."""
-    return float(sum(shares[pair[0]] * shares[pair[1]] for shares in _backgrounds()))
+def _share(place: int, pair: bytes) -> float:
+    """Return how often a pair is met at a place of a fingerprint, summed over the backgrounds."""
+    shares = _backgrounds()
+    return float((shares[:, place, pair[0]] * shares[:, place + 1, pair[1]]).sum())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,7 +186,7 @@ def _options(key: bytes, *, plain: bool) -> _Options:
     windows = _windows(key)
     places = [i for i, window in enumerate(windows) if _plain(window) or not plain]
     nibbles = np.array([_nibbles(windows[i]) for i in places])[..., None] == np.arange(16)
-    costs = [sum(_share(pair) for _, pair in _pairs(windows[i])) for i in places]
+    costs = [sum(_share(*pair) for pair in _pairs(windows[i])) for i in places]
     return _Options(
         places=np.array(places),
         nibbles=nibbles,
@@ -212,33 +242,43 @@ def _masks(nibbles: npt.NDArray[np.bool_]) -> Masks:
 
 def _pass_rate(masks: Masks) -> Floats:
     """Return the expected share of places that pass, summed over the backgrounds; `masks` has shape (…, LOOK_UPS)."""
-    low, plain_low, high = _shares_of_masks()
-    rates = low[:, masks[..., 0]] * high[:, masks[..., FINGERPRINT_BYTES]]
-    for place in range(1, FINGERPRINT_BYTES):
-        rates *= plain_low[:, masks[..., place]]
-    return np.tensordot(np.array(WEIGHTS, np.float32), rates, axes=1)
+    low, high = _shares_of_masks()
+    rates = high[:, masks[..., FINGERPRINT_BYTES]]
+    for place in range(FINGERPRINT_BYTES):
+        rates *= low[:, place, masks[..., place]]
+    return np.tensordot(np.array(list(WEIGHTS.values()), np.float32), rates, axes=1)
 
 
 @cache
-def _backgrounds() -> tuple[Floats, ...]:
-    """Return how often each byte is met: in random data, in text, in binaries."""
+def _backgrounds() -> Floats:
+    """Return how often each byte is met at each place of four, in what `WEIGHTS` names; shape (n, 4, 256)."""
     random = np.full(256, 1 / 256)
-    text = np.bincount(np.frombuffer(TEXT, np.uint8), minlength=256) / len(TEXT)
+    text, letters, capitals = map(_shares_in, (TEXT, LETTERS, CAPITALS))
     binary = random * 0.3
     binary[0] += 0.5
     binary[1:16] += 0.1 / 15
     binary[0xFF] += 0.1
-    return tuple(shares.astype(np.float32) for shares in (random, text, binary))
+    code = random * (1 - sum(CODE.values()) / 1000)
+    code[list(CODE)] += np.array(list(CODE.values())) / 1000
+    names = [capitals, letters, letters, letters]
+    guard = [_shares_in(bytes([value])) for value in STACK_GUARD]
+    everywhere = [[shares] * FINGERPRINT_BYTES for shares in (random, text, binary, code)]
+    return np.array([*everywhere, names, guard], np.float32)
+
+
+def _shares_in(kind: bytes) -> npt.NDArray[np.float64]:
+    return np.bincount(np.frombuffer(kind, np.uint8), minlength=256) / len(kind)
 
 
 @cache
-def _shares_of_masks() -> tuple[Floats, Floats, Floats]:
-    """Return by set how often a byte's low nibble, a plain byte's, a high nibble is in it; a row a background."""
-    grids = [shares.reshape(16, 16) for shares in _backgrounds()]
-    low = np.stack([_sums(grid.sum(axis=0)) for grid in grids])
-    plain_low = np.stack([_sums(grid[:8].sum(axis=0)) for grid in grids])
-    high = np.stack([_sums(grid.sum(axis=1)) for grid in grids])
-    return low, plain_low, high
+def _shares_of_masks() -> tuple[Floats, Floats]:
+    """Return by set how often a byte's low nibble is in it, where it is plain or first, and a first byte's high one.
+
+    Shapes (n, 4, 65536) and (n, 65536), a row a background.
+    """
+    grids = _backgrounds().reshape(-1, FINGERPRINT_BYTES, 16, 16)
+    low = [[_sums(grid[: 16 if place == 0 else 8].sum(axis=0)) for place, grid in enumerate(row)] for row in grids]
+    return np.array(low), np.array([_sums(row[0].sum(axis=1)) for row in grids])
 
 
 def _sums(shares: Floats) -> Floats:

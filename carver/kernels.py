@@ -25,21 +25,21 @@ pattern, so three sieves, each finer and slower than the one before, decide wher
    answers slower than this asks (and the processor's own reading ahead ends with each page), so a page ahead is asked
    for all the time.
 2. *The hash*. Dirty blocks are looked up once more, for their places. The four bytes at each are hashed into a table of
-   the fingerprints; nearly all of what was wrong ends here. The table also tells how many bytes from here the longest
-   pattern with this fingerprint can take.
-3. *The walk*. The automaton walks from `lead` bytes before the place (no pattern has more before its fingerprint):
+   the fingerprints; nearly all of what was wrong ends here. The table also tells where patterns with this fingerprint
+   lie around it: how many bytes before it at most and at least, and how many from it on.
+3. *The walk*. The automaton walks from the root, from where the longest lead begins, to where the longest tail ends:
 
        |------ clean ------|-- fingerprint --|------ clean ------|
-                        <==^====>  walked
+                   <=======^=========>  walked at most
+                   ^ most  ^ least of the bytes before it
 
-   to where that longest pattern would end, or less far: as soon as the longest prefix that the state stands for begins
-   after the place, no pattern that holds the fingerprint is left.
+   or less far: as soon as the longest prefix that the state stands for begins after the last place where a pattern with
+   this fingerprint can begin, none is left. A wrong place is left so after a byte or two.
 
-Walks of neighbouring places would overlap. So the walk remembers up to where it came and in which state, and goes on
-from there: no byte is walked twice, and no hit is told twice. Where it jumps ahead it begins in the root; as the lead
-is one for all patterns, walks begin in ascending order, and none goes on from a state that has not seen enough. What is
-found is therefore exactly what the automaton finds in the whole; the sieves can only cost time. On hostile data, where
-every place passes, that is the hash and the walk for each byte: a bounded factor.
+Walks of neighbouring places overlap, and one meets the patterns of another. A hit is told by the walk of its own
+fingerprint alone, once; which that is, `tails` says. What is found is therefore exactly what the automaton finds in the
+whole; the sieves can only cost time. On hostile data, where every place passes, that is the hash and a walk for each
+byte, no longer than what looks like a pattern there: a bounded factor.
 
 What a format declares of the bytes around a pattern (`Pattern.before`, `Pattern.after`) is asked where the pattern was
 found, so that what is plainly none never leaves here. A hit starts with the first byte that was asked: nothing of it
@@ -77,7 +77,7 @@ from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
 from carver.automaton import AFTER_THE_END, PATTERN_BITS, Bytes, Flags, Masks, Numbers, States
-from carver.fingerprints import FINGERPRINT_BYTES, HASH_BITS, HASH_FACTOR
+from carver.fingerprints import FINGERPRINT_BYTES, HASH_BITS, HASH_FACTOR, LEAD_BITS
 from signatures._compiling import Compiler
 
 BLOCK_BYTES = 64  # as many places as a word has bits
@@ -94,8 +94,8 @@ LOOK_UP = {
     ("aarch64", 16): "llvm.aarch64.neon.tbl1.v16i8",
 }
 
-COMPILED_IN = (4, 13, 0x9E3779B1, 16, 256)
-if COMPILED_IN != (FINGERPRINT_BYTES, HASH_BITS, HASH_FACTOR, PATTERN_BITS, AFTER_THE_END):
+COMPILED_IN = (4, 13, 0x9E3779B1, 8, 16, 256)
+if COMPILED_IN != (FINGERPRINT_BYTES, HASH_BITS, HASH_FACTOR, LEAD_BITS, PATTERN_BITS, AFTER_THE_END):
     raise ImportError(
         "a number that is compiled into kernels changed: change it in kernels.py too, so that none is stale"
     )
@@ -300,7 +300,7 @@ _PATTERN_TABLES = (
     _array(types.uint8, 2),
     _array(types.uint8),
     _array(types.int32),
-    types.int64,
+    _array(types.int64),
     types.int64,
 )
 _PROBE_TABLES = (_array(types.int64), _array(types.uint64, 2), _array(types.int64))
@@ -321,15 +321,15 @@ def scan_patterns(
     asked_allowed: Flags,
     nibbles: Bytes,
     pair_marks: Bytes,
-    spans: States,
-    lead: int,
+    walks: States,
+    tails: Numbers,
     variant: int,
     hits: Numbers,
     resume: Numbers,
 ) -> int:
     """Write the hits of blocks that begin below `stop`, if they start below `limit`, and return how many.
 
-    `resume[0]` is where to go on: at `stop` or behind it, or else the array is full.
+    `resume[0]` is where to go on: at `stop` or behind it, or else the array is full; `resume[1]` is the place then.
 
     Cost: 15 to 20 GB/s on clean data, portable half a table look-up a byte; some 10 to 20 ns more a dirty block, some
     4 ns more a byte where every byte is walked (tests/bench/scan.py); reads each byte once, a few times near
@@ -349,17 +349,18 @@ def scan_patterns(
         asked_allowed: likewise.
         nibbles: see `carver.fingerprints.Fingerprints`, as for the tables that follow.
         pair_marks: likewise (`pairs`).
-        spans: likewise.
-        lead: likewise (`lead_bytes`).
+        walks: likewise.
+        tails: see `carver.automaton.Automaton`.
         variant: one of `VARIANTS`.
-        hits: written; must have room for all outputs of one state.
+        hits: written; must have room for all patterns.
         resume: zeros at first; then as it was left.
     """
     size = data.shape[0]
     last = size - PAIR_BYTES - FINGERPRINT_BYTES + 1
     capacity = hits.shape[0]
-    position, walked, state = resume[0], resume[1], resume[2]
+    position, begin = resume[0], resume[1]
     count = 0
+    lead_mask = np.int64((1 << LEAD_BITS) - 1)
     nothing, everything = np.uint64(0), np.uint64(0xFFFF_FFFF_FFFF_FFFF)
     while position < stop:
         # first which blocks of a batch are dirty, all without a branch: none could be foreseen
@@ -377,29 +378,30 @@ def scan_patterns(
             places = everything
             if block < position + sieved * PAIR_BYTES:
                 places = places_of_block(data, block, nibbles, pair_marks, variant)
+            if block < begin:
+                places &= everything << np.uint64(begin - block)
             while places != nothing:
                 place = block + _lowest(places)
                 places &= places - np.uint64(1)
                 if place + FINGERPRINT_BYTES > size:
                     break
                 window = np.uint32(_four_bytes(data, place) * np.uint32(HASH_FACTOR))
-                span = np.int64(spans[np.uint64(window >> np.uint32(32 - HASH_BITS))])
-                if span == 0:
+                walk = np.int64(walks[np.uint64(window >> np.uint32(32 - HASH_BITS))])
+                if walk == 0:
                     continue
-                end = min(place + span, size)
-                if place - lead > walked:
-                    walked = place - lead
-                    state = 0
-                while walked < end and walked - depths[np.uint64(state)] <= place:
+                walked = max(place - (walk & lead_mask), 0)
+                last_start = place - (walk >> LEAD_BITS & lead_mask)
+                end = min(place + (walk >> 2 * LEAD_BITS), size)
+                state = np.int64(0)
+                told = count
+                while walked < end and walked - depths[np.uint64(state)] <= last_start:
                     following = next_states[np.uint64(state), np.uint64(data[np.uint64(walked)])]
                     first, behind = out_first[np.uint64(following)], out_first[np.uint64(following) + np.uint64(1)]
-                    if count + behind - first > capacity:
-                        resume[0], resume[1], resume[2] = block, walked, state
-                        return count
+                    walked += 1
                     for i in range(first, behind):
                         number = out_numbers[i]
-                        start = walked + 1 - ends[number]
-                        if start < 0 or start >= limit:
+                        start = walked - ends[number]
+                        if walked - tails[number] != place or start < 0 or start >= limit:
                             continue
                         asked, behind_asked = asked_first[number], asked_first[number + 1]
                         while asked < behind_asked:
@@ -408,12 +410,14 @@ def scan_patterns(
                                 break
                             asked += 1
                         if asked == behind_asked:
+                            if count == capacity:
+                                resume[0], resume[1] = block, place
+                                return told
                             hits[count] = start << PATTERN_BITS | number
                             count += 1
-                    state = following
-                    walked += 1
+                    state = np.int64(following)
         position += pairs * PAIR_BYTES
-    resume[0], resume[1], resume[2] = position, walked, state
+    resume[0] = position
     return count
 
 
@@ -434,7 +438,7 @@ def scan_probes(
 ) -> int:
     """Write the probes that hold at `first`, `first + step`, … below `limit`, behind the `count` hits that are there.
 
-    Returns how many hits there are then; `resume[3]` is the sector to go on with.
+    Returns how many hits there are then; `resume[2]` is the sector to go on with.
 
     Cost: some 3 ns a sector in cache, for all probes together; reads only the first bytes of sectors; allocates
     nothing.
@@ -455,7 +459,7 @@ def scan_probes(
     probes = probe_numbers.shape[0]
     places = probe_order.shape[0]
     everyone = (np.uint64(1) << np.uint64(probes)) - np.uint64(1)
-    sector = max(first, resume[3])
+    sector = max(first, resume[2])
     while sector < limit and count + probes <= hits.shape[0]:
         holding, asked = everyone, 0
         if sector + places <= size and places > 1:  # two without a branch, which nobody could foresee
@@ -474,7 +478,7 @@ def scan_probes(
             hits[count] = sector << PATTERN_BITS | probe_numbers[probe]
             count += 1
         sector += step
-    resume[3] = sector
+    resume[2] = sector
     return count
 
 
@@ -504,8 +508,8 @@ def scan_piece(
     asked_allowed: Flags,
     nibbles: Bytes,
     pair_marks: Bytes,
-    spans: States,
-    lead: int,
+    walks: States,
+    tails: Numbers,
     variant: int,
     probe_numbers: Numbers,
     probe_masks: Masks,
@@ -524,13 +528,13 @@ def scan_piece(
         if resume[0] < stop:
             count += scan_patterns(
                 data, stop, limit, next_states, depths, out_first, out_numbers, ends, asked_first, asked_places,
-                asked_allowed, nibbles, pair_marks, spans, lead, variant, hits[count:], resume,
+                asked_allowed, nibbles, pair_marks, walks, tails, variant, hits[count:], resume,
             )  # fmt: skip
             if resume[0] < stop:
                 return int(count)
         behind = min(limit, resume[0]) if resume[0] < end else limit
         count = scan_probes(data, first, behind, step, probe_numbers, probe_masks, probe_order, hits, count, resume)
-        if resume[3] < behind:
+        if resume[2] < behind:
             return int(count)
         if resume[0] >= end:
             resume[0] = -1

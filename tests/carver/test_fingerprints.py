@@ -1,8 +1,9 @@
 """Fingerprints: one for each pattern, rare, and in the tables under every one of its look-ups."""
 
+import numpy as np
 import pytest
 
-from carver.fingerprints import BUCKETS, FINGERPRINT_BYTES, choose, hashed
+from carver.fingerprints import BUCKETS, FINGERPRINT_BYTES, choose, hashed, joined, packed, unpacked
 from signatures import formats
 from tests.carver.scanning import MAGICS, MANY
 
@@ -33,12 +34,19 @@ def test_every_fingerprint_passes_all_its_look_ups_in_one_bucket(name):
 
 
 @pytest.mark.parametrize("name", SETS)
-def test_a_span_reaches_to_the_end_of_the_longest_pattern_with_the_fingerprint(name):
-    prints = choose(SETS[name])
+def test_a_walk_covers_every_pattern_with_the_fingerprint_and_no_more(name):
+    prints, around = choose(SETS[name]), {}
     for key, window, place in zip(SETS[name], windows(SETS[name]), prints.places, strict=True):
-        assert prints.spans[hashed(window)] >= len(key) - place
-        assert place <= prints.lead_bytes
-    assert prints.spans.max() <= max(map(len, SETS[name]), default=0)
+        around.setdefault(hashed(window), []).append((place, len(key) - place))
+    for slot, sizes in around.items():
+        before, behind = zip(*sizes, strict=True)
+        assert unpacked(int(prints.walks[slot])) == (max(before), min(before), max(behind))
+    assert set(np.flatnonzero(prints.walks)) == set(around)
+
+
+def test_walks_join_to_what_finds_both():
+    assert unpacked(joined(packed(3, 3, 9), packed(7, 7, 4))) == (7, 3, 9)
+    assert joined(0, packed(3, 2, 9)) == packed(3, 2, 9)
 
 
 def test_vectors_are_given_up_only_where_a_pattern_has_no_four_plain_bytes():
@@ -55,14 +63,14 @@ def test_fingerprints_do_not_depend_on_the_order_of_the_patterns():
     one, other = choose(keys), choose(keys[::-1])
     assert one.places == other.places[::-1]
     assert (one.nibbles == other.nibbles).all()
-    assert (one.spans == other.spans).all()
+    assert (one.walks == other.walks).all()
 
 
 @pytest.mark.parametrize("value", [0, 0x20, 0xFF])
 def test_runs_of_one_common_byte_do_not_pass(value):
     prints = choose(SETS["of-all-formats"])
     assert prints.pairs[value | value << 8] == 0
-    assert prints.spans[hashed(bytes([value]) * 4)] == 0
+    assert prints.walks[hashed(bytes([value]) * 4)] == 0
 
 
 def test_the_same_patterns_get_the_same_fingerprints():

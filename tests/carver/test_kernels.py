@@ -42,7 +42,7 @@ def kernel_hits(automaton, data, limit, room=1 << 12, variant=VARIANTS[0], first
     prints = automaton.fingerprints
     tables = (automaton.next_states, automaton.depths, automaton.out_first, automaton.out_numbers)
     tables += (automaton.ends, automaton.asked_first, automaton.asked_places, automaton.asked_allowed)
-    sieves = (prints.nibbles, prints.pairs, prints.spans, prints.lead_bytes, variant if prints.plain else PORTABLE)
+    sieves = (prints.nibbles, prints.pairs, prints.walks, automaton.tails, variant if prints.plain else PORTABLE)
     probes = (automaton.probe_numbers, automaton.probe_masks, automaton.probe_order)
     array = np.frombuffer(data, np.uint8)
     while resume[0] >= 0:
@@ -55,7 +55,7 @@ def kernel_hits(automaton, data, limit, room=1 << 12, variant=VARIANTS[0], first
 def probe_hits(automaton, data, first=0, room=1 << 12):
     found, resume, keys = np.zeros(room, np.int64), np.zeros(RESUME_FIELDS, np.int64), []
     tables = (automaton.probe_numbers, automaton.probe_masks, automaton.probe_order)
-    while resume[3] < len(data):
+    while resume[2] < len(data):
         count = scan_probes(np.frombuffer(data, np.uint8), first, len(data), 512, *tables, found, 0, resume)
         keys += found[:count].tolist()
     return split(keys)
