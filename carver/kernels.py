@@ -19,14 +19,14 @@ pattern, so three sieves, each finer and slower than the one before, decide wher
        high[0][byte at p]     81 01 …
        AND of all             01 00 …                  bucket 0 may have a fingerprint at the first place
 
-   The vectors of a block are OR-ed; whether anything is left is one bit of a word for 64 blocks. It is wrong now and
-   then, as buckets mix the nibbles of their fingerprints; it never misses one. There is no branch until all 64 blocks
-   are done: the processor could not foresee it, and would begin anew each time, which costs more than the block. Memory
-   answers slower than this asks (and the processor's own reading ahead ends with each page), so a page ahead is asked
-   for all the time.
-2. *The hash*. Dirty blocks are looked up once more, for their places. The four bytes at each are hashed into a table of
-   the fingerprints; nearly all of what was wrong ends here. The table also tells where patterns with this fingerprint
-   lie around it: how many bytes before it at most and at least, and how many from it on.
+   Where anything is left, a bit is set in the word of the block; whether its word has any (whether it is *dirty*) is a
+   bit in one word for 64 blocks. It is wrong now and then, as buckets mix the nibbles of their fingerprints; it never
+   misses one. There is no branch until all 64 blocks are done: the processor could not foresee it, and would begin anew
+   each time, which costs more than the block. Memory answers slower than this asks (and the processor's own reading
+   ahead ends with each page), so a page ahead is asked for all the time.
+2. *The hash*. The four bytes at each place that passed are hashed into a table of the fingerprints; nearly all of what
+   was wrong ends here. The table also tells where patterns with this fingerprint lie around it: how many bytes before
+   it at most and at least, and how many from it on.
 3. *The walk*. The automaton walks from the root, from where the longest lead begins, to where the longest tail ends:
 
        |------ clean ------|-- fingerprint --|------ clean ------|
@@ -67,9 +67,10 @@ Importing it compiles, once on a machine; where nothing can be kept, each time.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
@@ -82,7 +83,8 @@ from signatures._compiling import Compiler
 
 BLOCK_BYTES = 64  # as many places as a word has bits
 PAIR_BYTES = 2 * BLOCK_BYTES  # sieved in one go
-BATCH_PAIRS = 32  # sieved before any is looked at: as many blocks as a word has bits
+BATCH_BLOCKS = 64  # sieved before any is looked at: as many as a word has bits
+BATCH_PAIRS = BATCH_BLOCKS // 2
 STRETCH_BYTES = 128 << 10  # probed after it was searched: fits the nearest cache but one
 AHEAD_BYTES = 4096  # asked of memory before it is needed
 PORTABLE, VECTOR_16, VECTOR_32 = 0, 1, 2
@@ -100,6 +102,7 @@ if COMPILED_IN != (FINGERPRINT_BYTES, HASH_BITS, HASH_FACTOR, LEAD_BITS, PATTERN
         "a number that is compiled into kernels changed: change it in kernels.py too, so that none is stale"
     )
 
+Words = npt.NDArray[np.uint64]
 I8, I16, I32, I64 = ir.IntType(8), ir.IntType(16), ir.IntType(32), ir.IntType(64)
 
 
@@ -153,19 +156,6 @@ def _load(builder: ir.IRBuilder, pointer: ir.Value, offset: int, kind: ir.Type) 
     return loaded
 
 
-def suspect_blocks(builder: ir.IRBuilder, family: str, lanes: int, base: ir.Value, tables: ir.Value) -> ir.Value:
-    """Build the test of two blocks: an i64; its lowest bits tell whether a fingerprint may begin in each."""
-
-    def suspect(block: int) -> ir.Value:
-        found = ir.Constant(ir.VectorType(I8, lanes), [0] * lanes)
-        for first in range(block * BLOCK_BYTES, (block + 1) * BLOCK_BYTES, lanes):
-            found = builder.or_(found, suspects(builder, family, lanes, builder.gep(base, [I64(first)]), tables))
-        words = builder.bitcast(found, ir.IntType(8 * lanes))
-        return builder.icmp_unsigned("!=", words, ir.Constant(words.type, 0))
-
-    return _two_bits(builder, suspect(0), suspect(1))
-
-
 def suspect_bits(builder: ir.IRBuilder, family: str, lanes: int, base: ir.Value, tables: ir.Value) -> ir.Value:
     """Build the places of a block as an i64, the first in the lowest bit."""
     bits = I64(0)
@@ -177,18 +167,6 @@ def suspect_bits(builder: ir.IRBuilder, family: str, lanes: int, base: ir.Value,
     return bits
 
 
-def paired_blocks(builder: ir.IRBuilder, base: ir.Value, pair_marks: ir.Value) -> ir.Value:
-    """Build the test of two blocks without vectors; a pair of bytes at a border may be for a place behind it."""
-
-    def suspect(block: int) -> ir.Value:
-        found = I8(0)
-        for first in range(block * BLOCK_BYTES, (block + 1) * BLOCK_BYTES + 2, 2):
-            found = builder.or_(found, _mark(builder, base, first, pair_marks))
-        return builder.icmp_unsigned("!=", found, I8(0))
-
-    return _two_bits(builder, suspect(0), suspect(1))
-
-
 def paired_bits(builder: ir.IRBuilder, base: ir.Value, pair_marks: ir.Value) -> ir.Value:
     """Build the places of a block without vectors: a mark is three bits, for places up to two before the pair."""
     bits = I64(0)
@@ -197,10 +175,6 @@ def paired_bits(builder: ir.IRBuilder, base: ir.Value, pair_marks: ir.Value) -> 
         place = builder.lshr(mark, I64(2)) if first == 0 else builder.shl(mark, I64(first - 2))
         bits = builder.or_(bits, place)
     return bits
-
-
-def _two_bits(builder: ir.IRBuilder, first: ir.Value, second: ir.Value) -> ir.Value:
-    return builder.or_(builder.zext(first, I64), builder.shl(builder.zext(second, I64), I64(1)))
 
 
 def _mark(builder: ir.IRBuilder, base: ir.Value, offset: int, pair_marks: ir.Value) -> ir.Value:
@@ -216,45 +190,52 @@ def _fetch_ahead(builder: ir.IRBuilder, base: ir.Value) -> None:
         builder.call(fetch, [builder.gep(base, [I64(AHEAD_BYTES + line)]), I32(0), I32(3), I32(1)])
 
 
-def _intrinsic(
-    by_vectors: Callable[..., ir.Value], by_pairs: Callable[..., ir.Value], *, ahead: bool
-) -> Callable[..., Any]:
-    """Return the prefilter as a function (data, position, nibbles, pair_marks, variant) for kernels."""
+@intrinsic
+def sieve_pair(
+    context: Any,  # noqa: ANN401 - numba's own
+    data: Any,  # noqa: ANN401
+    position: Any,  # noqa: ANN401
+    nibbles: Any,  # noqa: ANN401
+    pair_marks: Any,  # noqa: ANN401
+    variant: Any,  # noqa: ANN401
+    words: Any,  # noqa: ANN401
+    index: Any,  # noqa: ANN401
+) -> Any:  # noqa: ANN401
+    """Write the places of two blocks as `words[index]` and the next; bit 0 tells if the first has any, 1 the second."""
 
-    @intrinsic
-    def built(context: Any, data: Any, position: Any, nibbles: Any, pair_marks: Any, variant: Any) -> Any:  # noqa: ANN401 - numba's own
-        def generate(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:  # noqa: ANN401
-            bytes_, tables, marks = (
-                context.make_array(signature.args[i])(context, builder, args[i]).data for i in (0, 2, 3)
-            )
-            base = builder.gep(bytes_, [args[1]])
-            if ahead:
-                _fetch_ahead(builder, base)
-            answer = cgutils.alloca_once(builder, I64)
-            done = builder.append_basic_block("done")
-            otherwise = builder.append_basic_block("pairs")
-            choice = builder.switch(args[4], otherwise)
-            for number in VARIANTS[:-1]:
-                block = builder.append_basic_block("vectors")
-                choice.add_case(I64(number), block)
-                builder.position_at_end(block)
-                builder.store(by_vectors(builder, FAMILY, LANES[number], base, tables), answer)
-                builder.branch(done)
-            builder.position_at_end(otherwise)
-            builder.store(by_pairs(builder, base, marks), answer)
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:  # noqa: ANN401
+        bytes_, tables, marks, written = (
+            context.make_array(signature.args[i])(context, builder, args[i]).data for i in (0, 2, 3, 5)
+        )
+        base, written = builder.gep(bytes_, [args[1]]), builder.gep(written, [args[6]])
+        _fetch_ahead(builder, base)
+        answer = cgutils.alloca_once(builder, I64)
+        done = builder.append_basic_block("done")
+        otherwise = builder.append_basic_block("pairs")
+        choice = builder.switch(args[4], otherwise)
+
+        def sieve(bits_of: Callable[[ir.Value], ir.Value]) -> None:
+            dirty = I64(0)
+            for block in range(2):
+                bits = bits_of(builder.gep(base, [I64(block * BLOCK_BYTES)]))
+                builder.store(bits, builder.gep(written, [I64(block)]))
+                any_ = builder.zext(builder.icmp_unsigned("!=", bits, I64(0)), I64)
+                dirty = builder.or_(dirty, builder.shl(any_, I64(block)))
+            builder.store(dirty, answer)
             builder.branch(done)
-            builder.position_at_end(done)
-            return builder.load(answer)
 
-        return types.uint64(data, types.int64, nibbles, pair_marks, types.int64), generate
+        for number in VARIANTS[:-1]:
+            block = builder.append_basic_block("vectors")
+            choice.add_case(I64(number), block)
+            builder.position_at_end(block)
+            lanes = LANES[number]
+            sieve(lambda start, lanes=lanes: suspect_bits(builder, FAMILY, lanes, start, tables))  # type: ignore[misc]
+        builder.position_at_end(otherwise)
+        sieve(lambda start: paired_bits(builder, start, marks))
+        builder.position_at_end(done)
+        return builder.load(answer)
 
-    return cast(Callable[..., Any], built)
-
-
-dirty_blocks = _intrinsic(suspect_blocks, paired_blocks, ahead=True)
-"""(data, position, nibbles, pair_marks, variant): bit 0 if a fingerprint may begin in this block, 1 in the next."""
-places_of_block = _intrinsic(suspect_bits, paired_bits, ahead=False)
-"""(data, position, nibbles, pair_marks, variant): where in this block, the first place in the lowest bit."""
+    return types.uint64(data, types.int64, nibbles, pair_marks, types.int64, words, types.int64), generate
 
 
 _compiled = Compiler("the scan")
@@ -302,6 +283,7 @@ _PATTERN_TABLES = (
     _array(types.int32),
     _array(types.int64),
     types.int64,
+    types.Array(types.uint64, 1, "C"),
 )
 _PROBE_TABLES = (_array(types.int64), _array(types.uint64, 2), _array(types.int64))
 
@@ -324,6 +306,7 @@ def scan_patterns(
     walks: States,
     tails: Numbers,
     variant: int,
+    words: Words,
     hits: Numbers,
     resume: Numbers,
 ) -> int:
@@ -352,6 +335,7 @@ def scan_patterns(
         walks: likewise.
         tails: see `carver.automaton.Automaton`.
         variant: one of `VARIANTS`.
+        words: written, `BATCH_BLOCKS` of them: scratch.
         hits: written; must have room for all patterns.
         resume: zeros at first; then as it was left.
     """
@@ -368,16 +352,16 @@ def scan_patterns(
         pairs = min((stop - position + PAIR_BYTES - 1) // PAIR_BYTES, BATCH_PAIRS)
         sieved = max(min((last - position) // PAIR_BYTES + 1, pairs), 0)
         for pair in range(sieved):
-            found = dirty_blocks(data, position + pair * PAIR_BYTES, nibbles, pair_marks, variant)
+            found = sieve_pair(data, position + pair * PAIR_BYTES, nibbles, pair_marks, variant, words, 2 * pair)
             dirty |= found << np.uint64(2 * pair)
         for pair in range(sieved, pairs):
             dirty |= np.uint64(3) << np.uint64(2 * pair)
+            words[2 * pair] = words[2 * pair + 1] = everything
         while dirty != nothing:
-            block = position + _lowest(dirty) * BLOCK_BYTES
+            index = _lowest(dirty)
             dirty &= dirty - np.uint64(1)
-            places = everything
-            if block < position + sieved * PAIR_BYTES:
-                places = places_of_block(data, block, nibbles, pair_marks, variant)
+            block = position + index * BLOCK_BYTES
+            places = words[index]
             if block < begin:
                 places &= everything << np.uint64(begin - block)
             while places != nothing:
@@ -511,6 +495,7 @@ def scan_piece(
     walks: States,
     tails: Numbers,
     variant: int,
+    words: Words,
     probe_numbers: Numbers,
     probe_masks: Masks,
     probe_order: Numbers,
@@ -528,7 +513,7 @@ def scan_piece(
         if resume[0] < stop:
             count += scan_patterns(
                 data, stop, limit, next_states, depths, out_first, out_numbers, ends, asked_first, asked_places,
-                asked_allowed, nibbles, pair_marks, walks, tails, variant, hits[count:], resume,
+                asked_allowed, nibbles, pair_marks, walks, tails, variant, words, hits[count:], resume,
             )  # fmt: skip
             if resume[0] < stop:
                 return int(count)

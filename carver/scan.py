@@ -174,7 +174,7 @@ class Scanner:
     """
 
     def __init__(self, automaton: Automaton, image: RawImage, *, may_map: bool = True) -> None:
-        from carver.kernels import PORTABLE, VARIANTS  # here: numba takes most of a second to import
+        from carver.kernels import BATCH_BLOCKS, PORTABLE, VARIANTS  # here: numba takes most of a second to import
 
         self.automaton = automaton
         self._image = image
@@ -196,6 +196,7 @@ class Scanner:
             prints.walks,
             automaton.tails,
             VARIANTS[0] if prints.plain else PORTABLE,
+            np.zeros(BATCH_BLOCKS, dtype=np.uint64),
             automaton.probe_numbers,
             automaton.probe_masks,
             automaton.probe_order,

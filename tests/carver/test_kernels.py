@@ -15,16 +15,15 @@ from llvmlite import ir
 from carver.automaton import RESUME_FIELDS, build
 from carver.fingerprints import choose
 from carver.kernels import (
+    BATCH_BLOCKS,
     FAMILY,
     PORTABLE,
     STRETCH_BYTES,
     VARIANTS,
-    dirty_blocks,
-    places_of_block,
     scan_piece,
     scan_probes,
+    sieve_pair,
     suspect_bits,
-    suspect_blocks,
 )
 from signatures import formats
 from signatures.format import ANY, Pattern, SectorProbe
@@ -43,6 +42,7 @@ def kernel_hits(automaton, data, limit, room=1 << 12, variant=VARIANTS[0], first
     tables = (automaton.next_states, automaton.depths, automaton.out_first, automaton.out_numbers)
     tables += (automaton.ends, automaton.asked_first, automaton.asked_places, automaton.asked_allowed)
     sieves = (prints.nibbles, prints.pairs, prints.walks, automaton.tails, variant if prints.plain else PORTABLE)
+    sieves += (np.zeros(BATCH_BLOCKS, np.uint64),)
     probes = (automaton.probe_numbers, automaton.probe_masks, automaton.probe_order)
     array = np.frombuffer(data, np.uint8)
     while resume[0] >= 0:
@@ -129,13 +129,8 @@ def test_what_is_asked_around_a_pattern_is_asked_in_the_kernel(draw, variant):
 
 
 @numba.njit
-def places_of(data, position, nibbles, pair_marks, variant):
-    return places_of_block(data, position, nibbles, pair_marks, variant)
-
-
-@numba.njit
-def dirty_of(data, position, nibbles, pair_marks, variant):
-    return dirty_blocks(data, position, nibbles, pair_marks, variant)
+def sieved(data, position, nibbles, pair_marks, variant, words):
+    return sieve_pair(data, position, nibbles, pair_marks, variant, words, 0)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -146,16 +141,12 @@ def test_the_prefilter_passes_what_its_twin_passes_and_every_fingerprint(magics,
     array = np.frombuffer(data, np.uint8)
     twin = pairs_pass if variant == PORTABLE else nibbles_pass
     expected = [twin(prints, data, at) for at in range(4096)]
-    told = []
-    for half in range(0, 4096, 64):
-        bits = int(places_of(array, half, prints.nibbles, prints.pairs, variant))
-        told += [bool(bits >> i & 1) for i in range(64)]
+    told, words = [], np.zeros(2, np.uint64)
+    for pair in range(0, 4096, 128):
+        dirty = int(sieved(array, pair, prints.nibbles, prints.pairs, variant, words))
+        assert dirty == bool(words[0]) | bool(words[1]) << 1
+        told += [bool(int(bits) >> i & 1) for bits in words for i in range(64)]
     assert told == expected
-    pairs = {at: int(dirty_of(array, at, prints.nibbles, prints.pairs, variant)) for at in range(0, 4096, 128)}
-    blocks = [at + 64 * bit for at, bits in pairs.items() for bit in range(2) if bits >> bit & 1]
-    needed = [at for at in range(0, 4096, 64) if any(expected[at : at + 64])]
-    assert set(needed) <= set(blocks)
-    assert variant == PORTABLE or blocks == needed
     windows = {m[p : p + 4] for m, p in zip(dict.fromkeys(magics), prints.places, strict=True)}
     assert all(passed for at, passed in enumerate(expected) if data[at : at + 4] in windows)
 
@@ -198,29 +189,26 @@ def test_the_prefilter_of_arm64_passes_what_its_twin_passes(tmp_path):
     run = ["qemu-aarch64", "./prefilter", str(len(prints.nibbles) * 16), str(size)]
     with (tmp_path / "input").open("rb") as file:
         done = subprocess.run(run, cwd=tmp_path, check=True, stdin=file, capture_output=True, text=True)
-    told = [tuple(map(int, line.split())) for line in done.stdout.splitlines()]
+    told = [int(line) for line in done.stdout.splitlines()]
     expected = [nibbles_pass(prints, data, at) for at in range(size)]
     assert len(told) == size // 64
-    for number, (dirty, bits) in enumerate(told):
+    for number, bits in enumerate(told):
         place = number * 64
         assert [bool(bits >> i & 1) for i in range(64)] == expected[place : place + 64]
-        after = expected[place + 64 : place + 128] if number + 1 < len(told) else [bool(dirty & 2)]
-        assert dirty == any(expected[place : place + 64]) | any(after) << 1
-    assert any(bits for _, bits in told)
+    assert any(told)
 
 
 ARM64_MAIN = """
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
-uint64_t dirty(const uint8_t *, const uint8_t *);
 uint64_t bits(const uint8_t *, const uint8_t *);
 static uint8_t all[1 << 20];
 int main(int count, char **words) {
     size_t tables = atoi(words[1]), size = atoi(words[2]);
     if (fread(all, 1, sizeof all, stdin) < tables + size + 131) return 1;
     for (size_t at = 0; at < size; at += 64)
-        printf("%lu %lu\\n", dirty(all + tables + at, all), bits(all + tables + at, all));
+        printf("%lu\\n", bits(all + tables + at, all));
     return 0;
 }
 """
@@ -239,10 +227,9 @@ def arm64_assembly():
 
 def prefilter_ir(lanes):
     module, pointer = ir.Module(), ir.IntType(8).as_pointer()
-    for name, form in (("dirty", suspect_blocks), ("bits", suspect_bits)):
-        function = ir.Function(module, ir.FunctionType(ir.IntType(64), [pointer, pointer]), name)
-        builder = ir.IRBuilder(function.append_basic_block())
-        builder.ret(form(builder, "aarch64", lanes, *function.args))
+    function = ir.Function(module, ir.FunctionType(ir.IntType(64), [pointer, pointer]), "bits")
+    builder = ir.IRBuilder(function.append_basic_block())
+    builder.ret(suspect_bits(builder, "aarch64", lanes, *function.args))
     return module
 
 
