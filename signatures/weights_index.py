@@ -13,6 +13,7 @@ from typing import Any
 
 from imaging.window import Window
 from signatures._json_text import probes, read_object, whole_number
+from signatures._ntfs_resident import PATTERNS, resident
 from signatures.format import Format
 from signatures.tensors import names_digest
 from signatures.verdict import Grade, Verdict, rejected
@@ -74,8 +75,9 @@ FORMAT = Format(
     name="weights_index",
     suffix=".index.json",
     title="Index of sharded weights (side file)",
-    patterns=(),
+    patterns=PATTERNS,
     probes=probes(b"mw", b"e", b"ti"),  # metadata, weight_map,
+    layouts=resident(lambda head: head.startswith(b"{")),
     validate=validate,
     proves="nothing; it names each shard and its tensors",
     side=True,

@@ -9,10 +9,11 @@ import subprocess
 
 import pytest
 
+from fixtures.formats.weights_index import index
 from fixtures.ntfs_record import record
 from imaging.extent import layout_bytes
 from imaging.window import Window
-from signatures import huggingface_download, model_json
+from signatures import huggingface_download, model_json, weights_index
 from signatures._ntfs_resident import PATTERNS, resident
 from signatures.verdict import Grade
 from tests.command import good, need_program
@@ -115,6 +116,18 @@ def test_both_formats_look_there():
     (layout,) = huggingface_download.FORMAT.layouts(source, AT, PATTERNS[0])
     assert huggingface_download.FORMAT.validate(Window(source, layout)).facts["kind"] == "download record"
     assert list(model_json.FORMAT.layouts(source, AT, PATTERNS[0])) == []
+
+
+def test_an_index_of_shards_in_a_record_is_carved_as_it_was(tmp_path):
+    content = index({"m-00001-of-00002.bin": ["a"], "m-00002-of-00002.bin": ["b"]}, total_bytes=8)
+    source = MemorySource(bytes(AT) + record(content) + bytes(4096))
+    (layout,) = weights_index.FORMAT.layouts(source, AT, PATTERNS[0])
+    assert weights_index.FORMAT.validate(Window(source, layout)).grade is Grade.CONSISTENT
+    (tmp_path / "drive.img").write_bytes(bytes(AT) + record(content) + bytes(1 << 16))
+    good("carve", tmp_path / "drive.img", "--out", tmp_path / "case")
+    (side,) = load_checked(tmp_path / "case")["side_files"]
+    assert side["format"] == "weights_index"
+    assert (tmp_path / "case" / side["path"]).read_bytes() == content
 
 
 def test_a_configuration_in_a_record_is_carved_as_it_was(tmp_path):
