@@ -243,10 +243,10 @@ def _masks(nibbles: npt.NDArray[np.bool_]) -> Masks:
 def _pass_rate(masks: Masks) -> Floats:
     """Return the expected share of places that pass, summed over the backgrounds; `masks` has shape (…, LOOK_UPS)."""
     low, high = _shares_of_masks()
-    rates = high[:, masks[..., FINGERPRINT_BYTES]]
+    rates: Floats = high[:, masks[..., FINGERPRINT_BYTES]]
     for place in range(FINGERPRINT_BYTES):
-        rates *= low[:, place, masks[..., place]]
-    return np.tensordot(np.array(list(WEIGHTS.values()), np.float32), rates, axes=1)
+        rates *= low[place][:, masks[..., place]]
+    return np.asarray(rates.sum(axis=0))
 
 
 @cache
@@ -274,11 +274,12 @@ def _shares_in(kind: bytes) -> npt.NDArray[np.float64]:
 def _shares_of_masks() -> tuple[Floats, Floats]:
     """Return by set how often a byte's low nibble is in it, where it is plain or first, and a first byte's high one.
 
-    Shapes (n, 4, 65536) and (n, 65536), a row a background.
+    Shapes (4, n, 65536) and (n, 65536), a row a background; the second is weighted.
     """
-    grids = _backgrounds().reshape(-1, FINGERPRINT_BYTES, 16, 16)
-    low = [[_sums(grid[: 16 if place == 0 else 8].sum(axis=0)) for place, grid in enumerate(row)] for row in grids]
-    return np.array(low), np.array([_sums(row[0].sum(axis=1)) for row in grids])
+    places = _backgrounds().reshape(-1, FINGERPRINT_BYTES, 16, 16).swapaxes(0, 1)
+    low = [[_sums(grid[: 16 if place == 0 else 8].sum(axis=0)) for grid in row] for place, row in enumerate(places)]
+    high = [_sums(weight * grid.sum(axis=1)) for weight, grid in zip(WEIGHTS.values(), places[0], strict=True)]
+    return np.array(low), np.array(high)
 
 
 def _sums(shares: Floats) -> Floats:
