@@ -9,6 +9,7 @@ dies, the kernel ends them (Linux), or the end of their pipe does.
 
 from __future__ import annotations
 
+import codecs
 import ctypes
 import importlib
 import json
@@ -49,6 +50,7 @@ NOBODY = 65534
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 READY = b"ready"
 LOADER = "signatures:formats"
+CODECS = ("cp437", "raw-unicode-escape")  # of names in zips and text in pickles: Python imports each at its first use
 # -I: nothing from the working folder, which may hold hostile files; the path of modules is the parent's
 BOOT = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from carver.workers import serve; serve(sys.argv[2:])"
 
@@ -286,6 +288,8 @@ def _load_formats(loader: str, format_names: Sequence[str]) -> dict[str, Format]
     """Import everything that judging may need now, while this process may still read its own program."""
     for module in pkgutil.walk_packages(signatures.__path__, "signatures."):
         importlib.import_module(module.name)
+    for name in CODECS:
+        codecs.lookup(name)
     module_name, function = loader.split(":")
     known = getattr(importlib.import_module(module_name), function)()
     return {name: known[name] for name in format_names}

@@ -219,3 +219,17 @@ def test_real_formats_judge_the_same_without_privileges_and_load_nothing_after_t
             assert verdict.grade is judge(image, candidate, signatures.formats()).grade, verdict.findings
     late = set(verdicts[-1].facts["modules"]) - set(verdicts[0].facts["modules"])  # type: ignore[call-overload]
     assert late == set()
+
+
+def test_every_codec_of_a_validator_is_there_before_the_program_s_folders_are_out_of_reach() -> None:
+    program = """
+import builtins, sys
+from carver.workers import LOADER, _load_formats
+_load_formats(LOADER, [])
+builtins.__import__ = None  # what judging would import now is out of reach
+from_zip = b"\\x81.pt".decode("cp437")
+from_pickle = b"\\\\u00fc".decode("raw-unicode-escape")
+sys.stdout.write(ascii(from_zip + from_pickle))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.stdout == ascii("ü.ptü"), done.stderr[-300:]
