@@ -1,8 +1,9 @@
 """Imaging devices: the imager beside GNU ddrescue on a healthy loop device, and on a real device that fails.
 
 The healthy one is a file of random bytes under a loop device with direct I/O; images go to a tmpfs, so that the
-destination is no limit. All run in turn, round by round; each run reads all of the device. Processor time is that of
-the process and of the children that have ended, the reading child included. Needs root.
+destination is no limit. "Scanned meanwhile" ends when the whole image is scanned. All run in turn, round by round; each
+run reads all of the device. Processor time is that of the process and of the children that have ended, the reading
+child included. Needs root.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from carver.following import Follower
+from carver.scan import scan
 from fixtures.failing_drive import (
     bad_zones,
     damage_of,
@@ -26,12 +29,16 @@ from fixtures.failing_drive import (
     scattered_sectors,
     write_contents,
 )
+from imaging.extent import ExtentSet
 from imaging.hashes import Hasher
 from imaging.reads import open_source
 from imaging.rescue.engine import rescue
 from imaging.rescue.options import RescueOptions
+from imaging.source import RawImage
+from signatures import formats
 
 MIB = 1 << 20
+FORMATS = list(formats().values())
 IMAGES = Path("/dev/shm")
 FAILING_BYTES = 64 * MIB
 COMPATIBLE = RescueOptions(compatible=True)
@@ -74,6 +81,8 @@ def contenders(device: Path, images: Path) -> dict[str, Callable[[], None]]:
     return {
         "carver": lambda: image(device, images, RescueOptions()),
         "carver, hashing SHA-256": lambda: image(device, images, RescueOptions(), hashing=True),
+        "carver, scanned meanwhile": lambda: image_followed(device, images),
+        "carver, scanned afterwards": lambda: image_then_scan(device, images),
         "carver, compatible": lambda: image(device, images, COMPATIBLE),
         "GNU ddrescue -d": lambda: gnu(device, images),
         "dd bs=1M iflag=direct": lambda: dd(device, images),
@@ -89,6 +98,22 @@ def image(device: Path, images: Path, options: RescueOptions, *, hashing: bool =
                 rescue(source, image_path, map_path, options, subscribers=(hasher,))
         else:
             rescue(source, image_path, map_path, options)
+
+
+def image_followed(device: Path, images: Path) -> None:
+    """Image a device and scan meanwhile, as `carver rescue` does; ends when all is scanned."""
+    with open_source(device) as source:
+        follower = Follower(images, images / "image", FORMATS, image_bytes=source.size_bytes, finished=ExtentSet())
+        with follower:
+            rescue(source, images / "image", images / "map", RescueOptions(), subscribers=(follower,))
+
+
+def image_then_scan(device: Path, images: Path) -> None:
+    """Image a device, then scan the image with one thread."""
+    image(device, images, RescueOptions())
+    with RawImage(images / "image") as made:
+        for _ in scan(made, FORMATS):
+            pass
 
 
 def gnu(device: Path, images: Path) -> None:
