@@ -127,7 +127,8 @@ class Model:
         files: paths, shards in order.
         grade: the worst of its files.
         shards: how many files it should have; None when nothing tells.
-        shard_basis: why these files are one model's: "index file", "split numbers", "numbered names", "layers".
+        shard_basis: why these files are one model's: "index file", "checkpoint metadata", "split numbers",
+            "numbered names", "layers".
         missing_shards: names of the files that are not there, or what they held.
         same_content: paths of files that are copies of its files, byte for byte.
         versions: paths of the first files of models with the same tensors and other values: another step, or a

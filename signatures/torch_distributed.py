@@ -39,10 +39,15 @@ WORST_LAST = (Grade.INTACT, Grade.CONSISTENT, Grade.DAMAGED, Grade.TRUNCATED)
 
 @dataclass(slots=True)
 class _Chain:
-    """The zips that were followed so far."""
+    """The zips that were followed so far.
+
+    Attributes:
+        whole_bytes: how long each is but for one that is cut.
+    """
 
     size_bytes: int = 0
     items: int = 0
+    whole_bytes: list[int] = field(default_factory=list)
     grade: Grade = Grade.INTACT
     findings: list[Finding] = field(default_factory=list)
     tensors: list[Tensor] = field(default_factory=list)
@@ -67,6 +72,8 @@ class _Chain:
         unsafe = verdict.facts.get("unsafe_globals")
         self.unsafe.update(unsafe if isinstance(unsafe, list) else ())
         self.grade = max(self.grade, verdict.grade, key=WORST_LAST.index)
+        if verdict.grade is not Grade.TRUNCATED:
+            self.whole_bytes.append(verdict.size_bytes)
         self.size_bytes += verdict.size_bytes
         self.items += 1
 
@@ -89,6 +96,7 @@ def validate(window: Window) -> Verdict:
         chain.grade = Grade.TRUNCATED
         chain.findings.append(Finding(code="cut-short", offset_bytes=chain.size_bytes, detail="an object begins there"))
     facts: dict[str, object] = {"kind": "distributed checkpoint", "objects": chain.items}
+    facts["object_bytes"] = chain.whole_bytes  # by these its metadata knows it
     if chain.unsafe:
         facts["unsafe_globals"] = sorted(chain.unsafe)
     return Verdict(

@@ -1,12 +1,16 @@
 """Metadata of a PyTorch distributed checkpoint (`.metadata`): without it no `.distcp` file loads.
 
 A pickle of torch.distributed.checkpoint.metadata.Metadata; read as opcodes and never loaded. It tells of every tensor
-in which file it lies, and at which offset; so the facts keep each file's name and length.
+in which file it lies, and at which offset; so the facts keep each file's name and length, and the names and lengths of
+the objects in it, in order.
 """
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Iterator
+from typing import TypeAlias
 
 from imaging.window import Window
 from signatures._pickle import Node, each_pair, read_pickle
@@ -25,6 +29,8 @@ MAX_FILES = 4096
 MAX_UNSAFE = 64
 MAX_NAME_CHARACTERS = 255
 MAX_OFFSET_BYTES = 1 << 56
+
+_Stored: TypeAlias = tuple[int, int, str, int]  # offset, length, name, number of the piece
 
 
 def validate(window: Window) -> Verdict:
@@ -53,6 +59,8 @@ def _facts(state: object, unsafe: list[str]) -> dict[str, object]:
     told = dict(_named(state))
     files, tensors = _files(told.get("storage_data")), told.get("state_dict_metadata")
     facts: dict[str, object] = {"kind": "distributed checkpoint metadata", "files": files}
+    if name := _checkpoint_name(told.get("storage_meta")):
+        facts |= {"name": name, "name_source": "checkpoint's folder"}
     if isinstance(tensors, Node):
         facts["objects"] = len(tensors.pairs)
     if unsafe:
@@ -61,16 +69,51 @@ def _facts(state: object, unsafe: list[str]) -> dict[str, object]:
 
 
 def _files(storage_data: object) -> list[dict[str, object]]:
-    """Return each file's name and length: as far as its last object reaches."""
-    sizes: dict[str, int] = {}
-    for _, info in each_pair(storage_data) if isinstance(storage_data, Node) else ():
+    """Return each file's name, its length (as far as its last object reaches), and what it holds."""
+    held: dict[str, list[_Stored]] = {}
+    for index, info in each_pair(storage_data) if isinstance(storage_data, Node) else ():
         told = dict(_named(info.state if isinstance(info, Node) else None))
         name, offset, length = (told.get(key) for key in ("relative_path", "offset", "length"))
         if not isinstance(name, str) or not isinstance(offset, int) or not isinstance(length, int):
             continue
         if 0 <= offset < MAX_OFFSET_BYTES and 0 <= length < MAX_OFFSET_BYTES and len(name) <= MAX_NAME_CHARACTERS:
-            sizes[name] = max(sizes.get(name, 0), offset + length)
-    return [{"name": name, "size_bytes": size} for name, size in sorted(sizes.items())[:MAX_FILES]]
+            key = dict(_named(index.state if isinstance(index, Node) else None))
+            number = key.get("index")
+            held.setdefault(name, []).append(
+                (offset, length, _text(key.get("fqn")), number if isinstance(number, int) else 0)
+            )
+    return [_file(name, stored) for name, stored in sorted(held.items())[:MAX_FILES]]
+
+
+def _file(name: str, stored: list[_Stored]) -> dict[str, object]:
+    """Return what is told of one file; what it holds only where its objects lie one behind the other."""
+    stored.sort(key=lambda one: one[:2])
+    end_bytes, gapless = 0, True
+    for offset, length, _, _ in stored:
+        gapless = gapless and offset == end_bytes
+        end_bytes = max(end_bytes, offset + length)
+    told: dict[str, object] = {"name": name, "size_bytes": end_bytes}
+    if gapless:
+        told |= {"holds": _names(stored), "object_bytes": [length for _, length, _, _ in stored]}
+    return told
+
+
+def _names(stored: list[_Stored]) -> list[str]:
+    """Return the name of each object; the pieces of one tensor in one file have their numbers behind it."""
+    counts = Counter(name for _, _, name, _ in stored)
+    return [f"{name}[{number}]" if counts[name] > 1 else name for _, _, name, number in stored]
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _checkpoint_name(storage_meta: object) -> str:
+    """Return the name of the folder that the checkpoint was written to, where it is told; torch 2.3 and later do."""
+    told = dict(_named(storage_meta.state if isinstance(storage_meta, Node) else None)).get("checkpoint_id")
+    parts = told.args if isinstance(told, Node) else (told,)  # a path's parts, or a text
+    last = _text(parts[-1]) if parts else ""
+    return re.split(r"[/\\]", last.rstrip("/\\"))[-1][:MAX_NAME_CHARACTERS]
 
 
 def _named(state: object) -> Iterator[tuple[str, object]]:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
+from carver.identify.checkpoints import DATA
 from carver.recovery import CarvedFile, Elsewhere, OtherCopy
 from imaging.errors import Interrupted
 from imaging.extent import Extent, ExtentSet, Layout, span
@@ -108,6 +109,8 @@ def _hurt(files: Iterable[CarvedFile]) -> Iterator[_Hurt]:
     count = 0
     for file in files:
         odd = [_place(finding) for finding in file.findings if finding.code in TOLD_IN_TENSORS]
+        if file.format == DATA:  # the ranks' files have the same names and shapes, and other rows of the tensors
+            continue
         if not file.tensors or not (file.grade in HURT or (file.grade is Grade.CONSISTENT and odd)):
             continue
         lost = {_key(tensor): tensor for tensor in file.tensors if not _is_whole(tensor) or _is_hit(tensor, odd)}

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import Any
 
+from carver.identify.checkpoints import METADATA, Files
 from signatures.tensors import Tensor, names_digest
 from signatures.verdict import DataEvidence, Finding, Grade, Verdict
 
@@ -45,11 +46,13 @@ class Hints:
         hashes: by (SHA-256, length or None where it is not told), the first that names it.
         names: by SHA-256, the names that lists of sums give to the file.
         shards: by digest of the tensor names, the names that indices give to a file that holds just these.
+        checkpoints: the files of distributed checkpoints whose metadata were found.
     """
 
     hashes: Mapping[tuple[str, int | None], Told] = field(default_factory=dict)
     names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     shards: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    checkpoints: Files = field(default_factory=Files)
 
 
 def sums_of(form: str, facts: Mapping[str, Any]) -> Iterator[Sum]:
@@ -68,14 +71,17 @@ def gather(told: Iterable[Told]) -> Hints:
     hashes: dict[tuple[str, int | None], Told] = {}
     names: dict[str, tuple[str, ...]] = {}
     shards: dict[str, tuple[str, ...]] = {}
+    checkpoints = Files()
     for one in told:
+        if one.format == METADATA:
+            checkpoints.add(one.facts, one.start_bytes)
         for named in sums_of(one.format, one.facts):
             hashes.setdefault((named.sha256, named.size_bytes), replace(one, facts={}))
             if named.name:
                 _add(names, named.sha256, named.name)
         for shard in one.facts["shards"] if one.format == INDEX else ():
             _add(shards, shard["names_sha256"], shard["name"])
-    return Hints(hashes=hashes, names=names, shards=shards)
+    return Hints(hashes=hashes, names=names, shards=shards, checkpoints=checkpoints)
 
 
 def _add(names: dict[str, tuple[str, ...]], key: str, name: str) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
+from carver.identify import checkpoints
 from carver.identify.hints import INDEX, SUMS, Sum, sums_of
 from carver.recovery import CarvedFile, MissingFile
 from signatures.tensors import names_digest
@@ -32,6 +33,7 @@ def missing_files(
     return (
         *_by_hashes(chain(files, side_files), side_files),
         *_by_indices(files, side_files),
+        *_by_metadata(files, side_files),
         *_external(files, sought),
     )
 
@@ -74,6 +76,17 @@ def _by_indices(files: Iterable[CarvedFile], side_files: Iterable[CarvedFile]) -
     for (name, digest), paths in named.items():
         if digest in lost:
             yield MissingFile(name=name, size_bytes=None, sha256=None, learnt_from=tuple(paths))
+
+
+def _by_metadata(files: Iterable[CarvedFile], side_files: Iterable[CarvedFile]) -> Iterator[MissingFile]:
+    """Yield the files of distributed checkpoints that no recovered file fits."""
+    told = [(side, checkpoints.slots(side.facts)) for side in side_files if side.format == checkpoints.METADATA]
+    ours = [(file.path, file.facts) for file in files if "checkpoint_files" in file.facts] if told else []
+    for side, slots in told:
+        checkpoints.fill(slots, side.layout[0].offset_bytes, ours)
+        for slot in slots:
+            for name in slot.missing() if len(slot.found) < len(slot.names) else ():
+                yield MissingFile(name=name, size_bytes=slot.size_bytes, sha256=None, learnt_from=(side.path,))
 
 
 def _external(files: Iterable[CarvedFile], sought: Iterable[Mapping[str, Any]]) -> Iterator[MissingFile]:

@@ -75,7 +75,7 @@ def _outlined(one: Group, outlines: list[Outline]) -> Model:
 def _model(one: Group) -> Model:
     first = one.parts[0]
     anatomy = first.anatomy if len(one.parts) == 1 else _joined(one)
-    step = told_step(first.file.facts)
+    step = told_step(first.file.facts) or told_step({"name": one.name, "name_source": one.basis})
     return Model(
         name=one.name or _name(first),
         name_source=one.basis if one.name else first.file.name_source,

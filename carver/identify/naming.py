@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Mapping
 from pathlib import PurePosixPath
@@ -10,6 +11,7 @@ MAX_NAME_BYTES = 120  # leaves room for a suffix and a distinguishing offset und
 MAX_SUFFIX_CHARACTERS = 16
 MAX_DEPTH = 8  # folders
 SAFE = set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.+=@ ")
+OWN_LEAD = re.compile("__[0-9A-Za-z]")
 RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in "123456789¹²³")}
 
 
@@ -17,11 +19,12 @@ def safe_name(text: str) -> str:
     """Return `text` as a file name: letters and digits of any script stay, everything else becomes "_".
 
     No separators, control or format characters (bidi overrides), no leading dots or dashes, no trailing dots or
-    spaces, no names that Windows reserves, bounded in UTF-8 bytes; "" when nothing is left.
+    spaces, no names that Windows reserves, bounded in UTF-8 bytes; "" when nothing is left. Two leading underscores
+    stay: torch looks for `__0_0.distcp`.
     """
     kept = "".join(c if c in SAFE or _is_word(c) else "_" for c in unicodedata.normalize("NFC", text))
     kept = kept.encode("utf-8", errors="replace")[:MAX_NAME_BYTES].decode("utf-8", errors="ignore")
-    kept = kept.lstrip(".-_ ").rstrip(". ")
+    kept = ("__" if OWN_LEAD.match(text) else "") + kept.lstrip(".-_ ").rstrip(". ")
     return f"_{kept}" if kept.split(".")[0].rstrip().lower() in RESERVED else kept
 
 

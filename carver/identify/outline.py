@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from carver.identify import checkpoints
 from carver.identify.shards import Group
 from carver.identify.steps import STEPS, told_step
 from carver.recovery import Model
@@ -47,11 +48,13 @@ def outline(one: Group, model: Model) -> Outline:
     """Return the outline of a model that was made of a group."""
     tensors = sum(part.tensor_count for part in one.parts)
     told = told_step(one.parts[0].file.facts)
+    is_rank = one.parts[0].file.format == checkpoints.DATA and one.basis != checkpoints.BASIS  # all ranks look alike
+    tells = not is_rank and (bool(model.family) or tensors >= MIN_TELLING_TENSORS)
     layouts = [part.file.layout for part in one.parts if part.file.layout]
     return Outline(
         number=min(part.number for part in one.parts),
         path=model.files[0],
-        build=b"".join(part.build for part in one.parts) if model.family or tensors >= MIN_TELLING_TENSORS else b"",
+        build=b"".join(part.build for part in one.parts) if tells else b"",
         step=model.step,
         step_unit=told.unit if told is not None else STEPS,
         hidden_size=model.hidden_size,

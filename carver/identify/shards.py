@@ -1,9 +1,9 @@
 """Shards: which files are pieces of one model, and which pieces are missing.
 
-In this order, a file taken by one is not asked again: an index file that names the tensors of each; GGUF's own split
-numbers; numbers in the names inside; and at last layers: files of one format, family, dtype and width whose tensors
-have no name in common and whose layers go on from each other. Where two files fit one place (two versions of a model
-lie on the source), none is put there: mixed shards would load and be wrong.
+In this order, a file taken by one is not asked again: an index file that names the tensors of each; the metadata of a
+distributed checkpoint; GGUF's own split numbers; numbers in the names inside; and at last layers: files of one format,
+family, dtype and width whose tensors have no name in common and whose layers go on from each other. Where two files fit
+one place (two versions of a model lie on the source), none is put there: mixed shards would load and be wrong.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import re
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from carver.identify import checkpoints
 from carver.identify.family_table import DECODERS
 from carver.identify.hints import INDEX
 from carver.identify.parts import Part, tensor_names
@@ -57,7 +58,8 @@ def named_digests(side_files: Iterable[CarvedFile]) -> frozenset[str]:
 def may_be_shard(part: Part, named: Container[str]) -> bool:
     """Tell whether a part may belong to others; what may not be stays a model by itself and need not be held."""
     by_numbers = isinstance(part.file.facts.get("split_count"), int) or _numbered_name(part) is not None
-    return by_numbers or part.names_sha256 in named or _may_go_on(part)
+    in_checkpoint = "checkpoint_files" in part.file.facts
+    return by_numbers or in_checkpoint or part.names_sha256 in named or _may_go_on(part)
 
 
 def alone(part: Part) -> Group:
@@ -73,7 +75,7 @@ def groups(parts: Iterable[Part], side_files: Iterable[CarvedFile]) -> Iterator[
         side_files: of the record.
     """
     left = {part.number: part for part in parts}
-    for finder in (_by_index, _by_split, _by_names, _by_layers):
+    for finder in (_by_index, _by_metadata, _by_split, _by_names, _by_layers):
         for found in finder(tuple(left.values()), side_files):
             yield found
             for part in found.parts:
@@ -122,6 +124,29 @@ def _bounded(words: Iterable[str]) -> tuple[str, ...]:
     said = [word for word in words if word]
     more = (f"… and {len(said) - MAX_MISSING:,} more",) if len(said) > MAX_MISSING else ()
     return (*said[:MAX_MISSING], *more)
+
+
+def _by_metadata(parts: Sequence[Part], side_files: Iterable[CarvedFile]) -> Iterator[Group]:
+    """Distributed checkpoints: what fits the metadata of two (of two steps, mostly) is in neither."""
+    ours = [part for part in parts if "checkpoint_files" in part.file.facts]
+    seen: set[tuple[tuple[str, int], ...]] = set()
+    for side in side_files if ours else ():
+        if side.format != checkpoints.METADATA:
+            continue
+        told = checkpoints.slots(side.facts)
+        files = tuple((name, slot.size_bytes) for slot in told for name in slot.names)
+        checkpoints.fill(told, side.layout[0].offset_bytes, ((part, part.file.facts) for part in ours))
+        held = sorted((part for slot in told for part in slot.held), key=lambda part: part.number)
+        if held and files not in seen:
+            seen.add(files)
+            yield Group(
+                name=str(side.facts.get("name", "")),
+                parts=tuple(held),
+                count=len(files),
+                basis=checkpoints.BASIS,
+                missing=_bounded(word for slot in told for word in slot.missing()),
+                index=side.path,
+            )
 
 
 def _by_split(parts: Sequence[Part], side_files: Iterable[CarvedFile]) -> Iterator[Group]:

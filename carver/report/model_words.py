@@ -20,6 +20,7 @@ FAMILY_SOURCES = {
 }
 BASES = {
     "index file": "as an index file names them",
+    "checkpoint metadata": "as the metadata of a distributed checkpoint tells of them",
     "split numbers": "by the numbers inside the files",
     "numbered names": "by the numbers in their own names",
     "layers": "by layers that go on from each other: a guess",

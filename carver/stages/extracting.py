@@ -14,6 +14,7 @@ from carver import __version__
 from carver.case import Case
 from carver.claims import Owned
 from carver.extract import Written, name_all, write_partial
+from carver.identify.checkpoints import with_names
 from carver.identify.hints import Hints, Told, gather, named, proven
 from carver.identify.naming import safe_name, stem_of, suffix_of
 from carver.output import PARTIAL_SUFFIX, make_folder
@@ -84,7 +85,7 @@ def extract_files(
                 stop=hooks.stop,
             )
             verdict = _with_unreadable(_with_evidence(verdict, seen), written.unreadable)
-            verdict = proven(verdict, written.sha256, written.size_bytes, hints)
+            verdict = with_names(proven(verdict, written.sha256, written.size_bytes, hints), hints.checkpoints)
             batch.add(_waiting(plan, verdict, written, formats[plan.owned.claim.format], hints))
             if batch.due():
                 batch.flush()

@@ -42,6 +42,7 @@ def test_a_file_cut_in_an_objects_header_is_truncated(left_bytes):
     ends = [at + 22 for at in range(len(content)) if content.startswith(b"PK\x05\x06", at)]
     verdict = judge(FORMAT, content[: ends[1] + left_bytes])
     assert verdict.grade is Grade.TRUNCATED
+    assert verdict.facts["object_bytes"] == [ends[0], ends[1] - ends[0]]
     assert "cut-short" in codes(verdict)
 
 
@@ -64,11 +65,24 @@ def test_one_zip_alone_is_no_distributed_checkpoint():
 
 def test_the_metadata_tells_of_each_file_how_long_it_is():
     verdict = judge(METADATA, sidecar.write(5, protocol=4) + b"rest")
+    names = [f"model.layers.{number}.weight" for number in range(5)]
     assert verdict.facts["files"] == [
-        {"name": "__0_0.distcp", "size_bytes": 3000},
-        {"name": "__1_0.distcp", "size_bytes": 2000},
+        {"name": "__0_0.distcp", "size_bytes": 3000, "holds": names[::2], "object_bytes": [1000] * 3},
+        {"name": "__1_0.distcp", "size_bytes": 2000, "holds": names[1::2], "object_bytes": [1000] * 2},
     ]
     assert verdict.facts["objects"] == 5
+
+
+def test_the_metadata_tells_the_folder_and_the_pieces_of_one_tensor_by_their_numbers():
+    told = judge(METADATA, sidecar.describe({"a.distcp": [("w", 5), ("b", 1), ("w", 7)]}, folder="/runs/step-500"))
+    assert (told.facts["name"], told.facts["name_source"]) == ("step-500", "checkpoint's folder")
+    assert told.facts["files"][0]["holds"] == ["w[0]", "b", "w[1]"]
+
+
+def test_objects_that_do_not_lie_one_behind_the_other_are_not_told():
+    raw = sidecar.describe({"a.distcp": [("w", 5), ("b", 7)]}, protocol=3)
+    apart = raw.replace(b"K\x05", b"K\x04", 1)  # the first ends a byte before the second begins
+    assert judge(METADATA, apart).facts["files"] == [{"name": "a.distcp", "size_bytes": 12}]
 
 
 def test_a_name_that_hides_in_the_metadatas_module_is_told():
@@ -107,6 +121,9 @@ def test_what_torch_writes_is_read(tmp_path):
         ("float32", (40, 50)),
     ]
     assert starts_in(FORMAT, content) == {0}
+    assert verdict.facts["object_bytes"] == told["object_bytes"]
+    assert sorted(told["holds"]) == ["lr", "model.b", "model.w", "raw"]
+    assert metadata.facts["name"] == "dcp"
 
 
 def test_an_object_that_stands_alone_tells_of_the_next():

@@ -1,0 +1,174 @@
+"""Checkpoints: what the `.metadata` of a distributed checkpoint tells of its `.distcp` files, which name nothing.
+
+A file is known by the lengths of its objects, in order. Ranks that share every tensor evenly write files of the same
+lengths: then what they hold is known, and not which is which. A file that ends early, or was overwritten at its start,
+is known by those it has, where these fit one place alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, TypeAlias
+
+from signatures.tensors import Tensor
+from signatures.verdict import Finding, Verdict
+
+METADATA: Final = "torch_distributed_metadata"
+DATA: Final = "torch_distributed"
+SUFFIX: Final = ".distcp"
+BASIS: Final = "checkpoint metadata"
+LONE: Final = "tensor"  # how a torch zip of nothing but a tensor calls it
+MIN_PIECE_OBJECTS: Final = 3
+MAX_NAMES_LISTED: Final = 8
+
+Lengths: TypeAlias = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """A file of a checkpoint, as its metadata tells.
+
+    Attributes:
+        name: e.g. "__0_0.distcp".
+        holds: the names of its objects, in order.
+        metadata_start_bytes: where that metadata begins in the image.
+    """
+
+    name: str
+    holds: tuple[str, ...]
+    metadata_start_bytes: int
+
+
+@dataclass(slots=True)
+class Files:
+    """The files of all checkpoints whose metadata were found, by the lengths of their objects."""
+
+    by_lengths: dict[Lengths, list[Entry]] = field(default_factory=dict)
+
+    def add(self, facts: Mapping[str, Any], start_bytes: int) -> None:
+        """Take what one metadata tells."""
+        for file in facts.get("files", ()):
+            if "holds" in file:
+                entry = Entry(name=file["name"], holds=tuple(file["holds"]), metadata_start_bytes=start_bytes)
+                self.by_lengths.setdefault(tuple(file["object_bytes"]), []).append(entry)
+
+    def place(self, lengths: Lengths) -> tuple[list[Entry], int, bool]:
+        """Return (the files that some objects are, the first object's number there, whether they are all of it)."""
+        whole = self.by_lengths.get(lengths)
+        if whole is not None or len(lengths) < MIN_PIECE_OBJECTS:
+            return whole or [], 0, True
+        places = [(told, at) for known, told in self.by_lengths.items() for at in _found(lengths, known)]
+        return (*places[0], False) if len(places) == 1 else ([], 0, False)
+
+
+def _found(piece: Lengths, whole: Lengths) -> Iterator[int]:
+    """Yield where a piece lies in a longer list."""
+    last, at = len(whole) - len(piece), -1
+    while at < last:
+        try:
+            at = whole.index(piece[0], at + 1, last + 1)
+        except ValueError:
+            return
+        if whole[at : at + len(piece)] == piece:
+            yield at
+
+
+def object_lengths(tensors: Sequence[Tensor], size_bytes: int, facts: Mapping[str, Any]) -> Lengths:
+    """Return the lengths of a file's whole objects; a torch zip of one tensor may be a file of one object."""
+    if "object_bytes" in facts:
+        return tuple(facts["object_bytes"])
+    nameless = "name" not in facts and [tensor.name for tensor in tensors] == [LONE]
+    return (size_bytes,) if nameless else ()
+
+
+def with_names(verdict: Verdict, files: Files) -> Verdict:
+    """Return the verdict on a file with its own name and its tensors', where a checkpoint's metadata tells them."""
+    lengths = object_lengths(verdict.tensors, verdict.size_bytes, verdict.facts) if files.by_lengths else ()
+    told, first, whole = files.place(lengths) if lengths else ([], 0, True)
+    if not told:
+        return verdict
+    names = sorted({one.name for one in told})
+    held = {one.holds for one in told}
+    starts = sorted({one.metadata_start_bytes for one in told})
+    facts = {**verdict.facts, "checkpoint_files": names, "checkpoint_metadata_starts": starts, "first_object": first}
+    if len(names) == 1 and first == 0:
+        facts |= {"name": names[0].removesuffix(SUFFIX), "name_source": BASIS, "suffix": SUFFIX}
+    (holds,) = held if len(held) == 1 else ((),)
+    return replace(
+        verdict,
+        facts=facts,
+        tensors=tuple(_renamed(tensor, holds[first:]) for tensor in verdict.tensors),
+        findings=verdict.findings if whole else (*verdict.findings, _piece(names, first, len(lengths), told[0])),
+    )
+
+
+def _renamed(tensor: Tensor, holds: Sequence[str]) -> Tensor:
+    number, dot, rest = tensor.name.partition(".")
+    if tensor.name == LONE:
+        number, rest = "0", ""
+    known = number.isdecimal() and int(number) < len(holds)
+    return replace(tensor, name=f"{holds[int(number)]}{dot}{rest}") if known else tensor
+
+
+def _piece(names: Sequence[str], first: int, count: int, told: Entry) -> Finding:
+    return Finding(
+        code="part-of-checkpoint-file",
+        detail=f"the metadata of a checkpoint (at {told.metadata_start_bytes:#x}) tells of {listed(names)} with "
+        f"{len(told.holds)} objects; this holds number {first} to {first + count - 1} of these, by their lengths",
+    )
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return the names of files of which one or some are meant."""
+    more = f" and {len(names) - MAX_NAMES_LISTED:,} more" if len(names) > MAX_NAMES_LISTED else ""
+    return " or ".join(names) if len(names) < 3 else ", ".join(names[:MAX_NAMES_LISTED]) + more
+
+
+@dataclass(slots=True)
+class Slot:
+    """Files of one checkpoint that nothing tells apart: mostly a single one.
+
+    Attributes:
+        names: what the metadata calls them.
+        size_bytes: of each.
+        found: the recovered files that fit, by number or path.
+    """
+
+    names: list[str]
+    size_bytes: int
+    found: list[Any] = field(default_factory=list)
+
+    @property
+    def held(self) -> list[Any]:
+        """Those that are this checkpoint's for certain: none where more fit than it has."""
+        return self.found if len(self.found) <= len(self.names) else []
+
+    def missing(self) -> Iterator[str]:
+        """Yield what is not there, in words that name it as far as it can be told."""
+        if not self.found:
+            yield from self.names
+        elif len(self.found) > len(self.names):
+            yield from (f"{name} (which of {len(self.found)} files cannot be told)" for name in self.names)
+        elif len(self.found) < len(self.names):
+            yield f"{len(self.names) - len(self.found)} of {listed(self.names)} (which cannot be told)"
+
+
+def slots(facts: Mapping[str, Any]) -> list[Slot]:
+    """Return the files that a metadata tells of, those of the same lengths together."""
+    alike: dict[object, Slot] = {}
+    for file in facts.get("files", ()):
+        key = tuple(file["object_bytes"]) if "holds" in file else file["name"]
+        alike.setdefault(key, Slot([], file["size_bytes"])).names.append(file["name"])
+    return list(alike.values())
+
+
+def fill(told: Sequence[Slot], start_bytes: int, files: Iterable[tuple[Any, Mapping[str, Any]]]) -> None:
+    """Put the files, given with their facts, where they belong in the checkpoint whose metadata begins there."""
+    by_name = {name: slot for slot in told for name in slot.names}
+    for one, facts in files:
+        names = facts.get("checkpoint_files", ())
+        if start_bytes in facts.get("checkpoint_metadata_starts", ()) and facts["first_object"] == 0:
+            slot = next((by_name[name] for name in names if name in by_name), None)
+            if slot is not None:
+                slot.found.append(one)
