@@ -22,6 +22,7 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from multiprocessing.connection import Connection, Pipe, wait
@@ -36,7 +37,8 @@ from carver.judge import judge, undecided
 from carver.verdict_json import layout_from_pairs, layout_pairs, verdict_from_json, verdict_to_json
 from imaging.errors import CarverError, Interrupted
 from imaging.extent import ExtentSet
-from imaging.source import RawImage
+from imaging.laid_over import LaidOver
+from imaging.source import RawImage, Source
 from signatures.format import Format
 from signatures.verdict import Verdict
 
@@ -48,7 +50,7 @@ START_SECONDS = 300.0  # the first run on a machine compiles the kernels
 MAX_ANSWER_BYTES = 1 << 30
 NOBODY = 65534
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
-READY = b"ready"
+READY, READING = b"ready", b"reading"  # what is no verdict; a verdict is JSON
 LOADER = "signatures:formats"
 CODECS = ("cp437", "raw-unicode-escape")  # of names in zips and text in pickles: Python imports each at its first use
 # -I: nothing from the working folder, which may hold hostile files; the path of modules is the parent's
@@ -60,12 +62,15 @@ class Limits:
     """What one candidate may cost.
 
     Attributes:
-        timeout_seconds: wall time for one candidate; a checksum over 100 GB at 0.5 GB/s needs 200 s.
+        timeout_seconds: wall time for one candidate, anew with each `progress_bytes` that it reads: 100 GB under a
+            checksum take 1,000 s from a slow disk.
+        progress_bytes: how much must be read for that; what may be read in all is the budget's (`imaging.window`).
         memory_bytes: address space of a worker.
         drop_privileges: whether a worker started as root becomes the calling user (or nobody).
     """
 
     timeout_seconds: float = 900.0
+    progress_bytes: int = 1 << 30
     memory_bytes: int = 6 << 30
     drop_privileges: bool = True
 
@@ -203,8 +208,10 @@ class _Pool:
         if not worker.ready:
             worker.ready = True
         elif worker.batch is not None:
-            worker.batch.verdicts.append(verdict_from_json(json.loads(answer)))
             worker.since = monotonic()
+            if answer == READING:
+                return
+            worker.batch.verdicts.append(verdict_from_json(json.loads(answer)))
             if worker.batch.judged:
                 worker.batch = None
 
@@ -254,13 +261,37 @@ def serve(arguments: Sequence[str]) -> None:
     unread = ExtentSet.from_arrays(starts, ends) if order["unread_known"] else None
     formats = _load_formats(order["loader"], order["formats"])
     with RawImage(order["image"], unread=unread) as image:
-        _confine(Limits(**order["limits"]))
+        limits = Limits(**order["limits"])
+        _confine(limits)
         _end_with(order["parent"])
         pipe.send_bytes(READY)
-        _judge_until_closed(pipe, image, formats)
+        _judge_until_closed(pipe, _Telling(image, pipe, limits.progress_bytes), formats)
 
 
-def _judge_until_closed(pipe: Connection, image: RawImage, formats: dict[str, Format]) -> None:
+class _Telling(LaidOver):
+    """A source that tells the parent now and then that it is read: a large file on a slow disk is no hang."""
+
+    def __init__(self, source: Source, pipe: Connection, every_bytes: int) -> None:
+        super().__init__(source)
+        self._pipe = pipe
+        self._every_bytes = self._left_bytes = every_bytes
+
+    def read_at(self, offset_bytes: int, size_bytes: int) -> bytes:
+        """Return the bytes there.
+
+        Raises:
+            ReadFault: from the source.
+        """
+        content = self._source.read_at(offset_bytes, size_bytes)
+        self._left_bytes -= len(content)
+        if self._left_bytes <= 0:
+            self._left_bytes = self._every_bytes
+            with suppress(ConnectionError):  # sending the verdict will tell
+                self._pipe.send_bytes(READING)
+        return content
+
+
+def _judge_until_closed(pipe: Connection, image: Source, formats: dict[str, Format]) -> None:
     while True:
         try:
             batch = json.loads(pipe.recv_bytes())

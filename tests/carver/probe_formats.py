@@ -21,6 +21,10 @@ def validate(window: Window) -> Verdict:
     deed = window.read_at(0, CELL_BYTES).decode().split("\0")[0]
     if deed == "hang":
         time.sleep(600)
+    if deed == "slow":
+        for _ in range(5):
+            time.sleep(0.4)
+            window.part(0, CELL_BYTES).read_at(0, CELL_BYTES)
     if deed == "die":
         os.kill(os.getpid(), signal.SIGKILL)
     if deed == "allocate":

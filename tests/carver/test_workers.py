@@ -63,6 +63,12 @@ def test_a_validator_that_hangs_is_undecided_and_the_rest_is_judged(tmp_path: Pa
     assert verdicts[1].grade is Grade.UNDECIDED
 
 
+def test_a_validator_that_reads_on_from_a_slow_disk_does_not_hang(tmp_path: Path) -> None:
+    patient = Limits(timeout_seconds=1.0, progress_bytes=CELL_BYTES)
+    assert told(judged(tmp_path / "i", ["a", "slow", "hang", "b"], limits=patient)) == ["a", "slow", "timeout", "b"]
+    assert told(judged(tmp_path / "j", ["slow"], limits=Limits(timeout_seconds=1.0))) == ["timeout"]
+
+
 def test_a_validator_that_kills_its_process_is_undecided_and_the_rest_is_judged(tmp_path: Path) -> None:
     verdicts = judged(tmp_path / "i", ["die", "a", "die", "b"], workers=2)
     assert told(verdicts) == ["validator-died", "a", "validator-died", "b"]
