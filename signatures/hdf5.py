@@ -144,6 +144,7 @@ def _judge_dataset(space: Space, found: FoundObject) -> Tensor | None:
         dataset = read_dataset(space, found.path, found.header)
     except Damage as damage:
         space.damage(damage)
+        space.lost_objects += 1
         return None
     try:
         return check_references(space, dataset, tensor_of(space, dataset))
@@ -158,6 +159,8 @@ def _conclude(space: Space, superblock: Superblock, driver: Driver | None, conte
     if counted := tensor_counters(space.window, content.tensors):
         facts["counters"] = counted
     size_bytes = _size_bytes(space, superblock)
+    lost = {"lost_objects": space.lost_objects, "groups_with_lost_names": space.groups_with_lost_names}
+    facts |= {key: count for key, count in lost.items() if count}
     if driver:
         size_bytes = _name_driver(space, driver, size_bytes)
         facts["driver"] = driver.name

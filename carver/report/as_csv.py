@@ -43,7 +43,7 @@ def _cells(number: str, file: CarvedFile) -> list[object]:
         *(file.layout[0].offset_bytes if file.layout else "", len(file.layout), layout_bytes(file.layout)),
         *(file.parent or "", file.layout_basis.value, file.data_evidence.value, file.name_source, len(file.tensors)),
         sum(tensor.grade not in GOOD for tensor in file.tensors),
-        " ".join(finding.code for finding in file.findings),
+        " ".join(dict.fromkeys(finding.code for finding in file.findings)),
     )
     return [_text(value) if isinstance(value, str) else value for value in values]
 

@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from carver.acquired import acquisition_rows
 from carver.recovery import CarvedFile, Recovery
-from carver.report import Report, as_csv, copy_words, model_words, wording
+from carver.report import Report, as_csv, code_words, copy_words, model_words, wording
 from carver.report.as_json import condensed, document, plain
 from carver.report.map_picture import PATTERNS, STYLE, picture_in_page
 from carver.report.source_map import WORST_STATUSES, draw, map_source, status_class
@@ -58,6 +58,7 @@ class Entry:
         tensors: how many it has.
         hits: how many of them are not whole.
         hit: the first of those, of the files whose damage is told one by one.
+        lost: what of it cannot be reached, and is no tensor therefore.
     """
 
     number: int
@@ -69,6 +70,7 @@ class Entry:
     tensors: int
     hits: int
     hit: tuple[Tensor, ...] = ()
+    lost: str = ""
 
 
 def render(recovery: Recovery) -> Iterator[str]:
@@ -104,6 +106,8 @@ def render(recovery: Recovery) -> Iterator[str]:
         elsewhere=elsewhere,
         doubted=[one for one in recovery.elsewhere if one.path not in {entry.file.path for entry in told}],
         copy_words=copy_words,
+        codes=[(code, code_words.meaning(code), count) for code, count in summary.codes.items()],
+        meaning=code_words.meaning,
         hurt=sum(summary.grades_of_all.get(grade, 0) for grade in HURT),
         formats=[known[name] for name in sorted(summary.formats) if name in known],
         rejected=sorted(recovery.rejected.items(), key=lambda pair: (-pair[1], pair[0])),
@@ -165,6 +169,7 @@ def _entries(recovery: Recovery, numbers: Iterable[int]) -> Iterator[Entry]:
             tensors=len(file.tensors),
             hits=len(hit),
             hit=hit[:MAX_TENSORS] if tell else (),
+            lost=wording.lost(file.facts),
         )
 
 

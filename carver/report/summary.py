@@ -12,10 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from carver.recovery import CarvedFile, Recovery
+from carver.report.code_words import groups_of
 from imaging.extent import ExtentSet, Offsets, span
 from signatures.verdict import Grade
 
 GRADES = tuple(Grade)
+HASH_MASK = (1 << 64) - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +65,9 @@ class Summary:
         rejected: candidates that were no such file.
         formats: names of the formats that were found.
         with_md5: whether any file has an MD5.
+        codes: how many files, small ones and children among them, have a finding of each code.
+        code_groups: likewise of each group of `code_words.GROUPS`, by its number.
+        copies: how many of the files that stand by themselves have the very bytes of another.
         standing: where the files that stand by themselves lie.
         inside: where the children lie.
     """
@@ -77,6 +82,9 @@ class Summary:
     rejected: int
     formats: frozenset[str]
     with_md5: bool
+    codes: Mapping[str, int]
+    code_groups: Mapping[int, int]
+    copies: int
     standing: Places
     inside: Places
 
@@ -93,11 +101,15 @@ class Summary:
 def summarise(recovery: Recovery) -> Summary:
     """Count a Recovery."""
     own, inner = _Counting(), _Counting()
+    found = _Codes()
     formats, with_md5 = set(), False
     for number, (file, inside) in enumerate(_placed(recovery.files)):
         (inner if inside else own).add(number, file)
+        found.add(file)
         formats.add(file.format)
         with_md5 |= file.md5 is not None
+    for file in recovery.side_files:
+        found.add(file)
     standing = own.places()
     by_status: Counter[str] = Counter()
     for _, size_bytes, status in recovery.source.unread or ():
@@ -113,6 +125,9 @@ def summarise(recovery: Recovery) -> Summary:
         rejected=sum(recovery.rejected.values()),
         formats=frozenset(formats),
         with_md5=with_md5,
+        codes=dict(sorted(found.files.items())),
+        code_groups=found.groups,
+        copies=own.copies(),
         standing=standing,
         inside=inner.places(),
     )
@@ -126,17 +141,32 @@ def _placed(files: Iterable[CarvedFile]) -> Iterator[tuple[CarvedFile, bool]]:
         paths.add(file.path)
 
 
+class _Codes:
+    """Findings counted by code, and by what they call for: of each file once."""
+
+    def __init__(self) -> None:
+        self.files: Counter[str] = Counter()
+        self.groups: Counter[int] = Counter()
+
+    def add(self, file: CarvedFile) -> None:
+        codes = {finding.code for finding in file.findings}
+        self.files.update(codes)
+        self.groups.update(groups_of(codes))
+
+
 class _Counting:
     """Files counted by grade, and where they lie."""
 
     def __init__(self) -> None:
         self.files: Counter[Grade] = Counter()
         self._size_bytes: Counter[Grade] = Counter()
+        self._hashes = array("Q")
         self._places = (array("q"), array("q"), array("q"), array("B"))
 
     def add(self, number: int, file: CarvedFile) -> None:
         self.files[file.grade] += 1
         self._size_bytes[file.grade] += file.size_bytes
+        self._hashes.append(hash(file.sha256) & HASH_MASK)
         for extent in file.layout:
             row = (number, extent.offset_bytes, extent.end_bytes, GRADES.index(file.grade))
             for column, value in zip(self._places, row, strict=True):
@@ -148,6 +178,10 @@ class _Counting:
             for grade in GRADES
             if self.files[grade]
         }
+
+    def copies(self) -> int:
+        """Return how many files have the hash of one before them; of the hash 64 bits are kept."""
+        return len(self._hashes) - len(np.unique(np.array(self._hashes, dtype=np.uint64)))
 
     def places(self) -> Places:
         numbers, starts, ends = (np.array(column, dtype=np.int64) for column in self._places[:3])

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from carver.recovery import Recovery
+from carver.report.code_words import FAILED, GROUPS
 from carver.report.summary import Summary
 from signatures.verdict import DataEvidence, Grade, LayoutBasis
 
@@ -124,7 +125,14 @@ def _came_back(summary: Summary) -> str:
     if not summary.files:
         return "No file came back."
     parts = [f"{tally.files:,} {GRADES[grade].one}" for grade, tally in summary.grades.items()]
-    return f"{plural(summary.files, 'file', 'files')} came back: {', '.join(parts)}."
+    return f"{plural(summary.files, 'file', 'files')} came back: {', '.join(parts)}.{_copies(summary)}"
+
+
+def _copies(summary: Summary) -> str:
+    if not summary.copies:
+        return ""
+    them = "is a copy, byte for byte, of another" if summary.copies == 1 else "are copies, byte for byte, of others"
+    return f" {summary.copies:,} of them {them}."
 
 
 def _children(summary: Summary) -> list[str]:
@@ -142,6 +150,34 @@ def _never_read(recovery: Recovery, summary: Summary) -> str:
     share = summary.unread_bytes / max(recovery.source.size_bytes, 1)
     shown = f"{share:.1%}" if share >= 0.001 else "less than 0.1%"
     return f"{human_size(summary.unread_bytes)} of the source ({shown}) was never read."
+
+
+def hit(hits: int, tensors: int) -> str:
+    """Return how many tensors of a damaged file are hit."""
+    if not tensors:
+        return "No list of tensors could be read."
+    if not hits:
+        return f"None of the {plural(tensors, 'tensor', 'tensors')} that can be reached is hit."
+    return f"{hits:,} of {plural(tensors, 'tensor', 'tensors')} {'is' if hits == 1 else 'are'} hit."
+
+
+def lost(facts: Mapping[str, object]) -> str:
+    """Return what of a file cannot be reached, and so is in no list of tensors; "" where nothing tells of any."""
+    objects, groups = facts.get("lost_objects", 0), facts.get("groups_with_lost_names", 0)
+    said = []
+    if isinstance(objects, int) and objects:
+        said.append(
+            f"At least {plural(objects, 'object (group or dataset) cannot', 'objects (groups or datasets) cannot')} be "
+            "reached, since the head of each is broken. A group takes all below it along."
+        )
+    if isinstance(groups, int) and groups:
+        said.append(
+            f"In {plural(groups, 'group', 'groups')} names are broken: what they led to cannot be reached, and its "
+            "number is not known."
+        )
+    return " ".join(
+        [*said, "What lies there is not in the list of tensors, and neither whole nor hit."] if said else []
+    )
 
 
 def _going_on(recovery: Recovery) -> str:
@@ -176,6 +212,7 @@ def next_steps(recovery: Recovery, summary: Summary) -> list[str]:
             "Every reachable sector was tried. Further retry passes may still win some of the bad ones; if the "
             "damaged files matter, weigh that against the wear, or ask a clean-room service before it gets worse."
         )
+    steps += _steps_by_code(summary)
     if grades & {Grade.DAMAGED, Grade.TRUNCATED}:
         steps.append(
             "For the damaged files, see which tensors are hit, and which recovered files have them whole: a checkpoint "
@@ -196,7 +233,7 @@ def next_steps(recovery: Recovery, summary: Summary) -> list[str]:
             "Files that are named by their SHA-256 and were not found can be fetched again where they came from; the "
             "hash finds exactly the right one (git lfs fetch, or the publisher's list)."
         )
-    if Grade.UNDECIDED in grades:
+    if Grade.UNDECIDED in grades and GROUPS.index(FAILED) not in summary.code_groups:
         steps.append("Look at the undecided files by hand; they are kept as they were found.")
     if any("pytorch" in name for name in summary.formats):
         steps.append(
@@ -205,3 +242,13 @@ def next_steps(recovery: Recovery, summary: Summary) -> list[str]:
         )
     steps.append("Work on copies. Keep the image, its mapfile and this case folder together.")
     return steps
+
+
+def _steps_by_code(summary: Summary) -> list[str]:
+    """Return what the findings call for."""
+    said = []
+    for number, group in enumerate(GROUPS):
+        if group.step and number in summary.code_groups:
+            files = plural(summary.code_groups[number], "file", "files")
+            said.append(group.step.format(files=files))
+    return said

@@ -40,6 +40,8 @@ class Space:
         findings: what was noticed, at most `MAX_FINDINGS`.
         damaged: whether a structure inside the file is broken.
         cut: whether a structure runs past the end of the window, though not past the end-of-file address.
+        lost_objects: how many groups and datasets a name leads to that cannot be read; what lies below is not counted.
+        groups_with_lost_names: how many groups have names that could not all be read.
         unproven: whether something keeps the file from INTACT.
         reach_bytes: end of the last structure or stored data seen.
         maybe_open: whether the writer may never have closed the file, so that its end-of-file address may be too small.
@@ -62,6 +64,8 @@ class Space:
     findings: list[Finding] = field(default_factory=list)
     damaged: bool = False
     cut: bool = False
+    lost_objects: int = 0
+    groups_with_lost_names: int = 0
     unproven: bool = False
     reach_bytes: int = 0
     maybe_open: bool = False

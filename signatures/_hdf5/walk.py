@@ -59,8 +59,9 @@ def walk(space: Space, root: int, root_table: Table | None = None) -> Iterator[F
             _check_object(space, link, header)
         except Damage as damage:
             space.damage(damage)
+            space.lost_objects += 1
             continue
-        links = read_links(space, header) if is_group(header) else []
+        links = _links(space, header) if is_group(header) else []
         links_left -= len(links)
         yield FoundObject(path=text(path), header=header, links=tuple(text(link.name) for link in links))
         for link in reversed(links):
@@ -69,6 +70,15 @@ def walk(space: Space, root: int, root_table: Table | None = None) -> Iterator[F
             if link.address is None or link.address in seen:
                 continue
             stack.append((path, link, depth + 1))
+
+
+def _links(space: Space, header: ObjectHeader) -> list[Link]:
+    """Return a group's links, and remember where some of them are lost."""
+    known, space.damaged = space.damaged, False
+    links = read_links(space, header)
+    space.groups_with_lost_names += space.damaged
+    space.damaged |= known
+    return links
 
 
 def _check_object(space: Space, link: Link, header: ObjectHeader) -> None:

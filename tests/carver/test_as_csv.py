@@ -84,3 +84,9 @@ def test_of_more_bad_files_than_the_page_lists_all_are_counted(monkeypatch):
     monkeypatch.setattr(as_html, "MAX_FILES", 1)
     monkeypatch.setattr(as_html, "MAX_DAMAGED_FILES", 1)
     assert "… and 1 more files; all of them are in report.json" in page(many())
+
+
+def test_a_finding_that_a_file_has_two_hundred_times_is_named_once():
+    codes = ("tensor-uniform-block",) * 200 + ("random-weights", "tensor-uniform-block")
+    hurt = carved("a", Grade.DAMAGED, runs((0, 9)), findings=tuple(Finding(code=code) for code in codes))
+    assert rows(example(files=(hurt,)))[0]["findings"] == "tensor-uniform-block random-weights"

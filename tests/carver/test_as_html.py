@@ -300,3 +300,62 @@ def test_long_lists_of_models_are_bounded():
     assert all(f"… and {left} more; all of them are in report.json" in text for left in (3, 4, 5))
     listed = dataclasses.replace(recovery.models[0], files=tuple(f"files/{n}" for n in range(15)))
     assert "… and 3 more" in page(models=(listed,)).text
+
+
+def test_what_cannot_be_reached_in_a_damaged_file_is_told_beside_the_tensors_that_are_hit():
+    facts = {"lost_objects": 65, "groups_with_lost_names": 1}
+    hurt = carved("a.h5", Grade.DAMAGED, runs((0, 4096)), tensors=(tensor("w", (0, 4)),), facts=facts)
+    text = page(files=(hurt,)).text
+    assert "None of the 1 tensor that can be reached is hit. At least 65 objects (groups or datasets) cannot be" in text
+    assert "In 1 group names are broken: what they led to cannot be reached, and its number is not known." in text
+    assert "neither whole nor hit" not in page().text and "cannot be reached" not in page().text
+
+
+@pytest.mark.parametrize(
+    ("hits", "tensors", "said"),
+    [
+        (0, 0, "No list of tensors could be read."),
+        (0, 7, "None of the 7 tensors that can be reached is hit."),
+        (1, 141, "1 of 141 tensors is hit."),
+        (2, 1400, "2 of 1,400 tensors are hit."),
+    ],
+)
+def test_how_many_tensors_are_hit_is_said_in_a_sentence(hits, tensors, said):
+    assert wording.hit(hits, tensors) == said
+
+
+def with_findings(*codes, grade=Grade.DAMAGED):
+    return carved("+".join(codes), grade, runs((0, 4096)), findings=tuple(Finding(code=code) for code in codes))
+
+
+@pytest.mark.parametrize(
+    ("codes", "said"),
+    [
+        (("foreign-file-inside",), "Not all bytes in 1 file are the file's own"),
+        (("directory-displaced", "foreign-file-inside"), "Not all bytes in 1 file are the file's own"),
+        (("random-weights", "tensor-uniform-block"), "In 1 file there are bytes as random as encrypted ones"),
+        (("unread",), "Parts of 1 file were never read from the drive. missing.map"),
+        (("unreadable-image",), "Parts of 1 file could not be read from the image itself"),
+        (("external-data",), "Data of 1 file is kept in other files"),
+        (("unsafe-global",), "Unpickling 1 file would import"),
+    ],
+)
+def test_what_the_findings_call_for_is_a_step_once_a_file(codes, said):
+    files = (with_findings(*codes), with_findings("hash-known", grade=Grade.INTACT))
+    assert said in steps(files=files, side_files=())
+    assert said not in steps(files=files[1:], side_files=())
+
+
+def test_every_finding_and_rejection_on_the_page_is_explained():
+    text = page(files=(with_findings("directory-displaced", "<b>"),), rejected={"safetensors:header-end": 3}).text
+    assert "directory-displaced bytes are missing in the middle of the file" in text
+    assert "3 safetensors:header-end : the header does not end where its length says" in text
+
+
+def test_copies_among_the_files_are_counted_in_front():
+    one, other = (carved(path, Grade.INTACT, runs((at, 512)), sha256="ab" * 32) for path, at in (("a", 0), ("b", 512)))
+    assert (
+        "2 files came back: 2 proven intact. 1 of them is a copy, byte for byte, of another."
+        in page(files=(one, other)).text
+    )
+    assert "byte for byte, of" not in page().text

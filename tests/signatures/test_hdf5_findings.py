@@ -310,3 +310,14 @@ def test_a_changed_byte_under_a_checksum_is_never_intact():
         in_chunk = any(e.offset_bytes <= at < e.end_bytes for e in chunks)
         if at < 48 or in_chunk:  # the superblock, or a chunk; the rest is metadata between unused room
             assert not verdict.grade.good, at
+
+
+def test_what_cannot_be_reached_is_counted_since_it_is_in_no_list_of_tensors():
+    whole = judge(V0)
+    assert "lost_objects" not in whole.facts and "groups_with_lost_names" not in whole.facts
+    lost_head = judge(patch(V0, HEADER, b"\x07"))
+    assert len(lost_head.tensors) == len(whole.tensors) - 1
+    assert lost_head.facts["lost_objects"] == 1 and "groups_with_lost_names" not in lost_head.facts
+    lost_names = judge(patch_after(V0, b"SNOD", 0, b"XXXX"))
+    assert lost_names.facts["groups_with_lost_names"] == 1
+    assert len(lost_names.tensors) < len(whole.tensors)

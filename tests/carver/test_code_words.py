@@ -1,0 +1,112 @@
+"""Every code that a user can see has words: the validators' sources are walked for codes."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from carver.report.code_words import GROUPS, HARMLESS, MEANS, groups_of, meaning
+
+ROOT = Path(__file__).parent.parent.parent
+SOURCES = [
+    *sorted((ROOT / "signatures").rglob("*.py")),
+    *(ROOT / "carver" / name for name in ("judge.py", "workers.py", "identify/hints.py")),
+    *(ROOT / "carver" / "stages" / name for name in ("extracting.py", "seeking.py", "claiming.py", "judging.py")),
+]
+CODE_NAMES = {"code", "fault"}  # what a parameter or field that takes a code is called
+CODE = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+NO_CODES = {  # words of the same look: patterns, producers, codecs, datatypes, kinds of files, outcomes of a search
+    *("backend-test", "onnx-caffe2", "onnx-typecast", "onnxruntime-genai", "onnxruntime-tools", "optimum-onnx"),
+    *("paddle-onnx", "torch-jit-export", "blank-first", "data-offsets", "encoding-type", "head-line", "head-space"),
+    *("indent-1", "indent-2", "indent-4", "latin-1", "raw-unicode-escape", "utf-8", "utf-16"),
+    *("graph-first-2", "graph-first-3", "graph-first-4", "protocol-2", "protocol-3", "protocol-4", "protocol-5"),
+    *("version-1", "version-2", "version-3", "version-2-big-endian", "version-3-big-endian"),
+    *("bool", "enum", "compound", "object", "record", "checkpoint", "mobile", "pt2", "torchscript"),
+    *("crowded", "doubtful", "in-part", "not-looked-for", "nowhere", "several", "unlike-sum"),
+}
+
+
+def trees() -> Iterator[ast.AST]:
+    return (ast.parse(path.read_text()) for path in SOURCES)
+
+
+def named_places() -> dict[str, set[int]]:
+    """Return, of each function and class, which of its positional arguments are codes."""
+    places: dict[str, set[int]] = {}
+    for node in (node for tree in trees() for node in ast.walk(tree)):
+        if isinstance(node, ast.FunctionDef):
+            names = [each.arg for each in node.args.args if each.arg not in ("self", "cls")]
+        elif isinstance(node, ast.ClassDef):
+            made = next((f for f in node.body if isinstance(f, ast.FunctionDef) and f.name == "__init__"), None)
+            fields = [f.target.id for f in node.body if isinstance(f, ast.AnnAssign) and isinstance(f.target, ast.Name)]
+            names = [each.arg for each in made.args.args[1:]] if made else fields
+        else:
+            continue
+        places.setdefault(node.name, set()).update(at for at, name in enumerate(names) if name in CODE_NAMES)
+    return places
+
+
+def texts(node: ast.AST | None) -> Iterator[str]:
+    """Yield the texts that an expression may be."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        yield node.value
+    elif isinstance(node, ast.IfExp):
+        yield from (*texts(node.body), *texts(node.orelse))
+    elif isinstance(node, ast.BoolOp):
+        yield from (text for value in node.values for text in texts(value))
+    elif isinstance(node, ast.Tuple) and node.elts:
+        yield from texts(node.elts[0])  # (code, where) and (what, code)
+        yield from texts(node.elts[-1])
+
+
+def codes() -> set[str]:
+    """Return every code in the sources: what is given as one, what is returned, and all hyphenated words."""
+    places, found = named_places(), set()
+    for node in (node for tree in trees() for node in ast.walk(tree)):
+        if isinstance(node, ast.Call):
+            name = node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
+            given = [node.args[at] for at in places.get(name, ()) if at < len(node.args)]
+            given += [keyword.value for keyword in node.keywords if keyword.arg in CODE_NAMES]
+            found |= {text for value in given for text in texts(value)}
+        elif isinstance(node, ast.Return):
+            found |= set(texts(node.value))
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and "-" in node.value:
+            found.add(node.value)
+    return {text for text in found if CODE.fullmatch(text)} - NO_CODES
+
+
+FOUND = codes()
+
+
+def test_the_walk_finds_the_codes_that_are_known_to_be_there():
+    assert len(FOUND) > 200
+    assert {"unread", "foreign-file-inside", "directory-displaced", "header-end", "object-header", "timeout"} <= FOUND
+
+
+def test_every_code_of_the_validators_has_words():
+    assert sorted(FOUND - set(MEANS)) == []
+
+
+def test_there_are_no_words_for_codes_that_are_no_more():
+    assert sorted(set(MEANS) - FOUND) == []
+
+
+def test_a_code_has_one_meaning_and_calls_for_one_step():
+    every = [code for group in GROUPS for code in group.means]
+    assert len(every) == len(set(every))
+
+
+@pytest.mark.parametrize("group", GROUPS, ids=lambda group: next(iter(group.means)))
+def test_every_group_of_codes_but_the_harmless_says_what_to_do(group):
+    assert (group.step == "") == (group is HARMLESS)
+    told = group.step.format(files="3 files")
+    assert group is HARMLESS or ("3 files" in told and told[0].isupper() and told.endswith("."))
+    assert all(words[:1].islower() or words[:4] in ("JSON", "ONNX") for words in group.means.values())
+
+
+def test_a_rejection_is_known_by_its_code_behind_the_format():
+    assert meaning("safetensors:header-end") == meaning("header-end") != ""
+    assert meaning("some-later-code") == "" and groups_of(["some-later-code"]) == set()
+    assert len(groups_of(["cut-short", "end-missing", "unread"])) == 2
