@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from imaging.acquisition_record import load, record_of, record_path
+from imaging.acquisition_record import TEST_MODE, load, record_of, record_path
 from imaging.acquisition_text import Row, rows
 from imaging.errors import InputError
 from imaging.image import MappedImage
@@ -52,3 +52,9 @@ def acquisition_rows(run: Mapping[str, Any]) -> dict[str, list[Row]]:
         if row[0] not in SAID_ELSEWHERE and row[1] not in SAID_ELSEWHERE:
             sections.setdefault(row[0], []).append(row)
     return sections
+
+
+def simulation_map(acquisition: Mapping[str, Any] | None) -> str | None:
+    """Return the map that told what fails, where any session was in test mode; None: what was read is no simulation."""
+    sessions = (acquisition or {}).get("sessions") or ()
+    return next((str(each["options"][TEST_MODE]) for each in sessions if each.get("options", {}).get(TEST_MODE)), None)

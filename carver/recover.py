@@ -11,9 +11,10 @@ from datetime import UTC, datetime
 from functools import partial
 from importlib import metadata as packages
 from pathlib import Path
+from typing import Any
 
 from carver import __version__, metadata
-from carver.acquired import acquisition_of
+from carver.acquired import acquisition_of, simulation_map
 from carver.case import METADATA, Case
 from carver.identify.elsewhere import elsewhere
 from carver.identify.missing import missing_files
@@ -29,6 +30,7 @@ from carver.stages.judging import judge_hits, rejected_counts
 from carver.stages.scanning import never_read, scan_image
 from carver.stages.seeking import sought_data
 from carver.verdict_json import carved_files, elsewhere_from_json, kept_models
+from carver.whereabouts import looked_up, whereabouts
 from imaging.errors import InputError
 from imaging.image import MappedImage
 from signatures.format import Format
@@ -90,6 +92,7 @@ def recover(
             "host": platform.node(),
             "system": platform.platform(),
             "acquisition": acquisition_of(image),
+            "whereabouts": whereabouts(image, case.folder),
         },
         carved={
             "source": {
@@ -122,7 +125,7 @@ def load_recovery(case: Case) -> Recovery:
     unread = carved["source"]["unread"]
     return Recovery(
         tool=_tool(),
-        run=case.binding["run"],
+        run=_run_of(case, carved["source"]["size_bytes"]),
         case=case_metadata(case),
         source=SourceRecord(
             locator=source["locator"],
@@ -137,6 +140,15 @@ def load_recovery(case: Case) -> Recovery:
         models=assemble(files, side_files, partial(kept_models, case.folder)),
         elsewhere=elsewhere_from_json(carved.get("elsewhere", ())),
     )
+
+
+def _run_of(case: Case, size_bytes: int) -> dict[str, Any]:
+    """Return what is on record of the run, with what only now can be told of it."""
+    run = dict(case.binding["run"])
+    if "whereabouts" in run:  # not in cases of earlier versions
+        run["whereabouts"] = looked_up(run["whereabouts"], case.folder, size_bytes)
+    test_map = simulation_map(run.get("acquisition"))
+    return run if test_map is None else {**run, "test_mode": test_map}
 
 
 def case_metadata(case: Case) -> CaseMetadata:

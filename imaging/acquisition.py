@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass, field, replace
 from itertools import count
 from pathlib import Path
 
-from imaging.acquisition_facts import Tool, begun, hashes_told, outcome_of, sha256_of
+from imaging.acquisition_facts import Tool, begun, hashes_told, in_test_mode, outcome_of, sha256_of
 from imaging.acquisition_record import (
     MAX_RANGES,
     AcquisitionRecord,
@@ -77,6 +77,7 @@ class Wishes:
         max_celsius: the drive is not read above this temperature; None: it is not watched.
         hook: run when the drive hangs or is gone; None: nothing is.
         hook_seconds: how long the hook may take.
+        test_map: the map that says what fails of a source that only stands for a drive; None: a real one is read.
     """
 
     case: Mapping[str, str] = field(default_factory=dict)
@@ -87,6 +88,7 @@ class Wishes:
     max_celsius: int | None = None
     hook: str | None = None
     hook_seconds: float = 60.0
+    test_map: Path | None = None
 
 
 class AcquisitionSession:
@@ -300,7 +302,8 @@ def session(
         changes = stack.enter_context(changed(device, wishes.settings, note=note_path(map_path), tell=made.tell))
         _equip(made, stack, device, wishes, stop)
         made.record = _headed(made.record, device, source, wishes, made, placement)
-        made.begin(begun(device, options, tool, tuple(map(str, changes)), made.health_before))
+        current = begun(device, options, tool, tuple(map(str, changes)), made.health_before)
+        made.begin(current if wishes.test_map is None else in_test_mode(current, wishes.test_map))
         if wishes.algorithms:
             mapfile = MapStore.read_snapshot(map_path) if map_path.is_file() else None
             made.hasher = Hasher(

@@ -7,11 +7,11 @@ import os
 import platform
 import pwd
 import socket
-from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
+from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from imaging.acquisition_record import MAX_RANGES, NO_BLOCKER, Session, utc_now
+from imaging.acquisition_record import MAX_RANGES, NO_BLOCKER, TEST_MODE, Session, utc_now
 from imaging.device import describe, in_use
 from imaging.errors import InputError, Interrupted
 from imaging.extent import ExtentSet
@@ -53,6 +53,11 @@ def begun(device: Path, options: RescueOptions, tool: Tool, changes: tuple[str, 
         kernel_changes=changes,
         health_before=None if health is None else asdict(health),
     )
+
+
+def in_test_mode(session: Session, test_map: Path) -> Session:
+    """Return a session as it is in test mode: the record must say that no drive failed."""
+    return replace(session, options={TEST_MODE: str(test_map), **session.options})
 
 
 def _user() -> str:

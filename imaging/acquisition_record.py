@@ -27,6 +27,7 @@ from imaging.read_back import Verification
 SCHEMA_VERSION = 1
 MAX_RECORD_BYTES = 1 << 26
 MAX_RANGES = 10_000  # the map has them all
+TEST_MODE = "test_mode"  # among a session's options: the map that says what fails of a file that stands for a drive
 RUNNING, KILLED = "running", "ended without a word (killed, or the machine stopped)"
 NO_BLOCKER = (
     "The source was opened for reading only, and no data was written to it. This is no hardware write blocker: it "

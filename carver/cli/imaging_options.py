@@ -120,6 +120,7 @@ def wishes(options: Namespace, case: Mapping[str, str]) -> Wishes:
         max_celsius=options.max_temperature,
         hook=options.on_trouble,
         hook_seconds=options.on_trouble_time,
+        test_map=options.test_mode,
     )
 
 

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -19,7 +20,8 @@ from carver.report.as_domain import missing
 from carver.report.model_words import described, families_sentence, is_known, notes, telling
 from carver.report.summary import summarise
 from carver.report.visible import shortened, visible
-from carver.report.wording import NOTHING_CAME_BACK, human_size, plural
+from carver.report.wording import NOTHING_CAME_BACK, human_size, image_place, plural, simulation
+from carver.whereabouts import State
 from imaging.closing import Closing
 from imaging.encodings import Caution
 from signatures.verdict import Grade
@@ -132,6 +134,8 @@ def tell_recovery(recovery: Recovery, folder: Path, image: Path | None = None) -
         image: what was carved, as the user names it now; None: as it was named when the case was begun.
     """
     summary = summarise(recovery)
+    if told := simulation(recovery):
+        say(told)
     if summary.files == 0:
         say(f"No model files were found. {NOTHING_CAME_BACK}")
     else:
@@ -142,10 +146,33 @@ def tell_recovery(recovery: Recovery, folder: Path, image: Path | None = None) -
         say(f"{summary.children:,} more {verb} written too.")
     _tell_models(recovery)
     if summary.unread_bytes is None:
-        say(unread_unknown(image or Path(recovery.source.locator), f"--out {shlex.quote(str(folder))}"))
+        say(unread_unknown(image or _image_of(recovery), f"--out {shlex.quote(str(folder))}"))
     elif summary.unread_bytes:
         say(f"{human(summary.unread_bytes)} of the source were never read.")
     say(_next_step(missing(recovery).total_bytes, summary.unread_by_status, folder))
+
+
+def tell_image_place(recovery: Recovery) -> None:
+    """Tell where the image is, if it is not where it was when it was carved."""
+    if _state(recovery) in (State.GONE, State.CHANGED, State.MOVED):
+        say(f"The image: {image_place(recovery)}.")
+
+
+def _image_of(recovery: Recovery) -> Path:
+    """Return the image as a command of today names it."""
+    if _state(recovery) in (State.THERE, State.MOVED):
+        return Path(_whereabouts(recovery)["image_now"])
+    return Path("IMAGE" if _state(recovery) in (State.GONE, State.CHANGED) else recovery.source.locator)
+
+
+def _state(recovery: Recovery) -> State | None:
+    where = _whereabouts(recovery)
+    return State(where["state"]) if where else None
+
+
+def _whereabouts(recovery: Recovery) -> Mapping[str, Any]:
+    where = recovery.run.get("whereabouts")
+    return where if isinstance(where, Mapping) else {}
 
 
 def _tell_models(recovery: Recovery) -> None:

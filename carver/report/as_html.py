@@ -40,6 +40,7 @@ MAX_SIDE_FILES = 200
 MAX_LISTED = 12  # files of a model
 MAX_DEPTH = 6
 MAX_VALUE_CHARACTERS = 160
+SHOWN_ELSEWHERE = ("acquisition", "whereabouts")  # of the run block
 HURT = (Grade.DAMAGED, Grade.TRUNCATED)
 GOOD = tuple(grade for grade in Grade if grade.good)
 
@@ -89,10 +90,12 @@ def render(recovery: Recovery) -> Iterator[str]:
         models=model_words.telling(recovery.models, MAX_MODELS),
         headline=[*wording.headline(recovery, summary), model_words.families_sentence(recovery.models)],
         steps=wording.next_steps(recovery, summary),
+        simulation=wording.simulation(recovery),
+        image_place=wording.image_place(recovery),
         report_id=report_id(recovery),
         cell_bytes=cells.cell_bytes,
         picture=draw(cells),
-        run={key: value for key, value in recovery.run.items() if key != "acquisition"},
+        run={key: value for key, value in recovery.run.items() if key not in SHOWN_ELSEWHERE},
         acquisition=acquisition_rows(recovery.run),
         grid=picture_in_page(recovery.source.size_bytes, recovery.source.unread or ()),
         map_style=STYLE,

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from carver.recovery import Recovery
 from carver.report.code_words import FAILED, GROUPS
 from carver.report.summary import Summary
+from carver.whereabouts import State
 from signatures.verdict import DataEvidence, Grade, LayoutBasis
 
 NOTHING_CAME_BACK = (
@@ -180,11 +181,46 @@ def lost(facts: Mapping[str, object]) -> str:
     )
 
 
+def simulation(recovery: Recovery) -> str:
+    """Return that the damage was not a drive's; "" where a drive was read."""
+    test_map = recovery.run.get("test_mode")
+    if not test_map:
+        return ""
+    return (
+        f"TEST MODE: no drive failed. The image was made of {recovery.source.locator}, and what could not be read of "
+        f"that is what the map {test_map} says. This report shows what carver does; it is no finding about a drive."
+    )
+
+
+def image_place(recovery: Recovery) -> str:
+    """Return where the image is, or was; "" where that is not on record."""
+    where = recovery.run.get("whereabouts")
+    if not isinstance(where, Mapping):
+        return ""
+    was, now = where["image"], where["image_now"]
+    said = {
+        State.THERE: f"{was}; still there when this report was written",
+        State.MOVED: f"{now}; when it was carved it was {was}",
+        State.CHANGED: f"{was} when it was carved; what is there now has another length: it is not what was examined",
+        State.GONE: f"{was} when it was carved; not there any more when this report was written",
+        State.DEVICE: f"none was made: {was} was read directly, as the drive was named then",
+    }
+    return said[State(where["state"])]
+
+
+def _moved(recovery: Recovery) -> str:
+    """Return that the case folder has another name now than in the commands on record."""
+    where = recovery.run.get("whereabouts")
+    if not isinstance(where, Mapping) or where["case_folder"] == where["case_folder_now"]:
+        return ""
+    return f" The case folder was {where['case_folder']} then and is {where['case_folder_now']} now: name that."
+
+
 def _going_on(recovery: Recovery) -> str:
     """Return how the rescue goes on: by the command that made the image, as far as that is on record."""
     run = str(recovery.run.get("command", ""))
     if run.startswith("carver rescue "):
-        return f"Run the same command again (`{run}`): it goes on where it stopped."
+        return f"Run the same command again (`{run}`): it goes on where it stopped.{_moved(recovery)}"
     acquisition = recovery.run.get("acquisition")
     sessions = acquisition.get("sessions") if isinstance(acquisition, Mapping) else None
     command = sessions[-1].get("command") if sessions else None
