@@ -90,9 +90,12 @@ def _by_metadata(files: Iterable[CarvedFile], side_files: Iterable[CarvedFile]) 
 
 
 def _external(files: Iterable[CarvedFile], sought: Iterable[Mapping[str, Any]]) -> Iterator[MissingFile]:
-    """Yield the files that hold the weights of ONNX models, and that were looked for in vain."""
+    """Yield the files that hold the weights of ONNX models, and that were looked for in vain.
+
+    What no copy of a model has is missing once: file systems that copy on write leave dozens of a small model.
+    """
     told = {(one["model_start_bytes"], one["location"]): one for one in sought}
-    named: list[tuple[str, int, str, int]] = []  # name, least bytes, path and start of the model
+    named: dict[tuple[str, str, int], list[tuple[str, int]]] = {}  # model's sum, name, least bytes -> path and start
     found: set[tuple[int, object]] = set()
     for file in files:
         if file.format == DATA:
@@ -101,15 +104,17 @@ def _external(files: Iterable[CarvedFile], sought: Iterable[Mapping[str, Any]]) 
         sizes = file.facts.get("external_files")
         if isinstance(sizes, dict):
             start = file.layout[0].offset_bytes if file.layout else -1
-            named += ((name, size, file.path, start) for name, size in sizes.items() if name)
-    for name, least_bytes, path, start in named:
-        if (start, name) not in found:
+            for name, size in sizes.items():
+                if name:
+                    named.setdefault((file.sha256, name, size), []).append((file.path, start))
+    for (_, name, least_bytes), models in named.items():
+        if not any((start, name) in found for _, start in models):
             yield MissingFile(
                 name=name,
                 size_bytes=least_bytes,
                 sha256=None,
-                learnt_from=(path,),
-                looked_for=_looked_for(told.get((start, name))),
+                learnt_from=tuple(path for path, _ in models),
+                looked_for=_looked_for(told.get((models[0][1], name))),
             )
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,7 +16,7 @@ from carver.stages import Choices, Hooks
 from carver.stages.claiming import plan_files, verdict_entry
 from carver.verdict_json import verdict_to_json
 from imaging.errors import ReadFault
-from imaging.extent import Extent, ExtentSet
+from imaging.extent import Extent, ExtentSet, span
 from imaging.image import MappedImage
 from signatures._onnx_data_place import MARKS_NEEDED, Place, zeros_from
 from signatures._onnx_data_plan import DataFile, data_files, starts_of, strung
@@ -34,6 +34,7 @@ MAX_SOUGHT = 512  # data files a case; the others are told as not looked for
 MAX_ALONE = 16  # of a model, once its files do not lie in a row: the proven ones first, then the largest
 MAX_VAIN_BYTES = 128 << 30  # searched in all; after that only near models:
 NEAR_BYTES = 16 << 20
+NEIGHBOURHOOD_BYTES = 256 << 20  # copies of one model within so much are looked around once
 DEAR = 16  # times, where only floats can be looked at
 BLOCKS_BYTES = (4096, 512)  # what files that were written one after the other may begin at
 
@@ -51,12 +52,31 @@ def seek_data(
     planned = plan_files(image, verdicts, formats, replace(choices, min_size_bytes=0))
     claimed = ExtentSet(extent for plan in planned if plan.owned.claim.grade.good for extent in plan.layout)
     seeking = _Seeking(image, claimed, hooks)
+    copies: dict[tuple[DataFile, ...], list[Extent]] = {}
     for plan in planned:
         claim = plan.owned.claim
         if claim.format == MODEL and claim.grade.good and plan.owned.parent is None:
-            facts = verdict_entry(verdicts, claim)["facts"]
-            seeking.seek(plan.layout[0], data_files(facts.get("external_data", ())))
+            files = tuple(data_files(verdict_entry(verdicts, claim)["facts"].get("external_data", ())))
+            if files and (files in copies or len(copies) < MAX_SOUGHT):
+                copies.setdefault(files, []).append(plan.layout[0])
+    for files, models in copies.items():
+        for neighbours in _neighbourhoods(models):
+            seeking.seek(neighbours, files)
     return {"verdicts": [_entry(start, one) for start, one in sorted(seeking.found.items())], "sought": seeking.sought}
+
+
+def _neighbourhoods(models: Iterable[Extent]) -> Iterator[list[Extent]]:
+    """Yield copies of one model that lie near each other: a search around them all is as good as one around each.
+
+    A file system that copies on write (btrfs), or that keeps a journal, leaves dozens of a small model.
+    """
+    near: list[Extent] = []
+    for model in sorted(models, key=lambda one: one.offset_bytes):
+        if near and model.end_bytes - near[0].offset_bytes > NEIGHBOURHOOD_BYTES:
+            yield near
+            near = []
+        near.append(model)
+    yield near
 
 
 def _any_told(verdicts: StageLog) -> bool:
@@ -94,59 +114,67 @@ class _Seeking:
         self.found: dict[int, _FoundData] = {}
         self.sought: list[dict[str, Any]] = []
 
-    def seek(self, model: Extent, files: Sequence[DataFile]) -> None:
-        """Look for the data files of one model: as one run if there are several, then each for itself."""
+    def seek(self, models: Sequence[Extent], files: Sequence[DataFile]) -> None:
+        """Look for the data files of one model: as one run if there are several, then each for itself.
+
+        Args:
+            models: where it lies, and its copies; ascending, near each other.
+            files: what it tells of.
+        """
         open_files = [file for file in files if not file.refused]
         for file in files:
             if file.refused:
-                self._note(model, file, "refused", why=file.refused)
-        if len(open_files) > 1 and self._seek_run(model, open_files):
+                self._note(models, file, "refused", why=file.refused)
+        if len(open_files) > 1 and self._seek_run(models, open_files):
             return
         worth = {file.location for file in sorted(open_files, key=_worth)[:MAX_ALONE]}
         for file in open_files:
-            found = self._search(model, file) if file.location in worth else None
+            found = self._search(models, file) if file.location in worth else None
             if found is None:
-                self._note(model, file, "not-looked-for")
+                self._note(models, file, "not-looked-for")
             elif found.taken is None:
-                self._note(model, file, _outcome(found), found=found)
+                self._note(models, file, _outcome(found), found=found)
             else:
-                self._keep(model, file, found.taken, found.proven_bytes)
+                self._keep(models, file, found.taken, found.proven_bytes)
 
-    def _seek_run(self, model: Extent, files: Sequence[DataFile]) -> bool:
+    def _seek_run(self, models: Sequence[Extent], files: Sequence[DataFile]) -> bool:
         """Look for files that were written one after the other; tell whether they were found so."""
         for block_bytes in BLOCKS_BYTES if not any(file.sha1 for file in files) else ():
-            found = self._search(model, strung(files, block_bytes))
+            found = self._search(models, strung(files, block_bytes))
             if found is not None and found.taken is not None:
                 for file, at in zip(files, starts_of(files, block_bytes), strict=True):
                     place = replace(found.taken, start_bytes=found.taken.start_bytes + at)
-                    self._keep(model, file, place, 0)
+                    self._keep(models, file, place, 0)
                 return True
         return False
 
-    def _search(self, model: Extent, file: DataFile) -> Found | None:
+    def _search(self, models: Sequence[Extent], file: DataFile) -> Found | None:
         if self._searches >= MAX_SOUGHT:
             return None
         self._searches += 1
-        search = Search(source=self._source, file=file, model=model, claimed=self._claimed, stop=self._hooks.stop)
+        around = span(models[0].offset_bytes, models[-1].end_bytes)
+        search = Search(source=self._source, file=file, model=around, claimed=self._claimed, stop=self._hooks.stop)
         try:
             found = search.find(*(() if self._searched_bytes < MAX_VAIN_BYTES else (NEAR_BYTES,)))
         except ReadFault as fault:
-            log.warning("data of the model at %#x is not looked for: %s", model.offset_bytes, fault)
+            log.warning("data of the model at %#x is not looked for: %s", models[0].offset_bytes, fault)
             return None
         self._searched_bytes += 2 * found.searched_bytes * (1 if search.is_cheap else DEAR)
         return found
 
-    def _keep(self, model: Extent, file: DataFile, place: Place, proven_bytes: int) -> None:
+    def _keep(self, models: Sequence[Extent], file: DataFile, place: Place, proven_bytes: int) -> None:
         zeros_bytes = None if proven_bytes else zeros_from(self._source, place.start_bytes, file)
         verdict = verdict_on(file, place, proven_bytes, zeros_bytes=zeros_bytes)
         held = self.found.get(place.start_bytes)
-        models = [*(held.models if held is not None else ()), model.offset_bytes]
+        starts = [*(held.models if held is not None else ()), *(model.offset_bytes for model in models)]
         if held is not None and held.verdict.size_bytes >= verdict.size_bytes:
             verdict = held.verdict
-        self.found[place.start_bytes] = _FoundData(verdict=verdict, models=models)
+        self.found[place.start_bytes] = _FoundData(verdict=verdict, models=starts)
 
-    def _note(self, model: Extent, file: DataFile, outcome: str, *, why: str = "", found: Found | None = None) -> None:
-        if len(self.sought) < MAX_SOUGHT:
+    def _note(
+        self, models: Sequence[Extent], file: DataFile, outcome: str, *, why: str = "", found: Found | None = None
+    ) -> None:
+        for model in models[: MAX_SOUGHT - len(self.sought)]:
             self.sought.append(
                 {
                     "model_start_bytes": model.offset_bytes,

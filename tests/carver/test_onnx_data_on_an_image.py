@@ -153,8 +153,33 @@ def test_of_many_files_that_lie_apart_only_the_largest_are_looked_for(tmp_path, 
     path = tmp_path / "image"
     path.write_bytes(content + bytes(8192))
     search = seeking._Seeking(open_image(path), ExtentSet(), Hooks())
-    search.seek(span(0, len(content)), files)
+    search.seek([span(0, len(content))], files)
     assert [(one["location"], one["outcome"]) for one in search.sought] == [("a", "not-looked-for"), ("b", "nowhere")]
+
+
+def test_copies_of_a_model_near_each_other_are_looked_around_once(tmp_path):
+    content = model([("a", 1, (64, 64))], [("a", "0", "16384")])
+    files = data_files(onnx.validate(window_on(content)).facts["external_data"])
+    path = tmp_path / "image"
+    path.write_bytes((content + bytes(-len(content) % BLOCK)) * 3 + bytes(1 << 16))
+    search = seeking._Seeking(open_image(path), ExtentSet(), Hooks())
+    search.seek([span(start, start + len(content)) for start in (0, BLOCK, 2 * BLOCK)], files)
+    assert search._searches == 1
+    assert [one["model_start_bytes"] for one in search.sought] == [0, BLOCK, 2 * BLOCK]
+
+
+def test_data_that_copies_of_a_model_miss_is_missing_once_and_not_at_all_if_one_has_it():
+    facts = {"external_files": {"a.data": 9}}
+    models = [a_file(f"files/{at}.onnx", form="onnx", facts=facts, at_bytes=at, content="one") for at in (4096, 8192)]
+    (told,) = missing_files(models, [])
+    assert (told.name, told.learnt_from) == ("a.data", ("files/4096.onnx", "files/8192.onnx"))
+    found = {"location": "a.data", "model_starts": [8192]}
+    assert missing_files([*models, a_file("files/a.data", form="onnx_external_data", facts=found)], []) == ()
+
+
+def test_copies_of_a_model_far_from_each_other_are_looked_around_one_by_one():
+    near, far = [span(0, 512), span(4096, 4608)], span(1 << 40, (1 << 40) + 512)
+    assert list(seeking._neighbourhoods([far, *near])) == [near, [far]]
 
 
 @pytest.mark.parametrize(
