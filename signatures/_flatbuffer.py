@@ -49,6 +49,11 @@ class Text:
 
 
 @dataclass(frozen=True, slots=True)
+class Texts:
+    """A vector of strings."""
+
+
+@dataclass(frozen=True, slots=True)
 class Items:
     """A vector of scalars."""
 
@@ -71,12 +76,18 @@ class Many:
 
 @dataclass(frozen=True, slots=True)
 class Union:
-    """A table whose name the byte in the field before tells; others are opaque."""
+    """A table whose name the byte in the field before tells; others are opaque.
+
+    Attributes:
+        names: of the tables, by that byte.
+        structs: of what is no table, but so many bytes.
+    """
 
     names: tuple[tuple[int, str], ...] = ()
+    structs: tuple[tuple[int, int], ...] = ()
 
 
-Kind: TypeAlias = Number | Text | Items | One | Many | Union
+Kind: TypeAlias = Number | Text | Texts | Items | One | Many | Union
 Schema: TypeAlias = Mapping[str, tuple[Kind, ...]]
 """The fields of each table, in the order of their ids."""
 
@@ -99,6 +110,7 @@ class Table:
     raw: bytes
     places: tuple[int, ...]
     texts: dict[int, str] = field(default_factory=dict)
+    lists: dict[int, list[str]] = field(default_factory=dict)
     vectors: dict[int, Vector] = field(default_factory=dict)
     children: dict[int, list[Table | None]] = field(default_factory=dict)
 
@@ -116,6 +128,10 @@ class Table:
     def text(self, number: int) -> str:
         """Return a string field, "" when it is absent."""
         return self.texts.get(number, "")
+
+    def strings(self, number: int) -> list[str]:
+        """Return the strings of a field, none when it is absent."""
+        return self.lists.get(number, [])
 
     def slots(self, number: int) -> list[Table | None]:
         """Return the tables of a field in their places; None stands for a broken one."""
@@ -263,14 +279,22 @@ class FlatBuffer:
             table.vectors[number] = self._vector(self._follow(at_bytes), kind.item_bytes)
         elif isinstance(kind, Many):
             table.children[number] = list(self._children(kind.name, self._follow(at_bytes)))
-        elif isinstance(kind, One | Union):
-            name = kind.name if isinstance(kind, One) else self._union_name(table, number, kind)
-            child = self._child(name, at_bytes)
-            table.children[number] = [child]
+        elif isinstance(kind, Texts):
+            table.lists[number] = list(self._strings(self._follow(at_bytes)))
+        elif isinstance(kind, One):
+            table.children[number] = [self._child(kind.name, at_bytes)]
+        elif isinstance(kind, Union):
+            self._union(table, number, kind)
 
-    @staticmethod
-    def _union_name(table: Table, number: int, kind: Union) -> str:
-        return dict(kind.names).get(table.number(number - 1, 1), OPAQUE)
+    def _union(self, table: Table, number: int, kind: Union) -> None:
+        at_bytes, tag = table.offset_bytes + table.place(number), table.number(number - 1, 1)
+        struct_bytes = dict(kind.structs).get(tag)
+        if struct_bytes is None:
+            table.children[number] = [self._child(dict(kind.names).get(tag, OPAQUE), at_bytes)]
+            return
+        place = self._follow(at_bytes)
+        self._read(place, struct_bytes)
+        self._spans.append((place, place + struct_bytes))
 
     def _text(self, at_bytes: int) -> str:
         size_bytes: int = struct.unpack("<I", self._read(at_bytes, 4))[0]
@@ -292,6 +316,13 @@ class FlatBuffer:
         self._spans.append((at_bytes, end_bytes))
         self.cut = self.cut or end_bytes > self.window.size_bytes
         return Vector(at_bytes + 4, count, count * item_bytes)
+
+    def _strings(self, at_bytes: int) -> Iterable[str]:
+        vector = self._vector(at_bytes, 4)
+        if vector.count > MAX_CHILDREN:
+            raise MalformedError("vector", at_bytes)
+        for index in range(vector.count):
+            yield self._text(self._follow(vector.offset_bytes + 4 * index))
 
     def _children(self, name: str, at_bytes: int) -> Iterable[Table | None]:
         vector = self._vector(at_bytes, 4)

@@ -96,6 +96,7 @@ CUT = CodeGroup(
         "end-missing": "the file ends before its own headers say that it does",
         "header-past-end": "the file ends inside its own header",
         "no-directory": "the zip's list of members, which stands at its end, is not there",
+        "part-of-checkpoint-file": "the metadata of a distributed checkpoint tells of more objects in this file",
         "pickle-cut": "the pickle, which names the tensors, breaks off",
         "record-cut": "a member of the zip does not end where it should: its end is missing or was overwritten",
         "structure-cut": "a structure of the file lies behind the end of what is there",
@@ -138,6 +139,7 @@ UNCHECKED = CodeGroup(
         "unknown-dtype": "a tensor is of a type that carver does not know",
         "unknown-field": "the file has fields of a later version of its format",
         "unknown-type": "a tensor is of a type that carver does not know",
+        "unknown-value": "the module holds a value of a kind that carver does not know",
         "zero-checksum": "zeros under a checksum of zero, which proves nothing",
     },
 )

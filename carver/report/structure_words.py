@@ -167,6 +167,7 @@ MESSAGES = {
     "wire-type": "a field is of another type than it must be",
 }
 TABLES = {
+    "attributes": "an object has more or fewer parts than its type",
     "bad-entry": "an entry of the index cannot be read",
     "block-gap": "bytes of the index belong to no block",
     "block-grammar": "a block of the index cannot be read",
@@ -187,7 +188,10 @@ TABLES = {
     "root-table": "the first table is not there",
     "segment-index": "constants are in a segment that is not there",
     "segment-range": "a segment lies at a place that cannot be",
+    "storage-count": "there are more or fewer storages than are told",
+    "tensor-storage": "a tensor does not fit the storage that it names",
     "text-end": "a text does not end where it should",
+    "value-index": "a value is named that is not there, or is of another kind",
     "vector": "a list cannot be where it is told to be",
     "vtable": "the plan of a table cannot be where it is told to be",
 }

@@ -12,7 +12,7 @@ from carver.report.code_words import GROUPS, HARMLESS, MEANS, groups_of, meaning
 ROOT = Path(__file__).parent.parent.parent
 SOURCES = [
     *sorted((ROOT / "signatures").rglob("*.py")),
-    *(ROOT / "carver" / name for name in ("judge.py", "workers.py", "identify/hints.py")),
+    *(ROOT / "carver" / name for name in ("judge.py", "workers.py", "identify/hints.py", "identify/checkpoints.py")),
     *(ROOT / "carver" / "stages" / name for name in ("extracting.py", "seeking.py", "claiming.py", "judging.py")),
 ]
 CODE_NAMES = {"code", "fault"}  # what a parameter or field that takes a code is called
