@@ -186,8 +186,7 @@ def recognise_path(path: Path) -> Recognition | None:
             message=f"{path} is an Apple sparse bundle, a folder of bands, not raw bytes",
             advice=_DMG.format(path=path),
         )
-    follower = path.with_suffix(".002")
-    if name.endswith(".001") and follower.exists():
+    if name.endswith((".000", ".001")) and path.with_suffix(f".00{int(name[-1]) + 1}").exists():
         return Recognition(
             code="split-raw",
             title="raw image in pieces",

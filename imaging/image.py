@@ -56,6 +56,8 @@ def find_map(image_path: Path) -> Path | None:
 
     Other programs write `.log` files too, so one that does not look like a mapfile is passed over.
     """
+    if not image_path.name:  # `.` or `/`, which is no image
+        return None
     names = [image_path.with_name(image_path.name + suffix) for suffix in MAP_SUFFIXES]
     names += [image_path.with_suffix(suffix) for suffix in MAP_SUFFIXES if image_path.suffix]
     for path in names:

@@ -153,6 +153,8 @@ def test_a_sparse_bundle_and_the_first_piece_of_several_are_known_by_their_paths
     assert recognise_path(tmp_path / "drive.001") is None
     (tmp_path / "drive.002").write_bytes(b"b")
     assert recognise_path(tmp_path / "drive.001").code == "split-raw"
+    (tmp_path / "drive.000").write_bytes(b"0")  # as `split -d -a 3` numbers them
+    assert recognise_path(tmp_path / "drive.000").code == "split-raw"
     assert recognise_path(tmp_path) is None
 
 

@@ -122,3 +122,10 @@ def test_a_missing_image_is_told_even_where_its_map_is_broken(tmp_path: Path) ->
 def test_a_missing_map_that_was_named_is_told(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"gone\.map"):
         open_image(an_image(tmp_path), tmp_path / "gone.map")
+
+
+@pytest.mark.parametrize("path", [".", "/"])
+def test_a_folder_without_a_name_has_no_map_beside_it_and_is_refused(path):
+    assert find_map(Path(path)) is None
+    with pytest.raises(InputError, match="is a directory"):
+        open_image(Path(path))
