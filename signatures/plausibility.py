@@ -216,7 +216,9 @@ class _Conclusion:
     uniform blocks, where there are so many that they are random beyond doubt; zeros (or another byte) of 4 KiB and
     more whose both ends lie inside tensors, on sector edges, off the rows; and such zeros of 64 KiB and more from a
     4 KiB edge to the end of the file. In vectors only 64 KiB and more between pages count. A tensor with other runs
-    off the sectors, or with runs one below the other in four rows, is sparse by design and is left alone.
+    off the sectors, or with runs one below the other in four rows, is sparse by design and is left alone. Lost is, too,
+    what is behind another file's head on a sector's edge inside floats: its four bytes are no weight (by chance once in
+    terabytes), so the file lies in pieces or was overwritten.
     """
 
     places: list[Place]
@@ -247,6 +249,7 @@ class _Conclusion:
         for at, name in signatures:
             detail = f"{self._name(at)}: {name} begins at a sector's edge inside it"
             self._note("tensor-foreign-signature", at, detail)
+            self._lose_behind_head(at, nans)
         for index, count in nans.items():
             place = self.places[index]
             self._note("tensor-nan", place.begin, f"{place.name}: {count} values are not a number")
@@ -283,6 +286,13 @@ class _Conclusion:
         if torn or self.certain or one.end - one.start >= WHOLE_BYTES:
             what = "is as random as encrypted or compressed bytes" + (", next to weights that are not" if torn else "")
             self._tell(one, "tensor-uniform-block", what, lost=torn or self.certain)
+
+    def _lose_behind_head(self, at: int, nans: dict[int, int]) -> None:
+        """Lose what is behind another file's head inside floats: its tensor's rest, and on to the last one with NaN."""
+        home = self._index(at)
+        if home >= 0 and self.places[home].lane_bytes:
+            last = max((index for index in nans if index > home), default=home)
+            self.lost.append(span(at, self.places[last].end))
 
     def _torn_blocks(self, number: int) -> bool:
         """Whether a stretch of blocks begins or ends inside a tensor, next to blocks that look like its weights."""

@@ -256,6 +256,25 @@ def test_a_foreign_head_on_a_sectors_edge_is_told_and_elsewhere_not():
     evidence = seen(content, tensors)
     assert [(f.code, f.offset_bytes) for f in evidence.findings] == [("tensor-foreign-signature", 102_400)]
     assert "PNG" in evidence.findings[0].detail
+    assert list(evidence.lost) == [span(102_400, tensors[0].layout[0].end_bytes)]
+
+
+def test_what_is_no_number_behind_a_foreign_head_is_lost_with_it():
+    """As on ext4: a bfloat16 file whose second half is another's float32."""
+    content, tensors = file_of("bfloat16")
+    at = 102_400
+    foreign = b"PK\3\4" + weights("float32", (len(content), 1), seed=9)
+    content[at:] = foreign[: len(content) - at]
+    assert list(seen(content, tensors).lost) == [span(at, len(content))]
+
+
+def test_a_foreign_head_inside_packed_numbers_is_only_told():
+    content = bytearray(random_bytes(1 << 18))
+    content[102_400:102_404] = b"PK\3\4"
+    where = span(0, len(content))
+    evidence = seen(content, (Tensor(name="t", dtype="q4_0", shape=(1 << 18,), layout=(where,)),))
+    assert codes(evidence) == {"tensor-foreign-signature"}
+    assert not evidence.lost
 
 
 def test_not_a_number_is_told_by_tensor():
