@@ -231,8 +231,9 @@ class FlatBuffer:
         if at_bytes % 4:
             raise MalformedError("alignment", at_bytes)
         table_bytes, places = self._vtable(at_bytes)
-        table = Table(name, at_bytes, self._read(at_bytes, table_bytes), places)
-        self._spans.append((at_bytes, at_bytes + self._used_bytes(name, places)))
+        used_bytes = self._used_bytes(name, places)
+        table = Table(name, at_bytes, self._read(at_bytes, max(table_bytes, used_bytes)), places)
+        self._spans.append((at_bytes, at_bytes + used_bytes))
         self._seen[key] = table
         for number, kind in enumerate(self.schema.get(name, ())):
             if table.place(number):
@@ -242,8 +243,8 @@ class FlatBuffer:
     def _used_bytes(self, name: str, places: tuple[int, ...]) -> int:
         """Return where a table's last field ends.
 
-        The size in its vtable may be another table's, a few bytes longer: Python's writer shares vtables that differ
-        in it alone.
+        The size in its vtable may be another table's, a few bytes longer or shorter: Python's writer shares vtables
+        that differ in it alone.
         """
         kinds = self.schema.get(name, ())
         sizes = [kind.size_bytes if isinstance(kind, Number) else 4 for kind in kinds] + [1] * len(places)
@@ -270,9 +271,6 @@ class FlatBuffer:
     def _field(self, table: Table, number: int, kind: Kind) -> None:
         """Read one field that is there; scalars stay in the table's bytes."""
         at_bytes = table.offset_bytes + table.place(number)
-        size_bytes = kind.size_bytes if isinstance(kind, Number) else 4
-        if table.place(number) + size_bytes > len(table.raw):
-            raise MalformedError("field", at_bytes)
         if isinstance(kind, Text):
             table.texts[number] = self._text(self._follow(at_bytes))
         elif isinstance(kind, Items):
