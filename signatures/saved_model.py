@@ -18,7 +18,8 @@ MAX_META_GRAPHS = 64
 TOP_OPERATORS = 10
 _CONTINUED, _SHORT = bytes(range(0x80, 0x100)), bytes(range(0x01, 0x80))
 _LENGTHS = {size: (_CONTINUED,) * (size - 1) + (_SHORT,) for size in (1, 2, 3, 4)}
-_META_INFO_TAGS = b"\x0a\x12\x1a\x22\x2a\x32\x38\x42"
+_FIRST_TAGS = b"\x0a\x2a\x32\x3a"  # the information; where fields go down: signatures, assets or the object graph
+_INNER_TAGS = b"\x0a\x12\x1a\x22\x2a\x32\x38\x42"  # of the information; the others' are among them
 
 
 def validate(window: Window) -> Verdict:
@@ -83,10 +84,10 @@ def _walk_graphs(wire: Wire, walk: GraphWalk, start: int) -> tuple[int, int, Mal
     return end, graphs, None
 
 
-def _probe(graph: int, info: int) -> SectorProbe:
-    """Return the probe for a meta graph and its information whose lengths take so many bytes."""
-    allowed = (HEAD[:1], HEAD[1:], b"\x12", *_LENGTHS[graph], b"\x0a", *_LENGTHS[info], _META_INFO_TAGS)
-    return SectorProbe(allowed=allowed, name=f"graph-{graph}-info-{info}")
+def _probe(graph: int, first: int) -> SectorProbe:
+    """Return the probe for a meta graph and its first field whose lengths take so many bytes."""
+    allowed = (HEAD[:1], HEAD[1:], b"\x12", *_LENGTHS[graph], _FIRST_TAGS, *_LENGTHS[first], _INNER_TAGS)
+    return SectorProbe(allowed=allowed, name=f"graph-{graph}-first-{first}")
 
 
 FORMAT = Format(
@@ -94,7 +95,7 @@ FORMAT = Format(
     suffix=".pb",
     title="TensorFlow SavedModel (saved_model.pb)",
     patterns=(),
-    probes=tuple(_probe(graph, info) for graph in (2, 3, 4) for info in (1, 2, 3)),
+    probes=tuple(_probe(graph, first) for graph in (2, 3, 4) for first in (1, 2, 3)),
     validate=validate,
     proves="nothing: there are no checksums; every node and the size of every constant are checked",
 )
