@@ -14,22 +14,17 @@ A measure over nothing (no true file, no reported file) is not defined: it is pr
 
 from __future__ import annotations
 
-import json
-import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, TypeAlias
 from xml.etree import ElementTree
 
+import numpy as np
+
+from carver.listing import ListedFile, Listing, Runs
 from carver.recovery import SCHEMA_VERSION
 from carver.report.visible import visible
-from imaging.errors import InputError
 from imaging.extent import ExtentSet, span
-from signatures.verdict import Grade
-
-Runs: TypeAlias = tuple[tuple[int, int], ...]
 
 TOTAL = "all"
 LISTED = 20
@@ -82,57 +77,11 @@ class Score:
     false: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _File:
-    path: str
-    format: str
-    good: bool
-    sha256: str
-    layout: Runs
-    parent: str | None
-
-
-def load_truth(path: Path) -> Mapping[str, Any]:
-    """Read a truth file.
-
-    Raises:
-        InputError: it cannot be read or breaks the schema.
-    """
-    return _load(path, "truth")
-
-
-def load_report(path: Path) -> Mapping[str, Any]:
-    """Read a report.json.
-
-    Raises:
-        InputError: it cannot be read or breaks the schema.
-    """
-    return _load(path, "report")
-
-
-def _load(path: Path, kind: str) -> Mapping[str, Any]:
-    try:
-        document = json.loads(path.read_bytes())
-    except OSError as fault:
-        raise InputError(f"cannot read {path}: {os.strerror(fault.errno or 0)}") from fault
-    except (ValueError, RecursionError) as fault:
-        raise InputError(f"{path} is no JSON: {fault}") from fault
-    try:
-        _files(document, kind)
-    except InputError as fault:
-        raise InputError(f"{path}: {fault}") from fault
-    return dict(document)
-
-
-def score(report: Mapping[str, Any], truth: Mapping[str, Any]) -> Score:
-    """Hold a report against a truth, both as read from JSON.
-
-    Raises:
-        InputError: one of them breaks the schema.
-    """
-    true, found = _files(truth, "truth"), _files(report, "report")
+def score(report: Listing, truth: Listing) -> Score:
+    """Hold a report against a truth."""
+    true = truth.files
     named = {file.format for file in true}
-    found += [file for file in _side_files(report) if file.format in named]
+    found = (*report.files, *(file for file in report.side_files if file.format in named))
     exact = _exact(true, found)
     starts = {file.layout[0][0] for file in found if file.layout}
     located = [file.layout[0][0] in starts if file.layout else hit for file, hit in zip(true, exact, strict=True)]
@@ -159,7 +108,7 @@ def score(report: Mapping[str, Any], truth: Mapping[str, Any]) -> Score:
     )
 
 
-def _exact(true: Sequence[_File], found: Iterable[_File]) -> list[bool]:
+def _exact(true: Sequence[ListedFile], found: Iterable[ListedFile]) -> list[bool]:
     """Tell of each true file whether it came back; two copies in the truth need two in the report."""
     copies = Counter(file.sha256 for file in found if file.good)
     hits = []
@@ -170,7 +119,7 @@ def _exact(true: Sequence[_File], found: Iterable[_File]) -> list[bool]:
     return hits
 
 
-def _claims(true: Sequence[_File], found: Sequence[_File]) -> tuple[list[_File], list[bool]]:
+def _claims(true: Sequence[ListedFile], found: Sequence[ListedFile]) -> tuple[list[ListedFile], list[bool]]:
     """Return the reported files with a good grade that are no children, and of each whether it is right."""
     hashes = {file.sha256 for file in true}
     layouts = {file.layout for file in true if file.layout}
@@ -189,7 +138,7 @@ def _claims(true: Sequence[_File], found: Sequence[_File]) -> tuple[list[_File],
     return claimed, right
 
 
-def _has_ancestor(file: _File, parents: Mapping[str, str | None], genuine: set[str]) -> bool:
+def _has_ancestor(file: ListedFile, parents: Mapping[str, str | None], genuine: set[str]) -> bool:
     seen: set[str] = set()
     parent = file.parent
     while parent is not None and parent not in seen:
@@ -203,18 +152,22 @@ def _has_ancestor(file: _File, parents: Mapping[str, str | None], genuine: set[s
 class _Inside:
     """Which layouts lie strictly within one true file."""
 
-    def __init__(self, true: Iterable[_File]) -> None:
-        self._sets = [ExtentSet(span(start, start + size) for start, size in file.layout) for file in true]
+    def __init__(self, true: Iterable[ListedFile]) -> None:
+        self._layouts = [file.layout for file in true if file.layout]
+        self._firsts = np.array([min(start for start, _ in runs) for runs in self._layouts], dtype=np.int64)
+        self._ends = np.array([max(map(sum, runs)) for runs in self._layouts], dtype=np.int64)
 
     def holds(self, layout: Runs) -> bool:
-        mine = ExtentSet(span(start, start + size) for start, size in layout)
+        mine = _bytes_of(layout)
         if not mine:
             return False
-        return any(
-            bytes_of.total_bytes > mine.total_bytes and (bytes_of & mine) == mine
-            for bytes_of in self._sets
-            if bytes_of and bytes_of.starts[0] <= mine.starts[0] and mine.ends[-1] <= bytes_of.ends[-1]
-        )
+        around = np.flatnonzero((self._firsts <= mine.starts[0]) & (mine.ends[-1] <= self._ends))
+        outer = (_bytes_of(self._layouts[index]) for index in around.tolist())
+        return any(theirs.total_bytes > mine.total_bytes and (theirs & mine) == mine for theirs in outer)
+
+
+def _bytes_of(layout: Runs) -> ExtentSet:
+    return ExtentSet(span(start, start + size) for start, size in layout)
 
 
 def shortfalls(score: Score, min_recall: float | None, min_precision: float | None) -> list[str]:
@@ -291,60 +244,3 @@ def _case(suite: ElementTree.Element, row: Row, name: str, value: float | None, 
         ElementTree.SubElement(case, "skipped", message="nothing to measure")
     elif bar is not None and value < bar:
         ElementTree.SubElement(case, "failure", message=f"{name} {value:.4f} is below {bar:g}")
-
-
-def _files(document: object, kind: str) -> list[_File]:
-    """Check a document's schema, as far as a score needs it."""
-    if not isinstance(document, Mapping) or not isinstance(document.get("files"), list):
-        raise InputError(f'this {kind} has no list "files"')
-    if document.get("schema_version") != SCHEMA_VERSION:
-        raise InputError(f"this {kind} has schema_version {document.get('schema_version')!r}, not {SCHEMA_VERSION}")
-    ungraded = Grade.CONSISTENT.value if kind == "truth" else None  # a true file is good unless it says otherwise
-    return [_file(entry, f"{kind} files[{index}]", ungraded) for index, entry in enumerate(document["files"])]
-
-
-def _side_files(report: Mapping[str, Any]) -> list[_File]:
-    """Return a report's small files; reports of earlier versions have none."""
-    listed = report.get("side_files", [])
-    if not isinstance(listed, list):
-        raise InputError('this report has "side_files" that are no list')
-    return [_file(entry, f"report side_files[{index}]", None) for index, entry in enumerate(listed)]
-
-
-def _file(entry: object, where: str, ungraded: str | None) -> _File:
-    if not isinstance(entry, Mapping):
-        raise InputError(f"{where} is no object")
-    for key in ("path", "format", "sha256"):
-        if not isinstance(entry.get(key), str):
-            raise InputError(f'{where}: "{key}" must be text')
-    parent, grade = entry.get("parent"), entry.get("grade", ungraded)
-    if not (parent is None or isinstance(parent, str)):
-        raise InputError(f'{where}: "parent" must be a path or null')
-    if grade not in list(Grade):
-        raise InputError(f'{where}: "grade" must be one of {", ".join(Grade)}')
-    return _File(
-        path=entry["path"],
-        format=entry["format"],
-        good=Grade(grade).good,
-        sha256=entry["sha256"].lower(),
-        layout=_runs(entry.get("layout"), where),
-        parent=parent,
-    )
-
-
-def _runs(layout: object, where: str) -> Runs:
-    """Return the layout with neighbours joined, so that one run written as two is still the same layout."""
-    runs: list[tuple[int, int]] = []
-    for pair in layout if isinstance(layout, list) else [None]:
-        if not (isinstance(pair, list | tuple) and len(pair) == 2 and all(_is_count(number) for number in pair)):
-            raise InputError(f'{where}: "layout" must be a list of [offset, size]')
-        start, size = pair
-        if runs and sum(runs[-1]) == start:
-            runs[-1] = (runs[-1][0], runs[-1][1] + size)
-        elif size:
-            runs.append((start, size))
-    return tuple(runs)
-
-
-def _is_count(number: object) -> bool:
-    return isinstance(number, int) and not isinstance(number, bool) and 0 <= number < 1 << 62

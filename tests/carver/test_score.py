@@ -1,9 +1,12 @@
 import json
+import tracemalloc
 from xml.etree import ElementTree
 
 import pytest
 
-from carver.score import as_json, load_report, load_truth, render_junit, render_text, score, shortfalls
+from carver.listing import listing, load_report, load_truth
+from carver.score import as_json, render_junit, render_text, shortfalls
+from carver.score import score as score_listings
 from imaging.errors import InputError
 
 A, B, C, D = (letter * 64 for letter in "abcd")
@@ -19,6 +22,10 @@ def found(path, sha256=A, start=0, size=100, fmt="hdf5", grade="CONSISTENT", **m
 
 def document(*files):
     return {"schema_version": 1, "files": list(files)}
+
+
+def score(report, truth):
+    return score_listings(listing(report.items(), "report"), listing(truth.items(), "truth"))
 
 
 def total(report, truth):
@@ -191,7 +198,7 @@ def test_our_own_report_can_be_scored(tmp_path):
 
     write_reports(example(), tmp_path)
     report = load_report(tmp_path / "report.json")
-    assert score(report, report).rows[-1].recall == 1
+    assert score_listings(report, report).rows[-1].recall == 1
 
 
 def test_a_truth_without_a_layout_is_located_by_its_hash():
@@ -217,3 +224,32 @@ def test_small_side_files_count_only_where_the_truth_names_their_format():
 def test_side_files_that_are_no_list_are_refused():
     with pytest.raises(InputError, match="no list"):
         score(document() | {"side_files": {}}, document())
+
+
+def test_a_truth_with_a_byte_order_mark_is_read(tmp_path):
+    path = tmp_path / "truth.json"
+    path.write_text(json.dumps(document(entry("t"))), encoding="utf-8-sig")
+    assert [file.path for file in load_truth(path).files] == ["t"]
+
+
+def test_of_a_report_no_more_is_held_than_the_score_needs(tmp_path):
+    path, tensor = tmp_path / "report.json", {"name": "w" * 200, "shape": [1, 2, 3], "layout": [[0, 1]] * 4}
+    with path.open("w") as file:
+        file.write('{"schema_version": 1, "files": [')
+        for number in range(2000):
+            listed = {**found(f"files/{number}", f"{number:064x}", start=number * 100), "tensors": [tensor] * 40}
+            file.write(("," if number else "") + json.dumps(listed))
+        file.write("]}")
+    assert path.stat().st_size > 20 << 20
+    tracemalloc.start()
+    listed = load_report(path)
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(listed.files) == 2000 and peak_bytes < 12 << 20
+
+
+def test_a_layout_within_one_of_several_runs_lies_inside_and_one_across_them_does_not():
+    truth = [entry("t", A, layout=[[0, 100], [300, 100]]), entry("u", B, start=1000)]
+    assert total([found("x", C, start=310, size=20)], truth).claimed == 0
+    assert total([found("x", C, start=90, size=220)], truth).claimed == 1
+    assert total([found("x", C, layout=[[90, 10], [300, 10]])], truth).claimed == 0
