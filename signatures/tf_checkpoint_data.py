@@ -152,7 +152,11 @@ def layouts(source: Source, hit_offset_bytes: int, pattern: Pattern) -> Iterator
 
 
 def _find(source: Source, probes: list[BundleEntry], before: int, behind: int, size_bytes: int) -> int | None:
-    """Return where the data lies: before the index, nearest first, then behind it."""
+    """Return where the data lies: before the index, nearest first, then behind it.
+
+    That is the first place where all probes fit; without one, the place where most do: it may be damaged, while other
+    versions of the model share some tensors.
+    """
     if not probes:
         return None
     vain = _searched_in_vain.get(source, 0)
@@ -161,11 +165,15 @@ def _find(source: Source, probes: list[BundleEntry], before: int, behind: int, s
     slabs = [(max(first, high - SLAB_BYTES), high) for high in range(before, first, -SLAB_BYTES)]
     end = min(source.size_bytes, behind + reach)
     slabs += [(low, min(end, low + SLAB_BYTES)) for low in range(behind, end, SLAB_BYTES)]
+    best, most = None, 0
     for low, high in slabs:
-        for start in find_data(source, probes, low, high):
-            return start
+        for start, fitting in sorted(find_data(source, probes, low, high), key=lambda found: abs(found[0] - before)):
+            if fitting == len(probes):
+                return start
+            if fitting > most:
+                best, most = start, fitting
     _searched_in_vain[source] = vain + sum(high - low for low, high in slabs)
-    return None
+    return best
 
 
 FORMAT = Format(

@@ -110,6 +110,34 @@ def test_data_files_are_found_apart_from_their_index_before_it_or_behind_it(befo
     assert {verdict.facts["suffix"] for verdict in found.values()} == {".data-00000-of-00002", ".data-00001-of-00002"}
 
 
+OBJECTS = (MODEL[0],)
+
+
+@pytest.mark.parametrize("told", [OBJECTS, (*OBJECTS, ("v", 1, ())), (*OBJECTS, ("a", 9, ()), ("b", 9, ()))])
+def test_a_file_of_little_more_than_its_object_graph_is_found_and_its_numbers_elsewhere_are_not(told, tmp_path):
+    (data,), index = build(9, told)
+    numbers = [tensor for tensor in judge(FORMAT, data + index).tensors if tensor.dtype != "string"]
+    decoy = bytearray(random.Random(2).randbytes(len(data)))
+    for one in numbers:
+        decoy[one.offset_bytes : one.offset_bytes + one.size_bytes] = data[one.offset_bytes :][: one.size_bytes]
+    content = padded(decoy) + padded(data) + padded(decoy) + padded(index) + padded(decoy)
+    found = found_in(content, tmp_path)
+    assert {place: verdict.grade for place, verdict in found.items()} == {content.index(data): Grade.INTACT}
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_another_version_that_shares_tensors_and_lies_nearer_is_not_taken(whole, tmp_path):
+    (data,), index = build(9, MODEL)
+    tensors = {tensor.name: tensor for tensor in judge(FORMAT, data + index).tensors}
+    shared = tensors[MODEL[0][0]], tensors[MODEL[3][0]]
+    other = bytearray(random.Random(2).randbytes(len(data)))
+    for one in shared:
+        other[one.offset_bytes : one.offset_bytes + one.size_bytes] = data[one.offset_bytes :][: one.size_bytes]
+    data = data if whole else data[:-1] + bytes((data[-1] ^ 1,))  # the counter
+    found = found_in(padded(data) + padded(other) + padded(index), tmp_path)
+    assert {place: verdict.grade for place, verdict in found.items()} == {0: Grade.INTACT if whole else Grade.DAMAGED}
+
+
 def test_data_and_index_share_the_name_by_which_tensorflow_finds_them(tmp_path):
     index = judge(formats()["tf_checkpoint_index"], INDEX)
     data = judge(FORMAT, DATA + INDEX)
