@@ -288,11 +288,15 @@ class _Conclusion:
             self._tell(one, "tensor-uniform-block", what, lost=torn or self.certain)
 
     def _lose_behind_head(self, at: int, nans: dict[int, int]) -> None:
-        """Lose what is behind another file's head inside floats: its tensor's rest, and on to the last one with NaN."""
+        """Lose what is behind another file's head inside floats: its tensor's rest, and on to the last one with NaN.
+
+        Tensors with NaN before it are lost, too: a zip's record is a head, and the zip may begin long before it.
+        """
         home = self._index(at)
         if home >= 0 and self.places[home].lane_bytes:
             last = max((index for index in nans if index > home), default=home)
             self.lost.append(span(at, self.places[last].end))
+            self.lost += [span(self.places[index].begin, self.places[index].end) for index in nans if index <= home]
 
     def _torn_blocks(self, number: int) -> bool:
         """Whether a stretch of blocks begins or ends inside a tensor, next to blocks that look like its weights."""

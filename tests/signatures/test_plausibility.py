@@ -265,7 +265,15 @@ def test_what_is_no_number_behind_a_foreign_head_is_lost_with_it():
     at = 102_400
     foreign = b"PK\3\4" + weights("float32", (len(content), 1), seed=9)
     content[at:] = foreign[: len(content) - at]
-    assert list(seen(content, tensors).lost) == [span(at, len(content))]
+    first_bytes = tensors[0].layout[0].offset_bytes
+    assert list(seen(content, tensors).lost) == [span(first_bytes, len(content))]  # the first is hit, too
+
+
+def test_no_number_without_a_foreign_head_is_no_loss():
+    content, tensors = file_of("bfloat16")
+    content[102_400:102_402] = b"\xff\x7f"
+    assert codes(seen(content, tensors)) == {"tensor-nan"}
+    assert not seen(content, tensors).lost
 
 
 def test_a_foreign_head_inside_packed_numbers_is_only_told():
