@@ -58,3 +58,9 @@ def simulation_map(acquisition: Mapping[str, Any] | None) -> str | None:
     """Return the map that told what fails, where any session was in test mode; None: what was read is no simulation."""
     sessions = (acquisition or {}).get("sessions") or ()
     return next((str(each["options"][TEST_MODE]) for each in sessions if each.get("options", {}).get(TEST_MODE)), None)
+
+
+def image_digests(run: Mapping[str, Any]) -> Mapping[str, str]:
+    """Return the hashes of the whole image that the record in a run has, by algorithm; empty where it has none."""
+    acquisition = run.get("acquisition") or {}
+    return (acquisition.get("result") or {}).get("digests") or {}

@@ -77,7 +77,8 @@ def open_checked(options: Namespace, folder: Path | None) -> MappedImage:
     preflight.refuse(notices)
     if image.mapfile is None:
         scans = options.command == "scan"
-        ending = "" if scans else "--out DIR"
+        out = "DIR" if getattr(options, "passing", False) else shlex.quote(str(folder))
+        ending = "" if scans else f"--out {out}"
         screen.say(f"warning: {screen.unread_unknown(options.image, ending, 'scan' if scans else 'carve')}")
     return image
 

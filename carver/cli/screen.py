@@ -20,7 +20,7 @@ from carver.report.as_domain import missing
 from carver.report.model_words import described, families_sentence, is_known, notes, telling
 from carver.report.summary import summarise
 from carver.report.visible import shortened, visible
-from carver.report.wording import NOTHING_CAME_BACK, human_size, image_place, plural, simulation
+from carver.report.wording import NOTHING_CAME_BACK, copies, human_size, image_place, plural, simulation
 from carver.whereabouts import State
 from imaging.closing import Closing
 from imaging.encodings import Caution
@@ -140,7 +140,8 @@ def tell_recovery(recovery: Recovery, folder: Path, image: Path | None = None) -
         say(f"No model files were found. {NOTHING_CAME_BACK}")
     else:
         tallies = [f"{tally.files} {MEANING[grade]}" for grade, tally in summary.grades.items()]
-        say(f"{plural(summary.files, 'model file', 'model files')}: {'; '.join(tallies)}.")
+        said = f"{plural(summary.files, 'model file', 'model files')}: {'; '.join(tallies)}."
+        say(f"{said}{copies(summary)}")
     if summary.children:
         verb = "lies inside these and was" if summary.children == 1 else "lie inside these and were"
         say(f"{summary.children:,} more {verb} written too.")

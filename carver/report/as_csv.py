@@ -15,6 +15,7 @@ FILE_NAME = "files.csv"
 COLUMNS = (
     *("number", "path", "grade", "format", "size_bytes", "sha256", "md5", "offset_bytes", "extents", "present_bytes"),
     *("parent", "layout_basis", "data_evidence", "name_source", "tensors", "tensors_hit", "findings"),
+    "lost_objects",
 )
 GOOD = tuple(grade for grade in Grade if grade.good)
 FORMULA = ("=", "+", "-", "@")  # what a spreadsheet would compute
@@ -44,8 +45,13 @@ def _cells(number: str, file: CarvedFile) -> list[object]:
         *(file.parent or "", file.layout_basis.value, file.data_evidence.value, file.name_source, len(file.tensors)),
         sum(tensor.grade not in GOOD for tensor in file.tensors),
         " ".join(dict.fromkeys(finding.code for finding in file.findings)),
+        _count(file.facts.get("lost_objects")),
     )
     return [_text(value) if isinstance(value, str) else value for value in values]
+
+
+def _count(value: object) -> int:
+    return value if isinstance(value, int) else 0
 
 
 def _text(value: str) -> str:

@@ -13,7 +13,7 @@ import jinja2
 import numpy as np
 from markupsafe import Markup
 
-from carver.acquired import acquisition_rows
+from carver.acquired import acquisition_rows, image_digests
 from carver.recovery import CarvedFile, Recovery
 from carver.report import Report, as_csv, code_words, copy_words, model_words, wording
 from carver.report.as_json import condensed, document, plain
@@ -97,6 +97,7 @@ def render(recovery: Recovery) -> Iterator[str]:
         picture=draw(cells),
         run={key: value for key, value in recovery.run.items() if key not in SHOWN_ELSEWHERE},
         acquisition=acquisition_rows(recovery.run),
+        image_hashed=image_digests(recovery.run),
         grid=picture_in_page(recovery.source.size_bytes, recovery.source.unread or ()),
         map_style=STYLE,
         map_patterns=PATTERNS,

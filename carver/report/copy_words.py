@@ -8,7 +8,10 @@ from carver.recovery import Elsewhere, OtherCopy, Recovery
 from carver.report.wording import plural
 
 LISTED = 6  # tensors in a sentence
-GONE = "what was overwritten or encrypted there does not come back from this source; look in backups for an older copy"
+GONE = (
+    "sectors that were never read may still come with another pass, but what was overwritten or encrypted there does "
+    "not come back from this source; look in backups for an older copy"
+)
 
 
 def by_path(recovery: Recovery) -> dict[str, Elsewhere]:

@@ -56,8 +56,10 @@ GRADES: Mapping[Grade, GradeWords] = {
     Grade.DAMAGED: GradeWords(
         label="Damaged",
         one="damaged",
-        proves="This was such a file, and the tensors listed as hit are wrong or were never read.",
-        does_not="That the tensors not listed are right, unless they are proven by a checksum of their own.",
+        proves="This was such a file, and something in it is wrong, was never read or cannot be reached: the tensors "
+        "listed as hit, or parts of its structure, as its findings tell.",
+        does_not="That the tensors not listed are right, unless they are proven by a checksum of their own; nor that "
+        "the list of tensors is whole, where structure is broken.",
     ),
     Grade.TRUNCATED: GradeWords(
         label="End missing",
@@ -126,10 +128,11 @@ def _came_back(summary: Summary) -> str:
     if not summary.files:
         return "No file came back."
     parts = [f"{tally.files:,} {GRADES[grade].one}" for grade, tally in summary.grades.items()]
-    return f"{plural(summary.files, 'file', 'files')} came back: {', '.join(parts)}.{_copies(summary)}"
+    return f"{plural(summary.files, 'file', 'files')} came back: {', '.join(parts)}.{copies(summary)}"
 
 
-def _copies(summary: Summary) -> str:
+def copies(summary: Summary) -> str:
+    """Return how many of the files are in front of the reader twice, as a sentence behind another; "" for none."""
     if not summary.copies:
         return ""
     them = "is a copy, byte for byte, of another" if summary.copies == 1 else "are copies, byte for byte, of others"

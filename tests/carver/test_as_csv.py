@@ -90,3 +90,8 @@ def test_a_finding_that_a_file_has_two_hundred_times_is_named_once():
     codes = ("tensor-uniform-block",) * 200 + ("random-weights", "tensor-uniform-block")
     hurt = carved("a", Grade.DAMAGED, runs((0, 9)), findings=tuple(Finding(code=code) for code in codes))
     assert rows(example(files=(hurt,)))[0]["findings"] == "tensor-uniform-block random-weights"
+
+
+def test_what_cannot_be_reached_is_counted_in_a_column_of_its_own():
+    lost = carved("a", Grade.DAMAGED, runs((0, 9)), facts={"lost_objects": 65})
+    assert [row["lost_objects"] for row in rows(example(files=(lost,)))] == ["65", "0"]

@@ -308,6 +308,7 @@ def test_what_cannot_be_reached_in_a_damaged_file_is_told_beside_the_tensors_tha
     text = page(files=(hurt,)).text
     assert "None of the 1 tensor that can be reached is hit. At least 65 objects (groups or datasets) cannot be" in text
     assert "In 1 group names are broken: what they led to cannot be reached, and its number is not known." in text
+    assert text.count("At least 65 objects") == 2, "in the list of files, too"
     assert "neither whole nor hit" not in page().text and "cannot be reached" not in page().text
 
 
@@ -359,3 +360,14 @@ def test_copies_among_the_files_are_counted_in_front():
         in page(files=(one, other)).text
     )
     assert "byte for byte, of" not in page().text
+
+
+def test_a_tensor_whose_bytes_are_gone_is_said_not_to_be_in_the_file():
+    hurt = carved("a.pt", Grade.TRUNCATED, runs((0, 4096)), tensors=(tensor("w", grade="DAMAGED"),))
+    assert "not in the file 0 B" in page(files=(hurt,)).text
+
+
+def test_an_image_without_a_hash_on_record_is_told_as_such():
+    hashed = {**example().run, "acquisition": {"result": {"digests": {"sha256": "1" * 64}}}}
+    assert "No hash of the whole image is on record here." in page().text
+    assert "No hash of the whole image" not in page(run=hashed).text

@@ -72,3 +72,10 @@ def test_the_image_is_named_as_the_user_names_it_now(told):
     plain = with_unread(None)
     assert "`carver carve moved/disk.img MAPFILE --out 'my case'`" in told(plain, Path("moved/disk.img"))
     assert f"`carver carve {plain.source.locator} MAPFILE --out 'my case'`" in told(plain)
+
+
+def test_copies_are_told_beside_the_count_of_files(told):
+    first = example().files[0]
+    assert "1 of them is a copy, byte for byte, of another." in told(
+        replace(example(), files=(first, replace(first, path="files/again.pt")))
+    )
