@@ -11,10 +11,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from imaging.window import Window
+from signatures._snappy import SnappyError, decompress
 
 FOOTER_MAGIC: Final = bytes.fromhex("57fb808b247547db")
 FOOTER_BYTES: Final = 48
 TRAILER_BYTES: Final = 5  # type and CRC after each block
+PLAIN_BLOCK: Final = 0  # types
+SNAPPY_BLOCK: Final = 1
 MAX_BLOCK_BYTES: Final = 16 << 20
 MAX_FILE_BYTES: Final = 64 << 20
 MAX_BLOCK_ENTRIES: Final = 500_000
@@ -157,19 +160,24 @@ def find_footers(window: Window) -> Iterator[tuple[int, Footer]]:
 
 
 def read_block(window: Window, handle: Handle) -> bytes:
-    """Return a block's bytes, whose CRC-32C agrees.
+    """Return a block's bytes as they were before they were compressed; the CRC-32C of what is there agrees.
 
     Raises:
-        TableError: "block-cut", "crc-mismatch", or "compressed" for one that is not plain.
+        TableError: "block-cut", "crc-mismatch", "compressed" for a compression that is not known, or "block-grammar".
     """
     raw = window.read_at(handle.offset_bytes, handle.size_bytes + TRAILER_BYTES)
     if len(raw) < handle.size_bytes + TRAILER_BYTES:
         raise TableError("block-cut")
     if masked_crc32c(raw[:-4]) != int.from_bytes(raw[-4:], "little"):
         raise TableError("crc-mismatch")
-    if raw[-TRAILER_BYTES]:
+    if raw[-TRAILER_BYTES] == PLAIN_BLOCK:
+        return raw[:-TRAILER_BYTES]
+    if raw[-TRAILER_BYTES] != SNAPPY_BLOCK:
         raise TableError("compressed")
-    return raw[:-TRAILER_BYTES]
+    try:
+        return decompress(raw[:-TRAILER_BYTES], limit_bytes=MAX_BLOCK_BYTES)
+    except SnappyError as error:
+        raise TableError("block-grammar") from error
 
 
 def block_entries(block: bytes) -> Iterator[tuple[bytes, bytes]]:

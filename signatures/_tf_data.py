@@ -87,13 +87,13 @@ def find_data(source: Source, probes: Sequence[BundleEntry], low: int, high: int
     for start in range(low, high, PIECE_BYTES):
         end = min(high, start + PIECE_BYTES - SECTOR_BYTES + 1)
         piece = source.read_at(start + first.offset_bytes, end - start + first.size_bytes)
-        for at in _places(np.frombuffer(piece, dtype=np.uint8), first):
+        for at in _places(np.frombuffer(piece, dtype=np.uint8), first).tolist():
             fitting = sum(_fits(source, start + at, probe) for probe in probes)
             if fitting >= min(2, len(probes)):
                 yield start + at, fitting
 
 
-def _places(data: npt.NDArray[np.uint8], probe: BundleEntry) -> list[int]:
+def _places(data: npt.NDArray[np.uint8], probe: BundleEntry) -> npt.NDArray[np.int64]:
     """Return at which sectors a tensor seems to lie: numbers with its checksum, strings with the length's."""
     from signatures.kernels import find_crc32c
 
@@ -101,11 +101,11 @@ def _places(data: npt.NDArray[np.uint8], probe: BundleEntry) -> list[int]:
     if not head:
         found = np.zeros(MAX_FOUND, dtype=np.int64)
         wanted = unmask(probe.masked_crc32c)
-        return found[: find_crc32c(data, probe.size_bytes, wanted, SECTOR_BYTES, found)].tolist()
+        return found[: find_crc32c(data, probe.size_bytes, wanted, SECTOR_BYTES, found)]
     sectors = np.flatnonzero(data[: max(0, len(data) - len(head) + 1) : SECTOR_BYTES] == head[0]) * SECTOR_BYTES
     for at, byte in enumerate(head):
         sectors = sectors[data[sectors + at] == byte]
-    return sectors[:MAX_FOUND].tolist()
+    return sectors[:MAX_FOUND]
 
 
 def _fits(source: Source, start: int, entry: BundleEntry) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from imaging.window import Window
+from signatures._snappy import beginning
 from signatures._table import Footer, Handle, TableError, block_entries, prefixed_entries, read_block, read_handle
 from signatures._tf_bundle import BundleEntry, read_bundle_header, read_entry
 from signatures.verdict import Finding
@@ -94,7 +95,11 @@ class Index:
 
 
 def is_head(raw: bytes) -> bool:
-    """Tell whether a file's first bytes are an entry with an empty key and a bundle header."""
+    """Tell whether a file's first bytes are an entry with an empty key and a bundle header, plain or compressed."""
+    return _is_plain_head(raw) or _is_plain_head(beginning(raw, limit_bytes=HEAD_LOOK_BYTES))
+
+
+def _is_plain_head(raw: bytes) -> bool:
     size_bytes = raw[2] if len(raw) > 2 else 0
     if raw[:2] != b"\0\0" or not 4 <= size_bytes < HEAD_LOOK_BYTES - 3:
         return False

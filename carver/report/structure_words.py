@@ -174,7 +174,7 @@ TABLES = {
     "buffer-index": "a tensor names a buffer that is not there",
     "buffer-offset": "a buffer lies at a place that cannot be",
     "bundle-header": "the index's own header cannot be read",
-    "compressed": "a block of the index is compressed, as no checkpoint's is",
+    "compressed": "a block of the index is compressed in a manner that no checkpoint is known to have",
     "constant-offset": "a constant lies at a place that cannot be",
     "entry-count": "the index has more or fewer entries than it tells",
     "few-tables": "too few tables are whole to tell that it is such a file",

@@ -10,6 +10,7 @@ from fixtures.formats import tf_checkpoint_index as builder
 from fixtures.formats._protobuf_bytes import field
 from fixtures.formats.tf_checkpoint_index import crc32c, entries_of, entry, header, masked, samples, table
 from signatures import _table
+from signatures._snappy import SnappyError, beginning, decompress
 from signatures._table import masked_crc32c
 from signatures.tf_checkpoint_index import FORMAT
 from signatures.verdict import Grade
@@ -52,7 +53,10 @@ def test_the_crc_is_castagnoli_and_masked():
 @pytest.mark.parametrize("sample", SAMPLES, ids=ids(SAMPLES))
 def test_the_footer_alone_tells_the_start(sample):
     noise = random.Random(1).randbytes(700)
-    assert starts_in(FORMAT, noise + sample.content + noise) == {700}
+    content = noise + sample.content + noise
+    found = starts_in(FORMAT, content)
+    assert min(found) == 700
+    assert {judge(FORMAT, content[start:]).grade for start in found - {700}} <= {Grade.REJECTED}  # in compressed text
 
 
 def test_a_table_that_is_no_bundle_is_no_start():
@@ -93,10 +97,44 @@ def test_entries_that_cannot_be_are_told_although_their_crc_agrees(code, blocks)
     assert code in codes(verdict)
 
 
-def test_compressed_blocks_leave_the_index_undecided():
-    verdict = judge(FORMAT, table([ROWS], kind=1))
+def test_blocks_of_a_compression_not_known_leave_the_index_undecided():
+    verdict = judge(FORMAT, table([ROWS], kind=2))
     assert verdict.grade is Grade.UNDECIDED
     assert codes(verdict) == {"compressed"}
+
+
+def test_blocks_that_only_claim_to_be_compressed_are_told():
+    verdict = judge(FORMAT, table([ROWS], kind=1))
+    assert verdict.grade is Grade.DAMAGED
+    assert codes(verdict) == {"block-grammar"}
+
+
+@pytest.mark.parametrize(
+    "text", [b"", b"a" * 1000, b"abcd" * 99, bytes(range(256)) * 300, random.Random(1).randbytes(70000) * 2]
+)
+def test_what_snappy_compressed_is_as_it_was(text):
+    packed = builder.snappy(text)
+    assert decompress(packed, limit_bytes=len(text)) == text
+    assert beginning(packed[:64], limit_bytes=64) == text[: len(beginning(packed[:64], limit_bytes=64))]
+    if text:
+        with pytest.raises(SnappyError):
+            decompress(packed, limit_bytes=len(text) - 1)
+        for broken in (packed[:-1], packed + b"\0", b"\xff" * 9, b"\x08\x01\x05" + packed):
+            with pytest.raises(SnappyError):
+                decompress(broken, limit_bytes=1 << 20)
+
+
+def test_hostile_snappy_ends_with_its_own_error_or_within_its_length():
+    rng = random.Random(7)
+    for _ in range(3000):
+        raw = bytearray(builder.snappy(b"abcd" * 20 + rng.randbytes(40)))
+        for _ in range(3):
+            raw[rng.randrange(len(raw))] = rng.randrange(256)
+        assert len(beginning(bytes(raw), limit_bytes=64)) <= 64
+        try:
+            assert len(decompress(bytes(raw), limit_bytes=4096)) <= 4096
+        except SnappyError:
+            continue
 
 
 def resealed(content, at, new):
