@@ -1,18 +1,20 @@
 """ONNX ModelProto: the top level, field by field, up to where the file ends.
 
-Every writer seen puts the fields in ascending order, the graph (7) being nearly the whole file; after it come operator
-sets (8) and a few others. There is no length: the file ends where no such field, well formed and in order, goes on.
+Nearly all writers put the fields in ascending order, the graph (7) being almost the whole file; after it come operator
+sets (8) and a few others. Some keep the order of onnx.proto, and protobuf allows any. There is no length: the file ends
+where no field that may still come, well formed, goes on. What that leaves open is for `_onnx_end`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
+from signatures._onnx_end import MAX_IR_VERSION, MIN_TEXT, Tail, begins_text, is_sure
 from signatures._onnx_graph import GraphWalk
 from signatures._onnx_schema import GRAPH, IR_VERSION, KNOWN_IR_VERSION, MESSAGES, METADATA, MODEL, OPSET
 from signatures._protobuf import LENGTH, VARINT, CutShortError, Field, MalformedError, Wire
 
-MAX_IR_VERSION = 0x20  # 14 today
 MAX_OPSET_VERSION = 1 << 16
 MAX_GRAPH_BYTES = 1 << 31  # protobuf's own limit for one message
 MAX_TEXT_BYTES = 1024
@@ -29,9 +31,10 @@ class ModelRead:
         numbers: varint fields by number.
         texts: short texts by field number.
         opsets: operator set version by domain.
-        end: where the last good field ends.
+        tail: what stands behind the graph, and how sure it is.
+        end: where the last good field ends; at last, where the file does.
         graph_end: where the graph says that it ends; 0 before there is one.
-        other_ends: where the file may also end, as what follows there may be a stranger's.
+        other_ends: where the file may also end.
         cut: the window ends inside.
     """
 
@@ -41,12 +44,12 @@ class ModelRead:
     texts: dict[int, str] = field(default_factory=dict)
     opsets: dict[str, int] = field(default_factory=dict)
     metadata: dict[str, str] = field(default_factory=dict)
-    last_number: int = 0
-    ascending: bool = True
+    tail: Tail = field(default_factory=Tail)
     graph_end: int = 0
     end: int = 0
     other_ends: list[int] = field(default_factory=list)
     cut: bool = False
+    _kept: list[tuple[int, dict[Any, Any], int | str]] = field(default_factory=list)
 
     @property
     def complete(self) -> bool:
@@ -56,6 +59,12 @@ class ModelRead:
 
     def read(self) -> MalformedError | None:
         """Read to the end of the file; return the fault that shows that there is no model at all, or None."""
+        fault = self._read_fields()
+        if fault is None and self.graph_end and not self.cut:
+            self._end_here()
+        return fault
+
+    def _read_fields(self) -> MalformedError | None:
         try:
             for entry in self.wire.fields(0, UNBOUNDED):
                 self._take(entry)
@@ -75,6 +84,15 @@ class ModelRead:
             self.other_ends.append(self.wire.size_bytes)
         return None
 
+    def _end_here(self) -> None:
+        """Settle where the file ends, and forget what was read behind that."""
+        self.end, other_end = self.tail.ends(self.wire)
+        if other_end:
+            self.other_ends.insert(0, other_end)
+        for start, held, key in self._kept:
+            if start >= self.end:
+                held.pop(key, None)
+
     def _take(self, entry: Field) -> None:
         """Check one field of the top level and keep what it says.
 
@@ -88,31 +106,41 @@ class ModelRead:
             raise MalformedError("top-level-tag", body)
         if number in self.numbers or number in self.texts or (number == GRAPH and self.graph_end):
             raise MalformedError("repeated-field", body)
-        if self.complete and self.ascending and number < self.last_number:
-            raise MalformedError("field-order", body)
+        complete, sure = self.complete, True
         if holds == "int":
             self._take_number(number, value, body)
+            sure = number == IR_VERSION
         elif number == GRAPH:
             self._take_graph(body, stop)
         elif holds in MESSAGES:
             self._take_message(number, holds, body, stop)
         else:
-            self._take_text(number, holds, body, stop)
-        self.ascending = self.ascending and number >= self.last_number
-        self.last_number = number
+            sure = self._take_text(number, holds, body, stop)
+        self.tail.take(number, stop, sure=sure or not self.graph_end, complete=complete)
         self.end = stop
+
+    def _keep(self, held: dict[Any, Any], key: int | str, value: object) -> None:
+        """Keep what a field says, and since when it is known."""
+        if self.graph_end:
+            self._kept.append((self.end, held, key))
+        held[key] = value
 
     def _take_number(self, number: int, value: int, body: int) -> None:
         if number == IR_VERSION and not 0 < value <= MAX_IR_VERSION:
             raise MalformedError("ir-version", body)
-        self.numbers[number] = value
+        self._keep(self.numbers, number, value)
         self.walk.lenient = self.numbers.get(IR_VERSION, 0) > KNOWN_IR_VERSION
 
-    def _take_text(self, number: int, holds: str, body: int, stop: int) -> None:
+    def _take_text(self, number: int, holds: str, body: int, stop: int) -> bool:
+        """Keep a text; return whether it is surely one."""
+        if self.complete and stop > self.wire.size_bytes and not begins_text(self.wire, body):
+            raise MalformedError("text-encoding", body)
         text = self.wire.text(body, stop, limit_bytes=MAX_TEXT_BYTES if holds == "name" else MAX_DOC_BYTES)
         if holds == "name" and not (text.isprintable() or not text):
             raise MalformedError("producer-text", body)
-        self.texts[number] = text if holds == "name" else ""
+        self._keep(self.texts, number, text if holds == "name" else "")
+        least = MIN_TEXT if self.tail.in_order else 0
+        return len(text) >= least and is_sure(self.wire, number, text, body, stop)
 
     def _take_graph(self, body: int, stop: int) -> None:
         if stop - body > MAX_GRAPH_BYTES:
@@ -134,9 +162,7 @@ class ModelRead:
         if number == OPSET:
             self._take_opset(body, stop)
         elif number == METADATA:
-            key, value = self._pair(body, stop)
-            self._note_repeat(key in self.metadata)
-            self.metadata[key] = value
+            self._say(self.metadata, *self._pair(body, stop))
 
     def _take_opset(self, body: int, stop: int) -> None:
         domain, version = "", 0
@@ -147,12 +173,14 @@ class ModelRead:
                 version = value
         if not 0 < version <= MAX_OPSET_VERSION or not (domain.isprintable() or not domain):
             raise MalformedError("opset", body)
-        self._note_repeat(domain in self.opsets)
-        self.opsets[domain] = version
+        self._say(self.opsets, domain, version)
 
-    def _note_repeat(self, repeated: bool) -> None:
-        if repeated:  # no writer says a thing twice: this may be another file's tail, left in the slack
-            self.other_ends.append(self.end)
+    def _say(self, held: dict[Any, Any], key: str, value: object) -> None:
+        """Keep one of several things; no writer says one twice: that may be another file's tail, left in the slack."""
+        if key not in held:
+            self._keep(held, key, value)
+        elif self.graph_end and not self.tail.repeat_at:
+            self.tail.repeat_at = self.end
 
     def _pair(self, body: int, stop: int) -> tuple[str, str]:
         """Return key and value of an entry, cut to what a report shows."""

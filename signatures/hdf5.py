@@ -26,7 +26,7 @@ from signatures._hdf5.superblock import (
     user_block_sizes,
 )
 from signatures._hdf5.walk import FoundObject, walk
-from signatures._onnx_model import MAX_IR_VERSION
+from signatures._onnx_end import MAX_IR_VERSION
 from signatures._onnx_starts import AFTER_IR_VERSION
 from signatures._training_steps import tensor_counters
 from signatures._zip import CENTRAL, DESCRIPTOR, END, LOCAL, ZIP64_END

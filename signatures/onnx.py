@@ -7,11 +7,12 @@ import re
 from imaging.window import Window
 from signatures._onnx_data_plan import least_sizes
 from signatures._onnx_graph import GraphWalk
-from signatures._onnx_model import MAX_IR_VERSION, ModelRead
+from signatures._onnx_model import ModelRead
+from signatures._onnx_probes import PROBES
 from signatures._onnx_schema import IR_VERSION, MODEL_DOMAIN, PRODUCER_NAME, PRODUCER_VERSION
-from signatures._onnx_starts import AFTER_IR_VERSION, PATTERNS, model_starts
+from signatures._onnx_starts import PATTERNS, model_starts
 from signatures._protobuf import Wire
-from signatures.format import Format, SectorProbe
+from signatures.format import Format
 from signatures.verdict import Finding, Grade, Verdict, rejected
 
 TOP_OPERATORS = 10
@@ -23,8 +24,6 @@ GENERIC_NAMES = frozenset(
     )
 )
 DATA_SUFFIX = re.compile(r"([._]onnx)?[._](data|bin|weights?|pb|onnx)$")
-GRAPH_TAGS = b"\x0a\x12\x2a\x5a"  # a graph begins with a node, its name, an initializer or an input
-CONTINUED, LAST = bytes(range(0x80, 0x100)), bytes(range(0x01, 0x80))
 
 
 def validate(window: Window) -> Verdict:
@@ -85,7 +84,7 @@ def _remarks(model: ModelRead) -> list[Finding]:
         detail = f"{len(walk.external)} tensors are kept in other files: {', '.join(least_sizes(walk.external))[:200]}"
         found.append(Finding(code="external-data", detail=detail))
     if model.other_ends:
-        detail = "what follows here may belong to another file"
+        detail = "the file may also end here: the order of its fields does not tell which of them are its own"
         found.append(Finding(code="ambiguous-end", offset_bytes=model.other_ends[0], detail=detail))
     return found
 
@@ -133,12 +132,7 @@ FORMAT = Format(
     suffix=".onnx",
     title="ONNX model",
     patterns=PATTERNS,
-    probes=(
-        SectorProbe(allowed=(b"\x08", bytes(range(1, MAX_IR_VERSION + 1)), AFTER_IR_VERSION), name="ir-version"),
-        SectorProbe(allowed=(b"\x3a", CONTINUED, LAST, GRAPH_TAGS), name="graph-first-2"),
-        SectorProbe(allowed=(b"\x3a", CONTINUED, CONTINUED, LAST, GRAPH_TAGS), name="graph-first-3"),
-        SectorProbe(allowed=(b"\x3a", CONTINUED, CONTINUED, CONTINUED, LAST, GRAPH_TAGS), name="graph-first-4"),
-    ),
+    probes=PROBES,
     validate=validate,
     starts=model_starts,
     proves="nothing: ONNX has no checksums; structure and the size of every tensor are checked",
