@@ -60,9 +60,11 @@ MODEL_TYPES: Final = {  # config.json's model_type, where the names of several f
     "qwen3_moe": "Qwen3-MoE", "olmoe": "OLMoE", "deepseek_v2": "DeepSeek-V2", "deepseek_v3": "DeepSeek-V3",
     "llava": "LLaVA", "llava_next": "LLaVA-NeXT", "paligemma": "PaliGemma", "qwen2_vl": "Qwen2-VL",
     "qwen2_5_vl": "Qwen2.5-VL", "mamba": "Mamba", "mamba2": "Mamba 2", "falcon_mamba": "Falcon Mamba",
-    "jamba": "Jamba", "glm": "GLM-4", "glm4": "GLM-4",
+    "jamba": "Jamba", "glm": "GLM-4", "glm4": "GLM-4", "mixtral": "Mixtral", "glm4_moe": "GLM-4 MoE",
+    "ernie4_5_moe": "ERNIE 4.5 MoE", "minimax": "MiniMax", "minimax_m2": "MiniMax-M2", "lfm2": "LFM2",
 }  # fmt: skip
 REFINED: Final = frozenset((  # the families that a config.json may tell closer
     *("Llama-like", "BERT", "BERT-like", "RoBERTa", "BART-like", "T5", "LLaVA-like", "Qwen-VL"),
-    *("Mixture of experts, Qwen-like", "DeepSeek (multi-head latent attention)", "Mamba", "Jamba-like"),
+    *("Mixture of experts", "Mixture of experts, Qwen-like", "DeepSeek (multi-head latent attention)"),
+    *("LFM", "Mamba", "Jamba-like"),
 ))  # fmt: skip

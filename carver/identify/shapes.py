@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Final, TypeAlias
 
 from signatures.tensors import Tensor
@@ -20,6 +20,10 @@ RESNET_DEPTHS: Mapping[tuple[tuple[int, ...], bool], int] = {  # blocks a stage,
 }
 VGG_DEPTHS = {8: 11, 10: 13, 13: 16, 16: 19}  # by the convolutions, three full layers behind them
 TEXT_WIDTHS = {768: "Stable Diffusion 1 UNet", 1024: "Stable Diffusion 2 UNet", 2048: "Stable Diffusion XL UNet"}
+INCEPTION_CONVOLUTIONS = (  # of Keras' inception_v3.py: height, width, channels in and out; the stem, and mixed 9
+    *((3, 3, 3, 32), (3, 3, 32, 32), (3, 3, 32, 64), (1, 1, 64, 80), (3, 3, 80, 192)),
+    *((3, 3, 448, 384), (1, 3, 384, 384), (3, 1, 384, 384)),
+)
 TOKEN_WIDTHS = (768, 1024, 1280)  # of the text encoders of Stable Diffusion
 
 
@@ -95,10 +99,21 @@ REFINING: Final[Mapping[str, Refine]] = {
 
 
 def by_shapes_alone(tensors: Sequence[Tensor]) -> str:
-    """Return the family of a file whose names are a user's own words: a textual inversion, one token a vector."""
+    """Return the family of a file whose names are a user's own words, or bare numbers.
+
+    A textual inversion, one token a vector; Keras' Inception v3, which names its layers `conv2d_1` to `conv2d_94`.
+    """
+    if _has_stem_of_inception({tensor.shape for tensor in tensors}):
+        return "Inception v3"
     if len(tensors) > 1 and {tensor.name for tensor in tensors} == {"clip_l", "clip_g"}:
         return "Textual inversion"
     if len(tensors) != 1 or not re.fullmatch(r"<[^<>]{1,100}>", tensors[0].name):
         return ""
     shape = tensors[0].shape
     return "Textual inversion" if 1 <= len(shape) <= 2 and shape[-1] in TOKEN_WIDTHS else ""
+
+
+def _has_stem_of_inception(shapes: Container[tuple[int, ...]]) -> bool:
+    """Tell whether the convolutions are there with which Inception v3 begins and ends, as Keras or as ONNX has them."""
+    as_onnx = [(outputs, inputs, high, wide) for high, wide, inputs, outputs in INCEPTION_CONVOLUTIONS]
+    return any(all(shape in shapes for shape in each) for each in (INCEPTION_CONVOLUTIONS, as_onnx))

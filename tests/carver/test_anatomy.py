@@ -289,3 +289,13 @@ def test_layers_of_convolutions_before_a_transformer_are_not_its_layers():
     specs = [*((f"extractor.conv_layers.{n}.w", (4,)) for n in range(7)), ("encoder.layers.1.w", (4,))]
     assert examine(tensors(specs), {}).layers == (1,)
     assert examine(tensors([("bert/encoder/layer_._3/w", (4,))]), {}).layers == (3,)
+
+
+@pytest.mark.parametrize("turned", [False, True], ids=["keras", "onnx"])
+def test_keras_inception_is_known_by_its_convolutions_alone(turned):
+    keras = [(3, 3, 3, 32), (3, 3, 32, 32), (3, 3, 32, 64), (1, 1, 64, 80), (3, 3, 80, 192), (1, 1, 192, 64)]
+    keras += [(3, 3, 448, 384), (1, 3, 384, 384), (3, 1, 384, 384)]
+    shapes = [(to, of, high, wide) for high, wide, of, to in keras] if turned else keras
+    specs = [(f"conv2d_{number}/conv2d_{number}/kernel", shape) for number, shape in enumerate(shapes)]
+    assert examine(tensors(specs), {}).family == "Inception v3"
+    assert examine(tensors(specs[:-1]), {}).family == ""

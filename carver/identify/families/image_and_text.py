@@ -22,6 +22,7 @@ IMAGE_AND_TEXT: Final = (
     rule("BLIP", "visual_encoder.blocks.#.attn.qkv", "text_decoder.bert.encoder.layer.#"),
     rule("Image and text model, LLaVA-like", "vision_model", "language_model", "layers.#.self_attn"),
     rule("Idefics", "connector.modality_projection", "text_model.layers.#", "vision_model.encoder.layers.#"),
+    rule("GLM-4V", "visual.merger.post_projection_norm", "visual.blocks.#.attn.qkv"),
     rule("Qwen-VL", "visual.merger.mlp.#", "visual.blocks.#.attn.qkv"),
     rule("Qwen-VL", "visual.merger.linear_fc#", "visual.blocks.#.attn.qkv"),
     rule("Phi-3 Vision", "vision_embed_tokens.img_processor"),
