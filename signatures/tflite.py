@@ -1,7 +1,9 @@
 """TFLite: a flatbuffer without length or checksum. Its end is the largest end of all that its root reaches.
 
 Every table, vector and string must lie apart from every other, and each constant tensor must have exactly the bytes
-that its type and shape ask for. Models over 2 GB keep buffers after the flatbuffer, at offsets that the tables tell.
+that its type and shape ask for. Models over 2 GB keep buffers after the flatbuffer, at offsets that the tables tell;
+those compiled for an accelerator keep its program there, at an offset in the options of the operators that call it
+(LiteRT's dispatch_op_schema).
 """
 
 from __future__ import annotations
@@ -13,18 +15,21 @@ from imaging.extent import Extent
 from imaging.source import Source
 from imaging.window import Window
 from signatures._flatbuffer import ROOT_ADDRESS, FlatBuffer, Table, read_root_table
+from signatures._flexbuffer import map_integers
 from signatures._tflite_schema import (
     BUFFER_DATA,
     BUFFER_OFFSET,
     BUFFER_SIZE,
     BUFFERS,
     CUSTOM_CODE,
+    CUSTOM_OPTIONS,
     DESCRIPTION,
     DTYPES,
     LARGE_OPTIONS_OFFSET,
     LARGE_OPTIONS_SIZE,
     METADATA,
     METADATA_NAME,
+    OPERATOR_CODE,
     OPERATOR_CODES,
     OPERATORS,
     SCHEMA,
@@ -49,6 +54,8 @@ MAX_RANK = 64
 MAX_FILE_BYTES = 1 << 42
 MAX_FINDINGS = 100
 MAX_NAMES = 64  # of each kind, kept as facts
+MAX_OPTIONS_BYTES = 1 << 16
+DISPATCH = "DISPATCH_OP"  # calls a program of an accelerator
 MIN_TABLES = 4  # of a broken file that is still told from chance
 
 
@@ -65,9 +72,11 @@ class _Model:
         self.unknown = False
         self.subgraphs = root.many(SUBGRAPHS)
         self.buffers = [self._place(buffer) for buffer in root.slots(BUFFERS)]
+        self.custom = [code.text(CUSTOM_CODE) if code else "" for code in root.slots(OPERATOR_CODES)]
         for subgraph in self.subgraphs:
             for operator in subgraph.many(OPERATORS):
                 self._outside(operator, LARGE_OPTIONS_OFFSET, LARGE_OPTIONS_SIZE)
+                self._program(operator)
         self.tensors = tuple(t for s in self.subgraphs for table in s.many(TENSORS) if (t := self._tensor(table)))
 
     def note(self, code: str, at_bytes: int | None, detail: str) -> None:
@@ -86,8 +95,19 @@ class _Model:
         return outside
 
     def _outside(self, table: Table, offset_field: int, size_field: int) -> Extent | None:
-        """Return what a table says lies after the flatbuffer; offsets of 0 and 1 mean nothing does."""
-        offset_bytes, size_bytes = table.number(offset_field, 8), table.number(size_field, 8)
+        """Return what a table says lies after the flatbuffer."""
+        return self._behind(table, table.number(offset_field, 8), table.number(size_field, 8))
+
+    def _program(self, operator: Table) -> None:
+        """Take in the accelerator's program that an operator calls."""
+        index, options = operator.number(OPERATOR_CODE, 4), operator.vectors.get(CUSTOM_OPTIONS)
+        if options is None or index >= len(self.custom) or self.custom[index] != DISPATCH:
+            return
+        told = map_integers(self.window.read_at(options.offset_bytes, min(options.size_bytes, MAX_OPTIONS_BYTES)))
+        self._behind(operator, told.get("bytecode_offset", 0), told.get("bytecode_size", 0))
+
+    def _behind(self, table: Table, offset_bytes: int, size_bytes: int) -> Extent | None:
+        """Return this place after the flatbuffer; offsets of 0 and 1 mean nothing is there."""
         if offset_bytes <= 1 or size_bytes == 0:
             return None
         if offset_bytes < self.flat_end_bytes or offset_bytes + size_bytes > MAX_FILE_BYTES:

@@ -8,10 +8,11 @@ import struct
 import pytest
 
 from fixtures.formats._flatbuffer_bytes import Node, Num
-from fixtures.formats.tflite import FLOAT32, buffer_of, model, samples, tensor
+from fixtures.formats.tflite import FLOAT32, buffer_of, compiled, dispatch_options, model, samples, tensor
 from imaging.errors import BudgetExceeded
 from signatures import _flatbuffer
 from signatures._flatbuffer import FlatBuffer
+from signatures._flexbuffer import map_integers
 from signatures._tflite_schema import SCHEMA
 from signatures.tflite import FORMAT
 from signatures.verdict import Grade
@@ -63,6 +64,28 @@ def test_a_buffer_said_to_lie_after_the_tables_but_inside_them_is_told():
     inside = Node((None, Num("Q", 64), Num("Q", 16)))
     tensors = [tensor("x", FLOAT32, (1,), 0), tensor("w", FLOAT32, (4,), 1)]
     assert codes(judge(FORMAT, model([tensors], [buffer_of(b""), inside]))) == {"buffer-offset"}
+
+
+def test_an_accelerators_program_said_to_lie_inside_the_tables_is_told():
+    assert codes(judge(FORMAT, compiled(bytes(100), behind_bytes=-400))) == {"buffer-offset"}
+
+
+def test_an_accelerators_program_that_is_cut_is_told():
+    verdict = judge(FORMAT, compiled(bytes(100))[:-1])
+    assert (verdict.grade, codes(verdict)) == (Grade.TRUNCATED, {"cut-short"})
+
+
+def test_options_that_are_no_map_tell_nothing():
+    options = dispatch_options(4096, 77)
+    assert map_integers(options) == {"bytecode_offset": 4096, "bytecode_size": 77}
+    for broken in (b"", b"\x05\x04\x01", options[:-1], options[-40:], options[:-3] + b"\xff\x27\x01"):
+        assert map_integers(broken) == {}
+    rng = random.Random(8)
+    for _ in range(2000):
+        hostile = bytearray(options)
+        for _ in range(3):
+            hostile[rng.randrange(len(hostile))] = rng.randrange(256)
+        assert len(map_integers(bytes(hostile))) <= 64
 
 
 def test_a_model_without_subgraphs_is_told():
