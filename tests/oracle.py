@@ -65,8 +65,9 @@ def torch_distributed(path: Path) -> int:
     raw, at, count = path.read_bytes(), 0, 0
     while at < len(raw):
         end = at
-        while (end := raw.index(b"PK\x05\x06", end) + 22) and not zipfile.is_zipfile(io.BytesIO(raw[at:end])):
-            pass
+        while end == at or not zipfile.is_zipfile(io.BytesIO(raw[at:end])):
+            end = raw.index(b"PK\x05\x06", end) + 22
+            end += int.from_bytes(raw[end - 2 : end], "little")  # of a comment
         with zipfile.ZipFile(io.BytesIO(raw[at:end])) as archive:
             if archive.testzip() is not None or archive.infolist()[0].header_offset:
                 raise ValueError("a record's CRC-32 is wrong")
