@@ -282,7 +282,7 @@ def find_crc32c(data: Bytes, size: int, wanted: int, step: int, found: Counts) -
 
 
 BLOCK_BYTES = 4096
-UNCLEAR, UNIFORM, CLEAR, CLEAR_SWAPPED, TEXT, ONE_BYTE = range(6)  # what `survey_blocks` says of a block
+UNCLEAR, UNIFORM, CLEAR, CLEAR_SWAPPED, TEXT, ONE_BYTE, WIDER = range(7)  # what `survey_blocks` says of a block
 _UNIFORM_CHI2 = 420.0  # of 255 degrees of freedom: mean 255, deviation 23; 7 deviations
 _CLEAR = 4.0  # times the collisions of uniform bytes: float16 weights have 9, float32 16 and more
 _TEXT_VALUES = 12  # a constant has fewer different bytes
@@ -365,6 +365,21 @@ def _count_nan(data: Bytes, first: int, end: int, item: int, exponent_low: int) 
     return found
 
 
+@numba.njit(nogil=True, inline="always")
+def _is_wider(data: Bytes, high: int, end: int, item: int, counts: Counts) -> bool:
+    """Whether every other high byte is random and those between are not: floats of twice the width, or pairs of them.
+
+    Weights in two kinds of bytes by turns are no float of `item` bytes: one half of each is the other's low fraction.
+    """
+    first_number, first_squares = _count_lane(data, high, end, 2 * item, counts)
+    then_number, then_squares = _count_lane(data, high + item, end, 2 * item, counts)
+    first_clear = first_squares * 256.0 > _CLEAR * first_number * first_number
+    then_clear = then_squares * 256.0 > _CLEAR * then_number * then_number
+    if first_clear == then_clear:
+        return False
+    return _is_uniform(then_number, then_squares) if first_clear else _is_uniform(first_number, first_squares)
+
+
 @_compiled(numba.types.int64, _BYTES, numba.types.int64, numba.types.int64, numba.types.int64, _MUTABLE, _COUNTS_2D)
 def survey_blocks(data: Bytes, phase: int, item: int, exponent_low: int, classes: Bytes, tallies: Counts) -> int:
     """Say of each block of 4096 bytes of floats what its bytes look like; return how many NaN its clear ones hold.
@@ -380,7 +395,7 @@ def survey_blocks(data: Bytes, phase: int, item: int, exponent_low: int, classes
         phase: where in a block's first item-sized stretch an item begins, 0 <= phase < item.
         item: bytes a float: 2, 4 or 8.
         exponent_low: see `_count_nan`.
-        classes: uint8, shape (n,), receives UNCLEAR, UNIFORM, CLEAR, CLEAR_SWAPPED, TEXT or ONE_BYTE.
+        classes: uint8, shape (n,), receives UNCLEAR, UNIFORM, CLEAR, CLEAR_SWAPPED, TEXT, ONE_BYTE or WIDER.
         tallies: int64, shape (2, 256); the first row is scratch, to the second are added the high bytes of blocks
             that are UNIFORM.
     """
@@ -415,6 +430,8 @@ def survey_blocks(data: Bytes, phase: int, item: int, exponent_low: int, classes
         if kind == CLEAR and special:
             first = high if high >= start + item - 1 else high + item
             nans += _count_nan(data, first, end, item, exponent_low)
+        if special and kind in (CLEAR, UNCLEAR) and _is_wider(data, high, end, item, counts):
+            kind = WIDER
         classes[block] = kind
     return nans
 

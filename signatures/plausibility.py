@@ -212,13 +212,13 @@ def _certainly_random(counts: npt.NDArray[np.int64]) -> bool:
 class _Conclusion:
     """What counts as lost, and what is only told.
 
-    Lost are: uniform or text blocks that begin or end inside a tensor whose neighbouring blocks look like weights; all
-    uniform blocks, where there are so many that they are random beyond doubt; zeros (or another byte) of 4 KiB and
-    more whose both ends lie inside tensors, on sector edges, off the rows; and such zeros of 64 KiB and more from a
-    4 KiB edge to the end of the file. In vectors only 64 KiB and more between pages count. A tensor with other runs
-    off the sectors, or with runs one below the other in four rows, is sparse by design and is left alone. Lost is, too,
-    what is behind another file's head on a sector's edge inside floats: its four bytes are no weight (by chance once in
-    terabytes), so the file lies in pieces or was overwritten.
+    Lost are: uniform or text blocks, and those of floats of twice the width (another file's), that begin or end inside
+    a tensor whose neighbouring blocks look like weights; all uniform blocks, where there are so many that they are
+    random beyond doubt; zeros (or another byte) of 4 KiB and more whose both ends lie inside tensors, on sector edges,
+    off the rows; and such zeros of 64 KiB and more from a 4 KiB edge to the end of the file. In vectors only 64 KiB and
+    more between pages count. A tensor with other runs off the sectors, or with runs one below the other in four rows,
+    is sparse by design and is left alone. Lost is, too, what is behind another file's head on a sector's edge inside
+    floats: its four bytes are no weight (by chance once in terabytes), so the file lies in pieces or was overwritten.
     """
 
     places: list[Place]
@@ -233,7 +233,7 @@ class _Conclusion:
     banded: set[int] = field(default_factory=set)
 
     def evidence(self, nans: dict[int, int], signatures: Iterable[tuple[int, str]]) -> Evidence:
-        from signatures.kernels import CLEAR, CLEAR_SWAPPED, TEXT, UNIFORM
+        from signatures.kernels import CLEAR, CLEAR_SWAPPED, TEXT, UNIFORM, WIDER
 
         sizes: dict[int, int] = {}
         for number, one in enumerate(self.spans):
@@ -242,6 +242,8 @@ class _Conclusion:
                 self._tell(one, "tensor-text", "reads as text", lost=self._torn_blocks(number))
             elif one.kind == UNIFORM:
                 self._tell_uniform(number, one)
+            elif one.kind == WIDER and self._torn_blocks(number):
+                self._tell(one, "tensor-other-type", "holds floats of another width than its own", lost=True)
         self.banded = self._bands()
         self.off_sectors.update(home for run in self.runs if (home := self._home_off_sectors(run)) is not None)
         for run in self.runs:

@@ -71,6 +71,7 @@ BLANK = CodeGroup(
     means={
         "tensor-byte-run": "one byte repeated inside a tensor, where no design explains it: erased flash, for example",
         "tensor-text": "readable text inside a tensor: another file's",
+        "tensor-other-type": "floats of another width inside a tensor: another file's weights",
         "tensor-zero-run": "zeros inside a tensor, from sector edge to sector edge, where no design explains them",
         "zero-tail": "the file ends in zeros: a copy that did not finish, or tensors that are zero by design",
     },

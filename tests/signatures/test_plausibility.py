@@ -250,6 +250,30 @@ def test_text_inside_floats_is_lost():
     assert evidence.lost
 
 
+@pytest.mark.parametrize(
+    ("dtype", "wider", "lead"),
+    [
+        ("bfloat16", "float32", 1000),
+        ("bfloat16", "float32", 1002),
+        ("float16", "float32", 1000),
+        ("float16", "float32", 1002),
+        ("float32", "float64", 1000),
+    ],
+)
+def test_floats_of_twice_the_width_amid_others_are_lost(dtype, wider, lead):
+    content, tensors = file_of(dtype, shape=(900, 300), lead=lead)
+    content[102_400:143_360] = weights(wider, (40_960 // (LANES[wider][0]), 1), seed=7)
+    evidence = seen(content, tensors)
+    assert "tensor-other-type" in codes(evidence)
+    assert evidence.lost.within(span(102_400, 143_360)).total_bytes > 30_000
+
+
+def test_a_tensor_that_holds_wider_floats_throughout_is_left_alone():
+    raw = weights("float32", (600, 300))
+    tensor = Tensor(name="t", dtype="bfloat16", shape=(600, 600), layout=(span(0, len(raw)),))
+    assert not seen(raw, (tensor,)).lost
+
+
 def test_a_foreign_head_on_a_sectors_edge_is_told_and_elsewhere_not():
     content, tensors = file_of()
     content[102_400:102_404], content[200_001:200_005] = b"\x89PNG", b"\x89PNG"
