@@ -33,6 +33,7 @@ MAX_STARTS = 256  # a hit
 BATCH_HITS = 1 << 14  # made Python numbers at a time
 
 Start: TypeAlias = tuple[int, str]  # offset, format
+Told: TypeAlias = Start | tuple[Layout, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +71,7 @@ def candidates(
         formats: by name; hits of others are dropped.
     """
     waiting: OrderedDict[Start, list[tuple[int, str]]] = OrderedDict()
-    recent: OrderedDict[Start, None] = OrderedDict()
+    recent: OrderedDict[Told, None] = OrderedDict()
     for offset_bytes, number in _possible(hits, table, formats):
         while waiting and _ripe(waiting, offset_bytes):
             start, known = waiting.popitem(last=False)
@@ -78,8 +79,8 @@ def candidates(
             yield _candidate(source, start, known)
         name, entry = table[number]
         for layout in _layouts(source, offset_bytes, entry, formats[name]):
-            if (layout[0].offset_bytes, name) not in recent:
-                _remember(recent, (layout[0].offset_bytes, name))
+            if (layout, name) not in recent:  # two of them may begin at one place and differ in length
+                _remember(recent, (layout, name))
                 yield Candidate(format=name, layout=layout, hits=((offset_bytes, entry.name),))
         for start_bytes in _starts(source, offset_bytes, entry, formats[name]):
             start = (start_bytes, name)
@@ -120,8 +121,8 @@ def _ripe(waiting: OrderedDict[Start, list[tuple[int, str]]], offset_bytes: int)
     return oldest[0][0] + MERGE_BYTES < offset_bytes or len(waiting) > MAX_WAITING
 
 
-def _remember(recent: OrderedDict[Start, None], start: Start) -> None:
-    recent[start] = None
+def _remember(recent: OrderedDict[Told, None], told: Told) -> None:
+    recent[told] = None
     if len(recent) > MAX_RECENT:
         recent.popitem(last=False)
 

@@ -138,6 +138,14 @@ def test_another_version_that_shares_tensors_and_lies_nearer_is_not_taken(whole,
     assert {place: verdict.grade for place, verdict in found.items()} == {0: Grade.INTACT if whole else Grade.DAMAGED}
 
 
+def test_another_index_of_the_first_tensors_alone_does_not_cut_the_file_short(tmp_path):
+    tensors = ("a", 1, (6,)), ("b", 1, (9,))
+    (data,), index = build(9, tensors)
+    part = build(9, tensors[:1])[1]
+    found = found_in(padded(data) + padded(part) + padded(index), tmp_path)
+    assert {place: verdict.size_bytes for place, verdict in found.items()} == {0: len(data)}
+
+
 def test_data_and_index_share_the_name_by_which_tensorflow_finds_them(tmp_path):
     index = judge(formats()["tf_checkpoint_index"], INDEX)
     data = judge(FORMAT, DATA + INDEX)
