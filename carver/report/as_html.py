@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
@@ -60,6 +60,7 @@ class Entry:
         hits: how many of them are not whole.
         hit: the first of those, of the files whose damage is told one by one.
         lost: what of it cannot be reached, and is no tensor therefore.
+        shares: the number of a file that shares bytes with it, if any does.
     """
 
     number: int
@@ -72,6 +73,7 @@ class Entry:
     hits: int
     hit: tuple[Tensor, ...] = ()
     lost: str = ""
+    shares: int | None = None
 
 
 def render(recovery: Recovery) -> Iterator[str]:
@@ -80,7 +82,7 @@ def render(recovery: Recovery) -> Iterator[str]:
     cells = map_source(recovery)
     known = formats()
     elsewhere = copy_words.by_path(recovery)
-    entries = list(_entries(recovery, listed(recovery, summary)))
+    entries = list(_entries(recovery, listed(recovery, summary), summary.sharing))
     told = [entry for entry in entries if entry.file.grade in HURT][:MAX_DAMAGED_FILES]
     return _template().generate(
         recovery=recovery,
@@ -152,7 +154,7 @@ def listed(recovery: Recovery, summary: Summary) -> list[int]:
     return sorted(np.argsort(-worth, kind="stable")[:MAX_FILES].tolist())
 
 
-def _entries(recovery: Recovery, numbers: Iterable[int]) -> Iterator[Entry]:
+def _entries(recovery: Recovery, numbers: Iterable[int], sharing: Mapping[int, int]) -> Iterator[Entry]:
     depths: dict[str, int] = {}
     told = 0
     for number in numbers:
@@ -174,6 +176,7 @@ def _entries(recovery: Recovery, numbers: Iterable[int]) -> Iterator[Entry]:
             hits=len(hit),
             hit=hit[:MAX_TENSORS] if tell else (),
             lost=wording.lost(file.facts),
+            shares=sharing[number] + 1 if number in sharing else None,
         )
 
 

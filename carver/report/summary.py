@@ -68,6 +68,7 @@ class Summary:
         codes: how many files, small ones and children among them, have a finding of each code.
         code_groups: likewise of each group of `code_words.GROUPS`, by its number.
         copies: how many of the files that stand by themselves have the very bytes of another.
+        sharing: of files that stand by themselves and share bytes with another, by number, the number of one such.
         standing: where the files that stand by themselves lie.
         inside: where the children lie.
     """
@@ -85,6 +86,7 @@ class Summary:
     codes: Mapping[str, int]
     code_groups: Mapping[int, int]
     copies: int
+    sharing: Mapping[int, int]
     standing: Places
     inside: Places
 
@@ -128,9 +130,27 @@ def summarise(recovery: Recovery) -> Summary:
         codes=dict(sorted(found.files.items())),
         code_groups=found.groups,
         copies=own.copies(),
+        sharing=sharing(standing),
         standing=standing,
         inside=inner.places(),
     )
+
+
+def sharing(places: Places) -> dict[int, int]:
+    """Return, of the files that share bytes with another, by their numbers, the number of one they share them with."""
+    order = np.argsort(places.starts, kind="stable")
+    numbers, starts, ends = places.numbers[order], places.starts[order], places.ends[order]
+    if not len(order):
+        return {}
+    furthest = np.maximum.accumulate(ends)
+    holders = np.maximum.accumulate(np.where(ends == furthest, np.arange(len(ends)), 0))  # which reaches so far
+    found: dict[int, int] = {}
+    for at in (np.flatnonzero(starts[1:] < furthest[:-1]) + 1).tolist():
+        one, other = int(numbers[at]), int(numbers[holders[at - 1]])
+        if one != other:
+            found.setdefault(one, other)
+            found.setdefault(other, one)
+    return found
 
 
 def _placed(files: Iterable[CarvedFile]) -> Iterator[tuple[CarvedFile, bool]]:

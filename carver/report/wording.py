@@ -128,7 +128,16 @@ def _came_back(summary: Summary) -> str:
     if not summary.files:
         return "No file came back."
     parts = [f"{tally.files:,} {GRADES[grade].one}" for grade, tally in summary.grades.items()]
-    return f"{plural(summary.files, 'file', 'files')} came back: {', '.join(parts)}.{copies(summary)}"
+    return f"{plural(summary.files, 'file', 'files')} came back: {', '.join(parts)}.{copies(summary)}{_shared(summary)}"
+
+
+def _shared(summary: Summary) -> str:
+    if not summary.sharing:
+        return ""
+    return (
+        f" {len(summary.sharing):,} of them share bytes with another one of them: an overwritten file and what lies "
+        "over it, or two readings of one that is damaged."
+    )
 
 
 def copies(summary: Summary) -> str:

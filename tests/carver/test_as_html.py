@@ -371,3 +371,29 @@ def test_an_image_without_a_hash_on_record_is_told_as_such():
     hashed = {**example().run, "acquisition": {"result": {"digests": {"sha256": "1" * 64}}}}
     assert "No hash of the whole image is on record here." in page().text
     assert "No hash of the whole image" not in page(run=hashed).text
+
+
+def test_files_that_share_bytes_are_told_as_such_in_front_and_one_by_one():
+    files = (
+        carved("a", Grade.TRUNCATED, runs((0, 4096), (8192, 512))),
+        carved("b", Grade.DAMAGED, runs((4096, 512))),
+        carved("c", Grade.DAMAGED, runs((8192, 4096))),
+        carved("d", Grade.INTACT, runs((1 << 20, 512))),
+    )
+    recovery = example(files=files)
+    assert summarise(recovery).sharing == {0: 2, 2: 0}
+    text = Page(render(recovery)).text
+    assert "2 of them share bytes with another one of them" in text
+    assert "Some of its bytes are also those of No. 3:" in text and "also those of No. 1:" in text
+    assert "also those of No. 2" not in text and "share bytes" not in page(files=files[1:]).text
+
+
+def test_what_lies_inside_a_container_shares_its_bytes_as_it_should():
+    assert summarise(example()).sharing == {} and summarise(example(files=())).sharing == {}
+
+
+def test_a_file_within_a_longer_one_is_found_also_behind_one_that_ends_before():
+    files = tuple(
+        carved(name, Grade.DAMAGED, runs(run)) for name, run in (("a", (0, 9000)), ("b", (10, 20)), ("c", (5000, 10)))
+    )
+    assert summarise(example(files=files)).sharing == {0: 1, 1: 0, 2: 0}
