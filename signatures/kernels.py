@@ -377,7 +377,7 @@ def _is_wider(data: Bytes, high: int, end: int, item: int, counts: Counts) -> bo
     then_clear = then_squares * 256.0 > _CLEAR * then_number * then_number
     if first_clear == then_clear:
         return False
-    return _is_uniform(then_number, then_squares) if first_clear else _is_uniform(first_number, first_squares)
+    return bool(_is_uniform(then_number, then_squares) if first_clear else _is_uniform(first_number, first_squares))
 
 
 @_compiled(numba.types.int64, _BYTES, numba.types.int64, numba.types.int64, numba.types.int64, _MUTABLE, _COUNTS_2D)
