@@ -39,6 +39,12 @@ GGUF_ARCHITECTURES: Final = {  # general.architecture, where it is no name by it
     "nomic-bert": "Nomic BERT", "t5": "T5", "t5encoder": "T5 encoder",
     "deepseek2": "DeepSeek (multi-head latent attention)", "clip": "CLIP image encoder", "flux": "Flux",
     "sd1": "Stable Diffusion 1 UNet", "sdxl": "Stable Diffusion XL UNet", "sd3": "Stable Diffusion 3", "wan": "Wan",
+    "deepseek": "DeepSeek", "qwen3vl": "Qwen-VL", "qwen3vlmoe": "Qwen-VL", "qwen3next": "Qwen-MoE",
+    "gemma3n": "Gemma 3n", "gemma4": "Gemma 4", "arcee": "Arcee", "apertus": "Apertus", "granite": "Granite",
+    "granitemoe": "Granite MoE", "lfm2": "LFM", "modern-bert": "ModernBERT", "nemotron_h": "Nemotron-H",
+    "olmoe": "OLMoE", "mistral3": "Mistral 3", "smollm3": "SmolLM3", "minicpm3": "MiniCPM3",
+    "cohere2": "Cohere Command R", "rwkv6qwen2": "RWKV", "arwkv7": "RWKV", "nomic-bert-moe": "Nomic BERT",
+    "glm4moe": "GLM-4 MoE", "ernie4_5": "ERNIE 4.5", "ernie4_5-moe": "ERNIE 4.5 MoE",
     "hyvid": "HunyuanVideo", "ltxv": "LTX-Video", "aura": "AuraFlow", "lumina2": "Lumina", "qwen_image": "Qwen-Image",
 }  # fmt: skip
 

@@ -73,7 +73,10 @@ TRANSFORMERS: Final = (
         lacks=("crossattention", "encoder_attn"),
     ),
     rule("Swin Transformer", "blocks.#.attention.relative_position_bias.relative_position_bias_table"),
-    rule("DINOv2", TODAYS_DINO, "encoder.layer.#.layer_scale#.lambda#", "embeddings.position_embeddings"),
+    rule(
+        *("DINOv2", TODAYS_DINO, "encoder.layer.#.layer_scale#.lambda#", "embeddings.position_embeddings"),
+        lacks=("decoder",),
+    ),
     rule("CaiT", "blocks.#.attn.proj_l", "blocks_token_only.#"),
     rule("ConViT", "blocks.#.attn.gating_param"),
     rule("XCiT", "cls_attn_blocks.#", "blocks.#.local_mp.conv#"),
@@ -105,7 +108,10 @@ TRANSFORMERS: Final = (
     rule("BEiT", "beit.encoder.layer.#.attention.attention.query"),
     rule("BEiT", "blocks.#.attn.relative_position_bias_table"),
     rule("BEiT or EVA", TIMM_VIT, "blocks.#.attn.q_bias", "patch_embed.proj"),
-    rule("DINOv3", "layer.#.layer_scale#.lambda#", "layer.#.attention.q_proj", "embeddings.register_tokens"),
+    rule(
+        *("DINOv3", "layer.#.layer_scale#.lambda#", "layer.#.attention.q_proj", "embeddings.register_tokens"),
+        lacks=("decoder",),
+    ),
     rule("DINOv3", TIMM_VIT, "^storage_tokens"),
     rule("DINOv3", TIMM_VIT, "blocks.#.gamma_#", "^reg_token"),
     rule("DINOv2", "encoder.layer.#.attention.attention.query", "encoder.layer.#.layer_scale#.lambda#"),
