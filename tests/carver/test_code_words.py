@@ -17,14 +17,9 @@ SOURCES = [
 ]
 CODE_NAMES = {"code", "fault"}  # what a parameter or field that takes a code is called
 CODE = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
-NO_CODES = {  # words of the same look: patterns, producers, codecs, datatypes, kinds of files, outcomes of a search
-    *("backend-test", "onnx-caffe2", "onnx-typecast", "onnxruntime-genai", "onnxruntime-tools", "optimum-onnx"),
-    *("paddle-onnx", "torch-jit-export", "blank-first", "data-offsets", "encoding-type", "head-line", "head-space"),
-    *("indent-1", "indent-2", "indent-4", "latin-1", "raw-unicode-escape", "utf-8", "utf-16"),
-    *("graph-first-2", "graph-first-3", "graph-first-4", "protocol-2", "protocol-3", "protocol-4", "protocol-5"),
-    *("version-1", "version-2", "version-3", "version-2-big-endian", "version-3-big-endian"),
+NO_CODES = {  # what is returned and looks the same: datatypes, kinds of files, outcomes of a search
     *("bool", "enum", "compound", "object", "record", "checkpoint", "mobile", "pt2", "torchscript"),
-    *("crowded", "doubtful", "in-part", "not-looked-for", "nowhere", "several", "unlike-sum"),
+    *("crowded", "doubtful", "in-part", "nowhere", "several", "unlike-sum"),
 }
 
 
@@ -48,6 +43,16 @@ def named_places() -> dict[str, set[int]]:
     return places
 
 
+def called(node: ast.AST) -> str:
+    """Return the last name of what a node names; "" where it names nothing."""
+    return node.id if isinstance(node, ast.Name) else str(getattr(node, "attr", ""))
+
+
+def is_for_code(target: ast.AST) -> bool:
+    """Whether a code is assigned, alone or among others."""
+    return any(called(each) in CODE_NAMES for each in (target, *getattr(target, "elts", ())))
+
+
 def texts(node: ast.AST | None) -> Iterator[str]:
     """Yield the texts that an expression may be."""
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
@@ -62,18 +67,17 @@ def texts(node: ast.AST | None) -> Iterator[str]:
 
 
 def codes() -> set[str]:
-    """Return every code in the sources: what is given as one, what is returned, and all hyphenated words."""
+    """Return every code in the sources: what is given as one, called one, or returned."""
     places, found = named_places(), set()
     for node in (node for tree in trees() for node in ast.walk(tree)):
         if isinstance(node, ast.Call):
-            name = node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
-            given = [node.args[at] for at in places.get(name, ()) if at < len(node.args)]
+            given = [node.args[at] for at in places.get(called(node.func), ()) if at < len(node.args)]
             given += [keyword.value for keyword in node.keywords if keyword.arg in CODE_NAMES]
             found |= {text for value in given for text in texts(value)}
-        elif isinstance(node, ast.Return):
+        elif isinstance(node, ast.Return) or (isinstance(node, ast.Assign) and is_for_code(node.targets[0])):
             found |= set(texts(node.value))
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and "-" in node.value:
-            found.add(node.value)
+        elif isinstance(node, ast.For) and called(node.target) in CODE_NAMES and isinstance(node.iter, ast.Tuple):
+            found |= {text for value in node.iter.elts for text in texts(value)}
     return {text for text in found if CODE.fullmatch(text)} - NO_CODES
 
 
