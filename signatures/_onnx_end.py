@@ -17,7 +17,9 @@ from signatures._onnx_schema import GRAPH, IR_VERSION, MESSAGES, MODEL
 from signatures._protobuf import LENGTH, VARINT, MalformedError, Wire
 
 MAX_IR_VERSION = 0x20  # 14 today
-GRAPH_TAGS = b"\x0a\x12\x2a\x5a"  # a graph begins with a node, its name, an initializer or an input
+GRAPH_CHILDREN = frozenset(
+    bytes((number << 3 | LENGTH,)) for number in MESSAGES["Graph"] if number < 16
+)  # in any order
 LEADING_FIELDS = 3  # of a model, enough to know one
 MIN_TEXT = 3  # one place in 200,000 of random bytes has a field with such a text, one in 10,000 has one with any
 TEXT_BYTES = bytes((0x09, 0x0A, 0x0D, *range(0x20, 0x7F)))
@@ -119,15 +121,12 @@ def leading_number(wire: Wire, start: int) -> int:
                 return 0
             numbers.append(number)
             if number == GRAPH:
-                return numbers[0] if wire.bytes_at(body, body + 1) in _GRAPH_STARTS else 0
+                return numbers[0] if wire.bytes_at(body, body + 1) in GRAPH_CHILDREN else 0
             if len(numbers) == LEADING_FIELDS:
                 return numbers[0]
     except MalformedError:
         return 0
     return 0
-
-
-_GRAPH_STARTS = frozenset(bytes((tag,)) for tag in GRAPH_TAGS)
 
 
 def begins_text(wire: Wire, body: int) -> bool:

@@ -1,7 +1,7 @@
 """What an ONNX model's first bytes may be: its first field, whichever a writer puts first, and what leads on from it.
 
 These are asked at the start of each sector, billions of times, so each is narrow enough to let through less than one
-random sector in 50,000. Text is far more frequent on drives than any model, and some tags are letters and signs of it:
+random sector in 40,000. Text is far more frequent on drives than any model, and some tags are letters and signs of it:
 behind those a byte is asked for that text does not have. A model that begins with a doc string of 32 to 127 letters is
 the one that cannot be told from text so; it is found by what stands near its start.
 """
@@ -11,7 +11,6 @@ from __future__ import annotations
 import string
 from typing import Final
 
-from signatures._onnx_end import GRAPH_TAGS
 from signatures._onnx_starts import AFTER_IR_VERSION, FIRST_TAGS, IR_VERSIONS, TEXT_TAGS
 from signatures.format import ANY, Asked, SectorProbe
 
@@ -29,10 +28,12 @@ IR_VERSION, PRODUCER, PRODUCER_VERSION, DOMAIN_TAG = b"\x08", b"\x12", b"\x1a", 
 MODEL_VERSION, DOC, GRAPH, OPSET, METADATA = b"\x28", b"\x32", b"\x3a", b"\x42", b"\x72"
 TWO_BYTE_TAGS = (b"\xa2\xca\xd2", b"\x01")  # training, functions, configuration
 MESSAGE_STARTS = b"\x0a\x12\x1a\x22"
+GRAPH_TAGS = b"\x0a\x12\x2a\x5a"  # a graph begins with a node, its name, an initializer or an input
 KEY, VERSION_NUMBER = b"\x0a", b"\x10"
 
 FIRST_BYTES: Final[dict[str, Asked]] = {
     "ir-version": (IR_VERSION, IR_VERSIONS, AFTER_IR_VERSION),
+    "graph-first-1": (GRAPH, LAST[8:], KEY, LAST, MESSAGE_STARTS),
     "graph-first-2": (GRAPH, CONTINUED, LAST, GRAPH_TAGS),
     "graph-first-3": (GRAPH, CONTINUED, CONTINUED, LAST, GRAPH_TAGS),
     "graph-first-4": (GRAPH, CONTINUED, CONTINUED, CONTINUED, LAST, GRAPH_TAGS),
@@ -47,8 +48,9 @@ FIRST_BYTES: Final[dict[str, Asked]] = {
     "model-version-text": (MODEL_VERSION, SMALL, PRODUCER + PRODUCER_VERSION, LAST, PRINTABLE, PRINTABLE + FIRST_TAGS),
     "model-version-long-text": (MODEL_VERSION, SMALL, DOMAIN_TAG + DOC, NO_TEXT + CONTINUED, PRINTABLE + LAST[:4]),
     "model-version-2": (MODEL_VERSION, CONTINUED, LAST, TEXT_TAGS[:2] + GRAPH + OPSET + METADATA, ANY, SMALL),
-    "model-version-graph": (MODEL_VERSION, SMALL, GRAPH, CONTINUED, ANY, ANY, MESSAGE_STARTS + SMALL),
+    "model-version-graph": (MODEL_VERSION, SMALL, GRAPH, CONTINUED),
     "model-version-message": (MODEL_VERSION, SMALL, OPSET + METADATA, LAST[1:], KEY + VERSION_NUMBER, SMALL[:32]),
+    "model-version-other-message": (MODEL_VERSION, SMALL, *TWO_BYTE_TAGS),
     "doc-first": (DOC, NO_TEXT, PROSE, PROSE, PROSE, PROSE + FIRST_TAGS),
     "doc-first-2": (DOC, CONTINUED, LAST, PROSE, PROSE, PROSE, PROSE, PROSE, PROSE),
     "opset-first": (OPSET, b"\x02\x04", KEY + VERSION_NUMBER, SMALL, VERSION_NUMBER + FIRST_TAGS),

@@ -184,6 +184,7 @@ def probes_of(content):
 LONG = "a" * 200
 FIRST = {
     "ir-version": PLAIN,
+    "graph-first-1": block(7, block(1, block(1, "x"), block(2, "y"), block(4, "Relu"))),
     "graph-first-2": graph(WEIGHTS[:0]) + OPSETS,
     "graph-first-3": block(7, block(1, LONG * 99)),
     "graph-first-4": block(7, block(1, LONG * 20000)),
@@ -200,6 +201,7 @@ FIRST = {
     "model-version-2": number(5, 300) + block(2, "pytorch"),
     "model-version-graph": number(5, 7) + GRAPH,
     "model-version-message": number(5, 7) + OPSETS,
+    "model-version-other-message": number(5, 7) + block(25, block(1, "Twice")),
     "doc-first": block(6, "a model"),
     "doc-first-2": block(6, LONG),
     "opset-first": OPSETS + PLAIN,
