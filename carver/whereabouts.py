@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any
 
 from imaging.direct import is_device
@@ -21,6 +22,7 @@ class State(StrEnum):
     MOVED = "moved with the case"
     CHANGED = "another length"
     GONE = "not there"
+    HIDDEN = "cannot be looked at"
     DEVICE = "device"  # another drive may have its name by now; it is not looked at
 
 
@@ -46,12 +48,17 @@ def looked_up(kept: Mapping[str, Any], folder: Path, size_bytes: int) -> dict[st
     case_was, case_is, image_was = Path(kept["case_folder"]), folder.absolute(), Path(kept["image"])
     inside = image_was.is_relative_to(case_was)
     now = case_is / image_was.relative_to(case_was) if inside else image_was
-    if kept["is_device"]:
-        state = State.DEVICE
-    elif not now.is_file():
-        state = State.GONE
-    elif now.stat().st_size != size_bytes:
-        state = State.CHANGED
-    else:
-        state = State.THERE if now == image_was else State.MOVED
+    state = State.DEVICE if kept["is_device"] else _state(now, size_bytes)
+    if state is State.THERE and now != image_was:
+        state = State.MOVED
     return {**kept, "image_now": str(now), "case_folder_now": str(case_is), "state": state.value}
+
+
+def _state(path: Path, size_bytes: int) -> State:
+    try:
+        found = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return State.GONE
+    except OSError:
+        return State.HIDDEN
+    return State.THERE if S_ISREG(found.st_mode) and found.st_size == size_bytes else State.CHANGED

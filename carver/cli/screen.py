@@ -155,7 +155,7 @@ def tell_recovery(recovery: Recovery, folder: Path, image: Path | None = None) -
 
 def tell_image_place(recovery: Recovery) -> None:
     """Tell where the image is, if it is not where it was when it was carved."""
-    if _state(recovery) in (State.GONE, State.CHANGED, State.MOVED):
+    if _state(recovery) in (State.GONE, State.CHANGED, State.HIDDEN, State.MOVED):
         say(f"The image: {image_place(recovery)}.")
 
 

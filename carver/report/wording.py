@@ -213,8 +213,9 @@ def image_place(recovery: Recovery) -> str:
     said = {
         State.THERE: f"{was}; still there when this report was written",
         State.MOVED: f"{now}; when it was carved it was {was}",
-        State.CHANGED: f"{was} when it was carved; what is there now has another length: it is not what was examined",
+        State.CHANGED: f"{was} when it was carved; what is there now is not it: another length, or no file",
         State.GONE: f"{was} when it was carved; not there any more when this report was written",
+        State.HIDDEN: f"{was} when it was carved; whether it is still there could not be seen by who wrote this report",
         State.DEVICE: f"none was made: {was} was read directly, as the drive was named then",
     }
     return said[State(where["state"])]

@@ -38,6 +38,18 @@ def test_an_image_outside_the_case_stays_where_it_was_or_is_gone_or_another(imag
     assert state(kept, case) is State.CHANGED
     image.unlink()
     assert state(kept, case) is State.GONE
+    image.mkdir()
+    assert state(kept, case) is State.CHANGED
+
+
+def test_an_image_in_a_folder_that_may_not_be_looked_into_is_neither_there_nor_gone(image, tmp_path, monkeypatch):
+    kept = whereabouts(open_image(image), tmp_path / "case")
+
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("pathlib.Path.stat", refuse)
+    assert state(kept, tmp_path / "case") is State.HIDDEN
 
 
 def test_an_image_inside_the_case_moves_with_it(image, tmp_path):
