@@ -33,12 +33,14 @@ MEANING = {
     Grade.TRUNCATED: "cut off at the end",
     Grade.UNDECIDED: "could not be decided",
 }
+UNITS = {"judging": " hits", "seeking": " models"}  # of stages that do not count bytes
 LEFT = {"?": "not tried", "*": "not trimmed", "/": "not scraped"}
 MODELS_TOLD = 12
 UNTOLD_SIZE = {"ncols": 80, "nrows": 24}  # of a terminal that does not say how large it is
 STAGES = {
     "scanning": "scanning for files",
     "judging": "checking what was found",
+    "seeking": "looking for ONNX data around its models",
     "writing": "writing files",
 }
 
@@ -90,7 +92,7 @@ class Bars(Closing):
         self._bar: tqdm[object] | None = None
 
     def show(self, stage: str, done: int, total: int) -> None:
-        """Move the bar of `stage` to `done` of `total`: bytes, or hits while judging."""
+        """Move the bar of `stage` to `done` of `total`: bytes, or what `UNITS` says."""
         with suppress(OSError):  # the terminal is gone: the work goes on
             self._show(stage, done, total)
 
@@ -98,11 +100,11 @@ class Bars(Closing):
         if stage != self._stage or self._bar is None:
             self.close()
             self._stage = stage
-            in_bytes = stage != "judging"
+            in_bytes = stage not in UNITS
             self._bar = tqdm(
                 total=total,
                 desc=STAGES.get(stage, stage),
-                unit="B" if in_bytes else " hits",
+                unit=UNITS.get(stage, "B"),
                 unit_scale=True,
                 unit_divisor=1024 if in_bytes else 1000,
                 **({"dynamic_ncols": True} if terminal_size() else UNTOLD_SIZE),

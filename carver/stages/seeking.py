@@ -59,9 +59,10 @@ def seek_data(
             files = tuple(data_files(verdict_entry(verdicts, claim)["facts"].get("external_data", ())))
             if files and (files in copies or len(copies) < MAX_SOUGHT):
                 copies.setdefault(files, []).append(plan.layout[0])
-    for files, models in copies.items():
-        for neighbours in _neighbourhoods(models):
-            seeking.seek(neighbours, files)
+    searches = [(near, files) for files, models in copies.items() for near in _neighbourhoods(models)]
+    for number, (near, files) in enumerate(searches):
+        hooks.on_progress("seeking", number, len(searches))
+        seeking.seek(near, files)
     return {"verdicts": [_entry(start, one) for start, one in sorted(seeking.found.items())], "sought": seeking.sought}
 
 

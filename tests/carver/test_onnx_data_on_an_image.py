@@ -9,10 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import signatures
+from carver.case import Case
 from carver.identify.external import with_data
 from carver.identify.missing import missing_files
 from carver.identify.naming import safe_path
-from carver.stages import Hooks, seeking
+from carver.recover import plan_recovery
+from carver.stages import Choices, Hooks, seeking
 from fixtures.formats.onnx_external_data import build, model, network
 from imaging.extent import ExtentSet, span
 from imaging.image import open_image
@@ -175,6 +178,22 @@ def test_data_that_copies_of_a_model_miss_is_missing_once_and_not_at_all_if_one_
     assert (told.name, told.learnt_from) == ("a.data", ("files/4096.onnx", "files/8192.onnx"))
     found = {"location": "a.data", "model_starts": [8192]}
     assert missing_files([*models, a_file("files/a.data", form="onnx_external_data", facts=found)], []) == ()
+
+
+def test_the_search_tells_how_far_it_is(tmp_path):
+    _, content = build(3, network(), align_bytes=256)
+    (tmp_path / "image").write_bytes(content + NOISE)
+    told = []
+    hooks = Hooks(on_progress=lambda stage, done, total: told.append((stage, done, total)))
+    formats = signatures.formats()
+    chosen = Choices(formats=("onnx", FORMAT.name), threads=1)
+    image = open_image(tmp_path / "image")
+    with (
+        image.source,
+        Case.create(tmp_path / "case", locator="image", identity={"size_bytes": image.source.size_bytes}) as case,
+    ):
+        plan_recovery(case, image, formats, chosen, hooks)
+    assert [one for one in told if one[0] == "seeking"] == [("seeking", 0, 1)]
 
 
 def test_copies_of_a_model_far_from_each_other_are_looked_around_one_by_one():
