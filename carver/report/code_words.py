@@ -43,7 +43,6 @@ PIECES = CodeGroup(
     "Where the file system is still readable, a tool that knows it (fls and icat of The Sleuth Kit) can give such a "
     "file in its right order; what was overwritten is only in a backup.",
     means={
-        "ambiguous-end": "the file may also end earlier: what follows may be its own, or another file's",
         "directory-displaced": "bytes are missing in the middle of the file, or foreign ones stand between: its end "
         "lies elsewhere than it says. What comes before the break is in its place, what comes behind is not",
         "foreign-file-inside": "another file begins inside this one: from there on the bytes are not its own. It was "
@@ -53,6 +52,11 @@ PIECES = CodeGroup(
         "overlaps-proven-file": "all of it lies in a file whose contents are proven: it is a remnant, or no such file",
         "tensor-foreign-signature": "another file, or a file system's own data, begins inside a tensor",
     },
+)
+END = CodeGroup(
+    step="Where {files} end cannot be told for certain; the finding names the other place. Should a library refuse such "
+    "a file, or miss something in it, try the other length.",
+    means={"ambiguous-end": "the file may also end elsewhere: what follows may be its own, or another file's"},
 )
 ENCRYPTED = CodeGroup(
     step="In {files} there are bytes as random as encrypted ones where weights never are: what ransomware leaves, or "
@@ -182,8 +186,8 @@ HARMLESS = CodeGroup(
     },
 )
 GROUPS = (
-    *(IMAGE, UNREAD, PIECES, ENCRYPTED, BLANK, CHECKSUM, CUT, BROKEN, OTHER_FILES, UNSAFE, UNCHECKED, FAILED, GUESSED),
-    HARMLESS,
+    *(IMAGE, UNREAD, PIECES, ENCRYPTED, BLANK, CHECKSUM, CUT, BROKEN, END, OTHER_FILES, UNSAFE, UNCHECKED, FAILED),
+    *(GUESSED, HARMLESS),
 )
 MEANS: Mapping[str, str] = {code: words for group in GROUPS for code, words in group.means.items()}
 _NUMBERS = {code: number for number, group in enumerate(GROUPS) for code in group.means}
