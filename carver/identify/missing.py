@@ -13,6 +13,7 @@ from signatures.tensors import names_digest
 from signatures.verdict import DataEvidence
 
 DATA = "onnx_external_data"
+TENSORFLOW_INDEX, TENSORFLOW_DATA = "tf_checkpoint_index", "tf_checkpoint_data"
 MAX_SAME_SIZE = 16  # a missing file
 WEIGHTS_SUFFIXES = (
     *(".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".onnx", ".gguf", ".h5", ".hdf5", ".keras", ".npz", ".npy"),
@@ -34,6 +35,7 @@ def missing_files(
         *_by_hashes(chain(files, side_files), side_files),
         *_by_indices(files, side_files),
         *_by_metadata(files, side_files),
+        *_tensorflow(files),
         *_external(files, sought),
     )
 
@@ -87,6 +89,27 @@ def _by_metadata(files: Iterable[CarvedFile], side_files: Iterable[CarvedFile]) 
         for slot in slots:
             for name in slot.missing() if len(slot.found) < len(slot.names) else ():
                 yield MissingFile(name=name, size_bytes=slot.size_bytes, sha256=None, learnt_from=(side.path,))
+
+
+def _tensorflow(files: Iterable[CarvedFile]) -> Iterator[MissingFile]:
+    """Yield the data files of TensorFlow checkpoints; they are told by the index's name, number and length.
+
+    A file that is not whole may be shorter than its index tells: its length is not asked.
+    """
+    named: dict[tuple[object, str, int], list[str]] = {}
+    found: set[tuple[object, ...]] = set()
+    for file in files:
+        name, sizes = file.facts.get("name"), file.facts.get("data_files")
+        if file.format == TENSORFLOW_DATA:
+            key = (name, file.facts.get("suffix"))
+            found.add((*key, file.size_bytes) if file.grade.good else key)
+        elif file.format == TENSORFLOW_INDEX and isinstance(sizes, dict):
+            for suffix, size_bytes in sizes.items():
+                named.setdefault((name, f".{suffix}", size_bytes), []).append(file.path)
+    for (name, suffix, size_bytes), paths in named.items():
+        if size_bytes and found.isdisjoint({(name, suffix, size_bytes), (name, suffix)}):
+            told = f"{name or ''}{suffix}"
+            yield MissingFile(name=told, size_bytes=size_bytes, sha256=None, learnt_from=tuple(paths))
 
 
 def _external(files: Iterable[CarvedFile], sought: Iterable[Mapping[str, Any]]) -> Iterator[MissingFile]:
