@@ -249,7 +249,7 @@ def _verdict(module: _Module) -> Verdict:
     elif module.unknown:
         grade = Grade.UNDECIDED
     size_bytes = module.end_bytes
-    if module.flat.cut or module.flat.end_bytes > module.window.size_bytes:
+    if module.flat.cut or module.end_bytes > module.window.size_bytes:
         grade, size_bytes = Grade.TRUNCATED, max(size_bytes, module.window.size_bytes + 1)
         module.note("cut-short", module.window.size_bytes, f"the module goes on to {size_bytes:#x}, or further")
     return Verdict(

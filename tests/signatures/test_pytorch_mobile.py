@@ -140,7 +140,7 @@ def test_lists_are_numbered_and_what_no_attribute_holds_is_called_by_its_place()
 
 
 def test_a_module_that_is_cut_is_truncated_and_longer_than_what_is_there():
-    for kept in range(len(PLAIN) // 2, len(PLAIN) - 16, 40):
+    for kept in (*range(len(PLAIN) // 2, len(PLAIN) - 16, 40), len(PLAIN) - 1):
         verdict = judge(FORMAT, PLAIN[:kept])
         assert (verdict.grade, "cut-short" in codes(verdict)) == (Grade.TRUNCATED, True)
         assert verdict.size_bytes > kept
