@@ -170,6 +170,8 @@ def test_one_place_is_told_as_one(tmp_path):
     said = good("scan", image).err
     assert "\n1 place where a file may begin; " in f"\n{said}"
     assert f"`carver carve '{image}' --out DIR` checks and writes it." in said
+    kept = good("scan", image, "--case", tmp_path / "a case").err
+    assert f"`carver carve '{image}' --out '{tmp_path / 'a case'}'` checks and writes it." in kept
 
 
 def test_carve_goes_on_from_a_scan_that_kept_its_hits(small_image, tmp_path):

@@ -38,9 +38,10 @@ def run(options: Namespace, stop: Callable[[], bool]) -> int:
                 continue  # every JSON file on the drive, nearly
             _put(candidate, as_json=options.json)
             total += 1
+    out = shlex.quote(str(options.case)) if options.case else "DIR"
     screen.say(
         f"{plural(total, 'place', 'places')} where a file may begin; "
-        f"`{shlex.join(['carver', 'carve', str(options.image)])} --out DIR` checks and writes "
+        f"`{shlex.join(['carver', 'carve', str(options.image)])} --out {out}` checks and writes "
         f"{'it' if total == 1 else 'them'}."
     )
     return 0

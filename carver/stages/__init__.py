@@ -43,7 +43,8 @@ class Hooks:
     """How a stage talks to whoever runs it.
 
     Attributes:
-        on_progress: called with (stage, done, total); bytes of the image, or of the files while extracting.
+        on_progress: called with (stage, done, total): bytes of the image, of the files while extracting, hits
+            while judging, models while seeking.
         stop: asked often; True ends the stage with `Interrupted` after it has saved.
     """
 
