@@ -82,7 +82,8 @@ class MissingFile:
         sha256: likewise, else None.
         learnt_from: paths of the small files.
         same_size: paths of recovered files of that length and another hash: one of the two was changed.
-        looked_for: of an ONNX model's data file, where it was looked for and where it could be, else "".
+        looked_for: of an ONNX model's data file, where it was looked for and where it could be; of a distributed
+            checkpoint's file, which of its objects are there by themselves; else "".
     """
 
     name: str

@@ -7,15 +7,17 @@ is known by those it has, where these fit one place alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeAlias
 
+from carver.recovery import CarvedFile
 from signatures.tensors import Tensor
-from signatures.verdict import Finding, Verdict
+from signatures.verdict import Finding, Grade, Verdict
 
 METADATA: Final = "torch_distributed_metadata"
 DATA: Final = "torch_distributed"
+LOOSE: Final = "pytorch_zip"
 SUFFIX: Final = ".distcp"
 BASIS: Final = "checkpoint metadata"
 LONE: Final = "tensor"  # how a torch zip of nothing but a tensor calls it
@@ -172,3 +174,47 @@ def fill(told: Sequence[Slot], start_bytes: int, files: Iterable[tuple[Any, Mapp
             slot = next((by_name[name] for name in names if name in by_name), None)
             if slot is not None:
                 slot.found.append(one)
+
+
+@dataclass(slots=True)
+class Run:
+    """Torch zips that lie one behind the other: objects of a `.distcp` that is not whole, recovered each by itself.
+
+    Attributes:
+        path: the first one's.
+        lengths: of each, in bytes.
+        end_bytes: where the last one ends in the image.
+    """
+
+    path: str
+    lengths: list[int]
+    end_bytes: int
+
+
+def loose_runs(files: Iterable[CarvedFile]) -> list[Run]:
+    """Return the runs of several, of files in the order of the image."""
+    runs: list[Run] = []
+    for file in files:
+        if file.format != LOOSE or file.grade is Grade.TRUNCATED or len(file.layout) != 1:
+            continue
+        if runs and file.layout[0].offset_bytes == runs[-1].end_bytes:
+            runs[-1].lengths.append(file.size_bytes)
+            runs[-1].end_bytes = file.layout[0].end_bytes
+        else:
+            if runs and len(runs[-1].lengths) == 1:  # alone: no run, and not kept
+                runs.pop()
+            runs.append(Run(file.path, [file.size_bytes], file.layout[0].end_bytes))
+    return [run for run in runs if len(run.lengths) > 1]
+
+
+def in_pieces(names: Container[str], facts: Mapping[str, Any], runs: Iterable[Run]) -> str:
+    """Return what is there of a file of these names, as files of its objects, in half a sentence; "" for nothing."""
+    known = Files()
+    known.add(facts, 0)
+    said = []
+    for run in runs:
+        told, first, _ = known.place(tuple(run.lengths))
+        if any(entry.name in names for entry in told):
+            last = first + len(run.lengths) - 1
+            said.append(f"its objects {first} to {last} are there as files of their own, the first {run.path}")
+    return "; ".join(said[:MAX_NAMES_LISTED])

@@ -84,11 +84,15 @@ def _by_metadata(files: Iterable[CarvedFile], side_files: Iterable[CarvedFile]) 
     """Yield the files of distributed checkpoints that no recovered file fits."""
     told = [(side, checkpoints.slots(side.facts)) for side in side_files if side.format == checkpoints.METADATA]
     ours = [(file.path, file.facts) for file in files if "checkpoint_files" in file.facts] if told else []
+    runs = checkpoints.loose_runs(files) if told else []
     for side, slots in told:
         checkpoints.fill(slots, side.layout[0].offset_bytes, ours)
         for slot in slots:
+            pieces = checkpoints.in_pieces(slot.names, side.facts, runs)
             for name in slot.missing() if len(slot.found) < len(slot.names) else ():
-                yield MissingFile(name=name, size_bytes=slot.size_bytes, sha256=None, learnt_from=(side.path,))
+                yield MissingFile(
+                    name=name, size_bytes=slot.size_bytes, sha256=None, learnt_from=(side.path,), looked_for=pieces
+                )
 
 
 def _tensorflow(files: Iterable[CarvedFile]) -> Iterator[MissingFile]:

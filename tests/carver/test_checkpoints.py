@@ -153,6 +153,18 @@ def test_ranks_without_their_metadata_are_no_versions_of_one_another():
     assert [model.versions for model in assemble(ranks, [])] == [(), ()]
 
 
+def test_of_a_file_that_is_cut_the_objects_are_told_that_are_there(tmp_path):
+    rng = np.random.default_rng(5)
+    objects = [write_tensor(rng.standard_normal(size)) for size in (40, 300, 900, 70)]
+    files = {FIRST: [(f"w{number}", len(one)) for number, one in enumerate(objects)], SECOND: [("x", 9), ("y", 9)]}
+    cut = b"".join(objects)[: -len(objects[-1]) // 2]
+    report = carve(tmp_path, [cut + bytes(4096), describe(files)])
+    pieces = {one["name"]: one["looked_for"] for one in report["missing"]}
+    first = report["files"][0]["path"]
+    assert pieces[FIRST] == f"its objects 0 to 2 are there as files of their own, the first {first}"
+    assert pieces[SECOND] == ""
+
+
 def test_on_an_image_the_metadata_names_what_is_there_and_tells_what_is_not(tmp_path):
     rng = np.random.default_rng(4)
     lr = write_object(b"\x80\x02K\x07.")
