@@ -54,8 +54,8 @@ PIECES = CodeGroup(
     },
 )
 END = CodeGroup(
-    step="Where {files} end cannot be told for certain; the finding names the other place. Should a library refuse such "
-    "a file, or miss something in it, try the other length.",
+    step="Where {files} end cannot be told for certain; the finding names the other place. Should a library refuse "
+    "such a file, or miss something in it, try the other length.",
     means={"ambiguous-end": "the file may also end elsewhere: what follows may be its own, or another file's"},
 )
 ENCRYPTED = CodeGroup(
