@@ -444,13 +444,18 @@ def scan_probes(
     places = probe_order.shape[0]
     everyone = (np.uint64(1) << np.uint64(probes)) - np.uint64(1)
     sector = max(first, resume[2])
-    while sector < limit and count + probes <= hits.shape[0]:
+    one, other = np.uint64(probe_order[0] if places > 1 else 0), np.uint64(probe_order[1] if places > 1 else 0)
+    early = min(limit, size - places + 1) if places > 1 else 0  # up to here two places are asked at once
+    room = hits.shape[0] - probes
+    while sector < limit and count <= room:
+        while sector < early:
+            at = np.uint64(sector)
+            if probe_masks[one, np.uint64(data[at + one])] & probe_masks[other, np.uint64(data[at + other])] != 0:
+                break
+            sector += step
+        if sector >= limit:
+            break
         holding, asked = everyone, 0
-        if sector + places <= size and places > 1:  # two without a branch, which nobody could foresee
-            one, other = probe_order[0], probe_order[1]
-            holding &= probe_masks[np.uint64(one), np.uint64(data[np.uint64(sector + one)])]
-            holding &= probe_masks[np.uint64(other), np.uint64(data[np.uint64(sector + other)])]
-            asked = 2
         while holding != 0 and asked < places:
             place = probe_order[asked]
             value = np.int64(data[sector + place]) if sector + place < size else AFTER_THE_END

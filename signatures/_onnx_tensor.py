@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -16,6 +17,7 @@ MAX_NAME_BYTES = 1 << 16
 MAX_DIMENSIONS = 64
 MAX_DATA_TYPE = 255
 MAX_EXTERNAL_TEXT_BYTES = 1 << 12
+NUMBER = re.compile(r"[0-9]{0,19}")  # of bytes; left out where the whole file is the tensor's
 RAW = 9
 ELEMENT_BYTES = {4: 4, 10: 8}  # float_data, double_data: fixed width when packed
 VARINT_DATA = frozenset((5, 7, 11))  # int32_data, int64_data, uint64_data
@@ -82,8 +84,11 @@ class StoredTensor:
         """Return the code of what is wrong with the amount of data, or ""."""
         if self.data_type not in DATA_TYPES:
             return "unknown-dtype"
-        if self.is_external or (not self.data and self.elements > 0):
-            return "" if self.is_external else "tensor-without-data"
+        if self.is_external:
+            told = [self.external.get(key, "") for key in ("offset", "length")]
+            return "" if all(NUMBER.fullmatch(text) for text in told) else "external-data-entry"
+        if not self.data and self.elements > 0:
+            return "tensor-without-data"
         fits = all(held[2] == self._expected(number) for number, held in self.data.items())
         return "" if fits else "tensor-size"
 

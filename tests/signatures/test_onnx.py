@@ -226,6 +226,16 @@ def test_a_tensor_left_out_on_purpose_is_told_and_not_punished():
     assert (verdict.grade, codes(verdict)) == (Grade.CONSISTENT, ["tensor-without-data"])
 
 
+@pytest.mark.parametrize(
+    ("place", "grade"), [("4096", Grade.CONSISTENT), ("", Grade.CONSISTENT), ("4\x0296", "DAMAGED")]
+)
+def test_external_data_at_a_place_that_is_no_number_is_damage(place, grade):
+    told = block(13, block(1, "location"), block(2, "w.data")) + block(13, block(1, "offset"), block(2, place))
+    verdict = judge(HEAD + graph(WEIGHTS, block(5, tensor("far", 1, (4,), told, number(14, 1)))) + opset(17))
+    assert verdict.grade == grade
+    assert ("external-data-entry" in codes(verdict)) == (grade == "DAMAGED")
+
+
 def test_external_data_is_named_sized_and_names_the_model():
     verdict = judge(SAMPLES["external-data"].content)
     assert "external-data" in codes(verdict)
