@@ -12,7 +12,8 @@ wrong places least, over some kinds of bytes: random (compressed data, weights),
 in programs, and machine code.
 Then each is taken out and put back some times, as the others have settled by then.
 
-What comes out depends on the order in which they are taken, so some orders are tried and the best outcome counts.
+What comes out depends on the order in which they are taken, so some orders are tried, the most hopeful go on, and the
+best outcome counts.
 
 Low nibbles are looked up by the whole byte: the instruction (`pshufb`) answers nothing for bytes from 0x80 on, which
 spares the masking and halves the wrong answers. So a fingerprint is of plain bytes (below 0x80), but for the first,
@@ -36,6 +37,7 @@ LEAD_BITS = 8  # of a number below PLACES
 BUCKETS = 8
 LOOK_UPS = FINGERPRINT_BYTES + 1  # low nibbles, and the high one of the first byte
 ROUNDS = 6
+HOPEFUL = 2  # of the orders go on after the first round
 TRIES = 6
 WEIGHTS = {"random": 8.0, "text": 2.0, "binaries": 4.0, "code": 12.0, "names": 0.4, "stack guard": 0.03}
 HASH_BITS = 13
@@ -45,6 +47,8 @@ PAIR_WEIGHT = 0.03  # the portable prefilter sees pairs alone: zeros and spaces 
 
 Masks = npt.NDArray[np.uint16]
 Floats = npt.NDArray[np.float32]
+Choice = Sequence[tuple[int, int]]
+"""(index into its options, bucket) for each pattern; (-1, -1) for none yet"""
 TEXT = (
     b" " * 12
     + b"""eeeeeeeetttttaaaaoooiiinnnsssrrrhhllddccuummffppggwwyybbvk0123456789__..,,--""''()=/:;
@@ -89,7 +93,11 @@ def choose(keys: tuple[bytes, ...]) -> Fingerprints:
     """Choose the fingerprints of these patterns, each of four bytes or more."""
     plain = all(any(_plain(window) for window in _windows(key)) for key in keys)
     options = [_options(key, plain=plain) for key in keys]
-    chosen = min((_settle(options, order) for order in _orders(keys, options)), key=lambda c: _cost(options, c))
+    unset = [(-1, -1)] * len(keys)
+    begun = [(_settle(options, order, unset, rounds=1), order) for order in _orders(keys, options)]
+    begun.sort(key=lambda one: _cost(options, one[0]))
+    settled = [_settle(options, order, chosen, rounds=ROUNDS) for chosen, order in begun[:HOPEFUL]]
+    chosen = min(settled, key=lambda one: _cost(options, one))
     nibbles = np.zeros((LOOK_UPS, 16), np.uint8)
     walks = np.zeros(1 << HASH_BITS, np.int32)
     pairs = np.zeros(1 << 16, np.uint8)
@@ -202,11 +210,14 @@ def _orders(keys: Sequence[bytes], options: Sequence[_Options]) -> list[list[int
     return [fewest_first, *(shuffle(fewest_first, len(keys)) for _ in range(TRIES - 1))]
 
 
-def _settle(options: Sequence[_Options], order: Sequence[int]) -> list[tuple[int, int]]:
-    """Return (index into its options, bucket) for each pattern."""
-    chosen = [(-1, -1)] * len(options)
+def _settle(options: Sequence[_Options], order: Sequence[int], begun: Choice, *, rounds: int) -> Choice:
+    """Return what is chosen for each pattern after some rounds more, or as soon as nothing changes."""
+    chosen = list(begun)
     users = np.zeros((BUCKETS, LOOK_UPS, 16), np.int16)  # how many fingerprints of a bucket have a nibble
-    for _ in range(ROUNDS):
+    for option, (index, bucket) in zip(options, chosen, strict=True):
+        if bucket >= 0:
+            users[bucket] += option.nibbles[index]
+    for _ in range(rounds):
         before = list(chosen)
         for number in order:
             option, (index, bucket) = options[number], chosen[number]
@@ -219,7 +230,7 @@ def _settle(options: Sequence[_Options], order: Sequence[int]) -> list[tuple[int
     return chosen
 
 
-def _cost(options: Sequence[_Options], chosen: Sequence[tuple[int, int]]) -> float:
+def _cost(options: Sequence[_Options], chosen: Choice) -> float:
     users = np.zeros((BUCKETS, LOOK_UPS, 16), bool)
     for option, (index, bucket) in zip(options, chosen, strict=True):
         users[bucket] |= option.nibbles[index]
