@@ -204,8 +204,8 @@ def contenders(
         chosen |= scan_peers.quick(image.path, [e.bytes for _, e in TABLE if isinstance(e, Pattern)])
         if hostile:
             chosen.pop("ripgrep", None)  # takes many minutes where everything is a hit
-        if peers:
-            chosen |= scan_peers.slow(image.path)
+    if peers:  # each of one thread, however many it may have
+        chosen |= scan_peers.slow(image.path)
     return chosen
 
 
