@@ -146,7 +146,8 @@ def with_atheris(name: str, inputs: int, seed: int = 0, *, believed: bool = Fals
     """Let atheris look for failures from small samples; it ends the process by itself, with 77 if it found one.
 
     Comparisons are not traced, and a branch is told once an input, however often it was taken: less than half the price
-    an input. Values at their limits are for our own mutations.
+    an input. Values at their limits are for our own mutations. What takes long is told by its processor time, as above;
+    the time limit of atheris goes by the clock, which runs on when the machine sleeps or the run is paused.
     """
     import atheris
 
@@ -183,7 +184,7 @@ def with_atheris(name: str, inputs: int, seed: int = 0, *, believed: bool = Fals
 
     kept = f"-artifact_prefix={KEEP}/" if KEEP else "-artifact_prefix=/dev/shm/"
     longest = max(SMALL_SEED_BYTES, *map(len, seeds))
-    options = [f"-runs={inputs}", f"-seed={seed + 1}", "-timeout=60", f"-max_len={longest}", kept, str(corpus)]
+    options = [f"-runs={inputs}", f"-seed={seed + 1}", "-timeout=3600", f"-max_len={longest}", kept, str(corpus)]
     gc.freeze()  # what was imported is not looked through again and again
     gc.set_threshold(20_000)
     atheris.Setup([sys.argv[0], *options], one)
