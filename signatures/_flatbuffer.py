@@ -200,10 +200,13 @@ class FlatBuffer:
         try:
             return self._table(name, self._follow(at_bytes))
         except MalformedError as fault:
-            self.cut = self.cut or isinstance(fault, CutShortError)
-            if len(self.faults) < MAX_FAULTS:
-                self.faults.append(fault)
+            self._keep(fault)
             return None
+
+    def _keep(self, fault: MalformedError) -> None:
+        self.cut = self.cut or isinstance(fault, CutShortError)
+        if len(self.faults) < MAX_FAULTS:
+            self.faults.append(fault)
 
     def _read(self, at_bytes: int, size_bytes: int) -> bytes:
         """Return exactly these bytes and count them as part of the file."""
@@ -237,7 +240,7 @@ class FlatBuffer:
         self._seen[key] = table
         for number, kind in enumerate(self.schema.get(name, ())):
             if table.place(number):
-                self._field(table, number, kind)
+                self._whole_field(table, number, kind)
         return table
 
     def _used_bytes(self, name: str, places: tuple[int, ...]) -> int:
@@ -267,6 +270,15 @@ class FlatBuffer:
         self._spans.append((at_bytes, at_bytes + vtable_bytes))
         self._vtables[at_bytes] = (table_bytes, places)
         return table_bytes, places
+
+    def _whole_field(self, table: Table, number: int, kind: Kind) -> None:
+        """Read one field; a text past the window's end leaves the table as it is, for many writers place texts last."""
+        try:
+            self._field(table, number, kind)
+        except CutShortError as fault:
+            if not isinstance(kind, Text | Texts):
+                raise
+            self._keep(fault)
 
     def _field(self, table: Table, number: int, kind: Kind) -> None:
         """Read one field that is there; scalars stay in the table's bytes."""

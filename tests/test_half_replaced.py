@@ -20,7 +20,7 @@ import pytest
 
 from fixtures import demo
 from fixtures.formats import coreml_weights as coreml
-from fixtures.formats import executorch, pytorch_mobile, tflite
+from fixtures.formats import executorch, ort, pytorch_mobile, tflite
 from fixtures.formats import pytorch_zip as zips
 from fixtures.formats import saved_model as graphs
 from fixtures.formats import torch_distributed as distcp
@@ -153,6 +153,10 @@ def mobile_module(weights):
     return pytorch_mobile.of_bytes([(name, kind, values.shape, values.tobytes()) for name, values in weights.items()])
 
 
+def ort_model(weights):
+    return ort.of_bytes([(name, ort.FLOAT32, values.shape, values.tobytes()) for name, values in weights.items()])
+
+
 def executorch_program(weights):
     held, offsets, values = b"", [0], [executorch.tensor("", executorch.FLOAT32, (2, 8), 0)]
     for number, (name, array) in enumerate(weights.items(), 1):
@@ -187,6 +191,7 @@ MADE: dict[str, Callable[..., bytes]] = {
     "tflite": tflite_model,
     "executorch": executorch_program,
     "pytorch_mobile": mobile_module,
+    "ort": ort_model,
     "coreml_weights": coreml_weights,
     "saved_model": tensorflow_graph,
     "safetensors": demo.safetensors_file,
