@@ -15,6 +15,7 @@ from imaging.errors import InputError
 from signatures.verdict import Grade
 
 GRADES = tuple(Grade)
+NAMES = {"truth": "truth file (JSON)", "report": "case folder, nor a report.json"}
 Runs: TypeAlias = tuple[tuple[int, int], ...]
 
 
@@ -71,6 +72,8 @@ def _load(path: Path, kind: str) -> Listing:
             return listing(entries(file), kind)
     except OSError as fault:
         raise InputError(f"cannot read {path}: {os.strerror(fault.errno or 0)}") from fault
+    except UnicodeDecodeError as fault:
+        raise InputError(f"{path} holds bytes that are no text: it is no {NAMES[kind]}") from fault
     except (ValueError, RecursionError) as fault:
         raise InputError(f"{path} is no JSON: {fault}") from fault
     except InputError as fault:

@@ -93,6 +93,7 @@ def recover(
             "system": platform.platform(),
             "acquisition": acquisition_of(image),
             "whereabouts": whereabouts(image, case.folder),
+            "chosen": _chosen(choices, formats),
         },
         carved={
             "source": {
@@ -140,6 +141,18 @@ def load_recovery(case: Case) -> Recovery:
         models=assemble(files, side_files, partial(kept_models, case.folder)),
         elsewhere=elsewhere_from_json(carved.get("elsewhere", ())),
     )
+
+
+def _chosen(choices: Choices, formats: Mapping[str, Format]) -> dict[str, Any]:
+    """Return what was left out by choice: what is not there is no finding about the source."""
+    told: dict[str, Any] = {}
+    if set(choices.formats) != set(formats):
+        told["formats"] = list(choices.formats)
+    if choices.domain is not None:
+        told["range"] = [choices.domain.offset_bytes, choices.domain.end_bytes]
+    if choices.min_size_bytes:
+        told["min_size_bytes"] = choices.min_size_bytes
+    return told
 
 
 def _run_of(case: Case, size_bytes: int) -> dict[str, Any]:

@@ -249,8 +249,29 @@ def test_wrong_imaging_options(small_image, tmp_path):
 
 
 def test_no_command_at_all():
-    refused(carver(), 2, "COMMAND", "carver --help")
+    refused(carver(), 2, "say which command", "carver --help")
     refused(carver("recover"), 2, "recover", "rescue")
+
+
+def test_a_range_behind_the_end_is_told_with_the_end(small_image, case):
+    refused(carver("carve", small_image, "--range", "1T-2T", "--out", case), 2, "behind the end of", "KiB")
+
+
+def test_a_scan_that_finds_nothing_in_its_range_says_that_only_this_was_looked_at(small_image):
+    nothing = good("scan", small_image, "--range", "1-512")
+    assert "No place where a file may begin was found. Only the chosen range and formats were looked at." in nothing.err
+
+
+def test_a_scan_names_the_command_that_goes_on_with_its_own_choices(small_image):
+    found = good("scan", small_image, "--formats", "onnx", "--range", "0x200-")
+    assert f"`carver carve {small_image} --formats onnx --range 0x200- --out DIR`" in found.err
+
+
+def test_nothing_in_a_range_is_no_finding_about_the_drive(small_image, case):
+    nothing = good("carve", small_image, "--range", "1-512", "--out", case)
+    assert "Only files that begin in the chosen range (0x1+0x1ff) were looked for." in nothing.err
+    assert "right drive" not in nothing.err
+    assert "that begin in the chosen range (0x1+0x1ff)" in (case / "report.html").read_text()
 
 
 def test_wrong_truth_and_bars(small_image, demo_case, tmp_path):

@@ -13,7 +13,8 @@ from typing import NoReturn
 from carver import __version__
 from carver.cli import imaging_arguments, map_arguments
 from carver.cli.complaints import harmless
-from carver.cli.sizes import byte_range, size
+from carver.cli.mistyped import plainly
+from carver.cli.sizes import byte_range, count, share, size
 from imaging.errors import UsageError
 
 EXIT_CODES = """exit codes:
@@ -23,7 +24,7 @@ EXIT_CODES = """exit codes:
      the image is not as it was hashed   11 ended by a limit (-X, -e, -E, -T …), the same command goes on
   141 whoever read the output has closed it (`| head`)"""
 
-EVERY_COMMANDS = ("-v", "--verbose", "-q", "--quiet", "--json")  # habit puts these before the command
+BY_THEMSELVES = ("-h", "--help", "--version")  # options that need no command
 
 AS_GETOPT_READS: dict[str, Callable[[Sequence[str]], list[str]]] = {
     "map": map_arguments.as_getopt_reads,
@@ -36,7 +37,8 @@ class _Parser(argparse.ArgumentParser):
     """A parser that answers a wrong command with one line, not with a page of everything that can be typed."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(UsageError.exit_code, f"carver: {harmless(message)} (`{self.prog} --help` shows what can be typed)\n")
+        said = harmless(plainly(message))
+        self.exit(UsageError.exit_code, f"carver: {said} (`{self.prog} --help` shows what can be typed)\n")
 
 
 class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
@@ -51,11 +53,19 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
     words = sys.argv[1:] if words is None else words
     as_getopt_reads = AS_GETOPT_READS.get(words[0], list) if words else list
     top = parser()
-    if words and words[0] in EVERY_COMMANDS:
+    if words and words[0].startswith("-") and words[0] not in BY_THEMSELVES:  # ddrescue's habit, and git's
         top.error(f"options go behind the command: `carver COMMAND {words[0]} …`")
-    options = top.parse_args(as_getopt_reads(words))
+    options, rest = top.parse_known_args(as_getopt_reads(words))
+    if rest:  # told by the command's own help, where argparse would name the whole program's
+        _refuse_unknown(f"carver {options.command}", rest)
     options.command_line = shlex.join(["carver", *words])
     return options
+
+
+def _refuse_unknown(prog: str, words: Sequence[str]) -> NoReturn:
+    unknown = [word for word in words if word.startswith("-")]
+    what = f"there is no {' '.join(unknown)} here" if unknown else f"{shlex.join(words)} is one word too many"
+    _Parser(prog=prog).error(what)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -132,8 +142,8 @@ def _score(command: argparse.ArgumentParser) -> None:
     command.add_argument("case", type=Path, metavar="CASE", help="a case folder, or its report.json")
     command.add_argument("--truth", type=Path, required=True, metavar="TRUTH.json", help="what the image really holds")
     command.add_argument("--junit", type=Path, metavar="FILE", help="write JUnit XML there")
-    command.add_argument("--min-recall", type=float, metavar="0..1", help="exit 10 below this byte-exact recall")
-    command.add_argument("--min-precision", type=float, metavar="0..1", help="exit 10 below this precision")
+    command.add_argument("--min-recall", type=share, metavar="0..1", help="exit 10 below this byte-exact recall")
+    command.add_argument("--min-precision", type=share, metavar="0..1", help="exit 10 below this precision")
 
 
 def _image_arguments(command: argparse.ArgumentParser) -> None:
@@ -152,7 +162,7 @@ def _carving_options(command: argparse.ArgumentParser) -> None:
 def _choice_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--formats", metavar="A,B", help="only these (default: all that are known)")
     command.add_argument("--range", type=byte_range, metavar="START-END", help="only files that begin there")
-    command.add_argument("--threads", type=int, metavar="N", help="default: one a processor")
+    command.add_argument("--threads", type=count, metavar="N", help="default: one a processor")
 
 
 def _case_options(command: argparse.ArgumentParser) -> None:

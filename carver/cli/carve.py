@@ -66,6 +66,7 @@ def open_checked(options: Namespace, folder: Path | None) -> MappedImage:
         OutputError: the folder cannot take the files.
     """
     image = open_image(options.image, options.map)
+    _check_range(options, image)
     notices = preflight.examine(
         options.image,
         source=image.source,
@@ -81,6 +82,15 @@ def open_checked(options: Namespace, folder: Path | None) -> MappedImage:
         ending = "" if scans else f"--out {out}"
         screen.say(f"warning: {screen.unread_unknown(options.image, ending, 'scan' if scans else 'carve')}")
     return image
+
+
+def _check_range(options: Namespace, image: MappedImage) -> None:
+    size_bytes = image.source.size_bytes
+    if options.range is not None and options.range[0] >= size_bytes > 0:
+        raise UsageError(
+            f"--range begins at {options.range[0]:#x}, behind the end of {options.image} ({size_bytes:#x}, "
+            f"{screen.human(size_bytes)})"
+        )
 
 
 def carve_into(case: Case, image: MappedImage, options: Namespace, stop: Callable[[], bool]) -> Recovery:
@@ -102,7 +112,7 @@ def finish(recovery: Recovery, folder: Path, options: Namespace) -> int:
     Raises:
         StrictShortfall: with --strict, when something is damaged or was never read.
     """
-    screen.tell_recovery(recovery, folder, getattr(options, "image", None))
+    screen.tell_recovery(recovery, folder)
     if options.json:
         screen.put_json(screen.summary_json(recovery, folder))
     if options.strict:

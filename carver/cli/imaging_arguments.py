@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from carver import __version__
-from carver.cli.sizes import SizeInSectors, interval, size
+from carver.cli.sizes import SizeInSectors, count, interval, retries, size
 
 PREVIEW_LINES, MAX_PREVIEW_LINES = 3, 32
 COPYING_PASSES = 5
@@ -90,7 +90,7 @@ def _which_part(group: argparse._ArgumentGroup) -> None:
 
 def _reading(group: argparse._ArgumentGroup) -> None:
     group.add_argument("-b", "--sector-size", type=size, metavar="BYTES", help="of the drive [what it says itself]")
-    group.add_argument("-c", "--cluster-size", type=_count, metavar="SECTORS", help="read at a time [64 KiB]")
+    group.add_argument("-c", "--cluster-size", type=count, metavar="SECTORS", help="read at a time [64 KiB]")
     group.add_argument(
         "-K",
         "--skip-size",
@@ -118,7 +118,7 @@ def _reading(group: argparse._ArgumentGroup) -> None:
         "--read-timeout", type=interval, default=60.0, metavar="TIME", help="a read may take so long [60]"
     )
     group.add_argument(
-        "--recheck-errors", type=_count, default=64, metavar="N", help="after N errors in a row look again [64]"
+        "--recheck-errors", type=count, default=64, metavar="N", help="after N errors in a row look again [64]"
     )
     group.add_argument(
         "-J",
@@ -138,7 +138,12 @@ def _reading(group: argparse._ArgumentGroup) -> None:
 
 def _phases(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
-        "-r", "--retry-passes", type=int, default=0, metavar="N", help="read bad sectors again N times; -1: for ever"
+        "-r",
+        "--retry-passes",
+        type=retries,
+        default=0,
+        metavar="N",
+        help="read bad sectors again N times; -1: for ever",
     )
     group.add_argument("-n", "--no-scrape", action="store_true", help="leave out the scraping phase")
     group.add_argument("-N", "--no-trim", action="store_true", help="leave out the trimming phase")
@@ -152,7 +157,7 @@ def _phases(group: argparse._ArgumentGroup) -> None:
 
 
 def _limits(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("-X", "--max-read-errors", type=_count, metavar="N", help="end after more failed reads")
+    group.add_argument("-X", "--max-read-errors", type=count, metavar="N", help="end after more failed reads")
     group.add_argument(
         "-e",
         "--max-bad-areas",
@@ -162,7 +167,7 @@ def _limits(group: argparse._ArgumentGroup) -> None:
         help="end with more [new] bad areas",
     )
     group.add_argument("-E", "--max-error-rate", type=size, metavar="BYTES", help="end when more fail a second")
-    group.add_argument("--max-slow-reads", type=_count, metavar="N", help="end after more slow reads (with -a)")
+    group.add_argument("--max-slow-reads", type=count, metavar="N", help="end after more slow reads (with -a)")
     group.add_argument("-T", "--timeout", type=interval, metavar="TIME", help="end when nothing was read for so long")
     group.add_argument(
         "--pause-on-error", type=interval, default=0.0, metavar="TIME", help="after each failed read [0]"
@@ -214,7 +219,7 @@ def _evidence(group: argparse._ArgumentGroup) -> None:
 
 
 def _drive(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--max-temperature", type=_count, metavar="CELSIUS", help="pause above, end if it does not cool")
+    group.add_argument("--max-temperature", type=count, metavar="CELSIUS", help="pause above, end if it does not cool")
     group.add_argument(
         "--on-trouble", metavar="COMMAND", help="run when the drive hangs or is gone, to switch its power, say"
     )
@@ -222,7 +227,7 @@ def _drive(group: argparse._ArgumentGroup) -> None:
         "--on-trouble-time", type=interval, default=60.0, metavar="TIME", help="COMMAND may take so long [60]"
     )
     group.add_argument(
-        "--command-timeout", type=_count, metavar="SECONDS", help="after which the kernel gives a command up"
+        "--command-timeout", type=count, metavar="SECONDS", help="after which the kernel gives a command up"
     )
     group.add_argument("--readahead", type=size, metavar="BYTES", help="how far the kernel reads ahead")
     group.add_argument(
@@ -257,12 +262,6 @@ class _NotTaken(argparse.Action):
         raise argparse.ArgumentError(self, f"not here: {self._reason}")
 
 
-def _count(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or len(text) > 18:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number from 0")
-    return int(text)
-
-
 def _algorithms(text: str) -> tuple[str, ...]:
     """Return the names of hashes, each once."""
     names = tuple(dict.fromkeys(text.lower().replace("-", "").split(",")))
@@ -275,11 +274,11 @@ def _algorithms(text: str) -> tuple[str, ...]:
 def _recovery(text: str) -> tuple[int, int]:
     """Return the drive's time for reading and for writing; one number is for both."""
     reading, _, writing = text.partition(",")
-    return _count(reading), _count(writing or reading)
+    return count(reading), count(writing or reading)
 
 
 def _lines(text: str) -> int:
-    lines = _count(text)
+    lines = count(text)
     if not 1 <= lines <= MAX_PREVIEW_LINES:
         raise argparse.ArgumentTypeError(f"{lines} lines; it shows 1 to {MAX_PREVIEW_LINES}")
     return lines
@@ -287,7 +286,7 @@ def _lines(text: str) -> int:
 
 def _areas(text: str) -> tuple[int, bool]:
     """Return the number of bad areas, and whether only new ones count."""
-    return _count(text.removeprefix("+")), text.startswith("+")
+    return count(text.removeprefix("+")), text.startswith("+")
 
 
 def _skips(text: str) -> tuple[int | None, int | None]:
@@ -310,7 +309,7 @@ def _passes(text: str) -> frozenset[int]:
     passes: set[int] = set()
     for part in text.split(","):
         first, dash, last = part.partition("-")
-        low, high = _count(first), _count(last if dash else first)
+        low, high = count(first), count(last if dash else first)
         if not 1 <= low <= high <= COPYING_PASSES:
             raise argparse.ArgumentTypeError(f"{text!r}: passes are numbered 1 to {COPYING_PASSES}, e.g. 1,3-5")
         passes.update(range(low, high + 1))

@@ -26,8 +26,6 @@ def check(options: Namespace) -> None:
     """
     if options.read_timeout <= 0:
         raise UsageError("--read-timeout is more than 0 seconds")
-    if options.retry_passes < -1:
-        raise UsageError("-r takes the number of retry passes, or -1 for passes without end")
     if options.sparse and options.preallocate:
         raise UsageError("-S leaves holes and -p takes all the room: leave one of them out")
     if options.loose_domain and options.domain_mapfile is None and options.test_mode is None:

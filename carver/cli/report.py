@@ -19,7 +19,7 @@ def run(options: Namespace, stop: Callable[[], bool]) -> int:
         recovery = load_recovery(case)
         paths = write_reports(recovery, case.folder)
     screen.tell_recovery(recovery, options.case)
-    screen.tell_image_place(recovery)
+    screen.tell_image(recovery, options.case)
     if options.json:
         screen.put_json({**screen.summary_json(recovery, options.case), "reports": [str(path) for path in paths]})
     return 0

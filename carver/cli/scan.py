@@ -13,7 +13,8 @@ from carver.case import Case
 from carver.cli import screen
 from carver.cli.carve import choices, open_checked
 from carver.cli.opening import check_path
-from carver.report.wording import plural
+from carver.cli.sizes import MAX_POSITION_BYTES
+from carver.report.wording import NOTHING_CAME_BACK, plural
 from carver.scan import Hits, scan
 from carver.stages import Choices, Hooks
 from carver.stages.judging import supposed_files
@@ -38,13 +39,26 @@ def run(options: Namespace, stop: Callable[[], bool]) -> int:
                 continue  # every JSON file on the drive, nearly
             _put(candidate, as_json=options.json)
             total += 1
-    out = shlex.quote(str(options.case)) if options.case else "DIR"
-    screen.say(
-        f"{plural(total, 'place', 'places')} where a file may begin; "
-        f"`{shlex.join(['carver', 'carve', str(options.image)])} --out {out}` checks and writes "
-        f"{'it' if total == 1 else 'them'}."
-    )
+    screen.say(_next_step(options, total))
     return 0
+
+
+def _next_step(options: Namespace, total: int) -> str:
+    """Return how many places there are, and the command that goes on with what this one was given."""
+    if not total:
+        chosen = options.range is not None or options.formats is not None
+        advice = "Only the chosen range and formats were looked at." if chosen else NOTHING_CAME_BACK
+        return f"No place where a file may begin was found. {advice}"
+    words = ["carver", "carve", str(options.image), *([str(options.map)] if options.map else [])]
+    words += ["--formats", options.formats] if options.formats is not None else []
+    if options.range is not None:
+        start, end = options.range
+        words += ["--range", f"{start:#x}-" + (f"{end:#x}" if end < MAX_POSITION_BYTES else "")]
+    out = shlex.quote(str(options.case)) if options.case else "DIR"
+    return (
+        f"{plural(total, 'place', 'places')} where a file may begin; `{shlex.join(words)} --out {out}` checks and "
+        f"writes {'it' if total == 1 else 'them'}."
+    )
 
 
 def _passing(image: MappedImage, chosen: Choices, hooks: Hooks) -> Iterator[Candidate]:

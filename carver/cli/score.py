@@ -10,16 +10,13 @@ from carver import score as scoring
 from carver.cli import screen
 from carver.listing import load_report, load_truth
 from carver.output import write_whole
-from imaging.errors import InputError, StrictShortfall, UsageError
+from imaging.errors import InputError, StrictShortfall
 
 REPORT = "report.json"
 
 
 def run(options: Namespace, stop: Callable[[], bool]) -> int:
     """Print recall and precision by format; hold them against the bars that were given."""
-    for name, bar in (("--min-recall", options.min_recall), ("--min-precision", options.min_precision)):
-        if bar is not None and not 0 <= bar <= 1:
-            raise UsageError(f"{name} takes a share from 0 to 1")
     found = scoring.score(load_report(_report_path(options.case)), load_truth(options.truth))
     if options.json:
         screen.put_json(scoring.as_json(found))

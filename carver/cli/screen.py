@@ -20,7 +20,7 @@ from carver.report.as_domain import missing
 from carver.report.model_words import described, families_sentence, is_known, notes, telling
 from carver.report.summary import summarise
 from carver.report.visible import shortened, visible
-from carver.report.wording import NOTHING_CAME_BACK, copies, human_size, image_place, plural, simulation
+from carver.report.wording import copies, human_size, image_place, nothing_came_back, plural, simulation
 from carver.whereabouts import State
 from imaging.closing import Closing
 from imaging.encodings import Caution
@@ -127,19 +127,18 @@ class Bars(Closing):
             self._bar = None
 
 
-def tell_recovery(recovery: Recovery, folder: Path, image: Path | None = None) -> None:
-    """Tell what came back, what it means, and what to do next.
+def tell_recovery(recovery: Recovery, folder: Path) -> None:
+    """Tell what came back, what it means, and what to do next; `unread_unknown` has been told before the work.
 
     Args:
         recovery: what came back.
         folder: the case.
-        image: what was carved, as the user names it now; None: as it was named when the case was begun.
     """
     summary = summarise(recovery)
     if told := simulation(recovery):
         say(told)
     if summary.files == 0:
-        say(f"No model files were found. {NOTHING_CAME_BACK}")
+        say(f"No model files were found. {nothing_came_back(recovery)}")
     else:
         tallies = [f"{tally.files} {MEANING[grade]}" for grade, tally in summary.grades.items()]
         said = f"{plural(summary.files, 'model file', 'model files')}: {'; '.join(tallies)}."
@@ -148,15 +147,15 @@ def tell_recovery(recovery: Recovery, folder: Path, image: Path | None = None) -
         verb = "lies inside these and was" if summary.children == 1 else "lie inside these and were"
         say(f"{summary.children:,} more {verb} written too.")
     _tell_models(recovery)
-    if summary.unread_bytes is None:
-        say(unread_unknown(image or _image_of(recovery), f"--out {shlex.quote(str(folder))}"))
-    elif summary.unread_bytes:
+    if summary.unread_bytes:
         say(f"{human(summary.unread_bytes)} of the source were never read.")
     say(_next_step(missing(recovery).total_bytes, summary.unread_by_status, folder))
 
 
-def tell_image_place(recovery: Recovery) -> None:
-    """Tell where the image is, if it is not where it was when it was carved."""
+def tell_image(recovery: Recovery, folder: Path) -> None:
+    """Tell of an image that was carved earlier: that it had no map, and where it is now, if not where it was."""
+    if recovery.source.unread is None:
+        say(unread_unknown(_image_of(recovery), f"--out {shlex.quote(str(folder))}"))
     if _state(recovery) in (State.GONE, State.CHANGED, State.HIDDEN, State.MOVED):
         say(f"The image: {image_place(recovery)}.")
 

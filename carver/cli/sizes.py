@@ -35,6 +35,46 @@ def size(text: str, *, sector_bytes: int = SECTOR_BYTES) -> int:
     return int(digits, base) * factor * (sector_bytes if unit.endswith("s") else 1)
 
 
+def count(text: str) -> int:
+    """Return a whole number from 0.
+
+    Raises:
+        argparse.ArgumentTypeError: it is none.
+    """
+    if not text.isascii() or not text.isdigit() or len(text) > 18:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 0")
+    return int(text)
+
+
+def retries(text: str) -> int:
+    """Return a number of retry passes, -1 for passes without end.
+
+    Raises:
+        argparse.ArgumentTypeError: it is none.
+    """
+    try:
+        return -1 if text == "-1" else count(text)
+    except argparse.ArgumentTypeError as fault:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no number of passes; write e.g. 3, or -1 for passes without end"
+        ) from fault
+
+
+def share(text: str) -> float:
+    """Return a share from 0 to 1.
+
+    Raises:
+        argparse.ArgumentTypeError: it is none.
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:  # nor NaN
+        raise argparse.ArgumentTypeError(f"{text!r} is no share from 0 to 1; write e.g. 0.99")
+    return value
+
+
 def interval(text: str) -> float:
     """Return seconds: 90, 1.5h, 1/2m, with s (the default), m, h or d behind.
 

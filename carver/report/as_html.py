@@ -40,7 +40,7 @@ MAX_SIDE_FILES = 200
 MAX_LISTED = 12  # files of a model
 MAX_DEPTH = 6
 MAX_VALUE_CHARACTERS = 160
-SHOWN_ELSEWHERE = ("acquisition", "whereabouts")  # of the run block
+SHOWN_ELSEWHERE = ("acquisition", "whereabouts", "chosen")  # of the run block
 HURT = (Grade.DAMAGED, Grade.TRUNCATED)
 GOOD = tuple(grade for grade in Grade if grade.good)
 

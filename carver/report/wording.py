@@ -10,6 +10,7 @@ from carver.recovery import Recovery
 from carver.report.code_words import FAILED, GROUPS
 from carver.report.summary import Summary
 from carver.whereabouts import State
+from imaging.extent import span
 from signatures.verdict import DataEvidence, Grade, LayoutBasis
 
 NOTHING_CAME_BACK = (
@@ -121,7 +122,32 @@ def human_size(size_bytes: int) -> str:
 
 def headline(recovery: Recovery, summary: Summary) -> list[str]:
     """Return what was found, in a few plain sentences."""
-    return [_came_back(summary), *_children(summary), _never_read(recovery, summary)]
+    left_out = [said] if (said := chosen(recovery)) else []
+    return [_came_back(summary), *left_out, *_children(summary), _never_read(recovery, summary)]
+
+
+def chosen(recovery: Recovery) -> str:
+    """Return which files alone were looked for, as a sentence; "" where all were."""
+    choice = recovery.run.get("chosen")
+    choice = choice if isinstance(choice, Mapping) else {}
+    words = []
+    if "formats" in choice:
+        words.append(f"of the chosen formats ({', '.join(choice['formats'])})")
+    if "range" in choice:
+        start, end = choice["range"]
+        words.append(
+            f"that begin in the chosen range ({span(start, max(start, min(end, recovery.source.size_bytes)))})"
+        )
+    if "min_size_bytes" in choice:
+        words.append(f"of at least {human_size(choice['min_size_bytes'])}")
+    return f"Only files {' and '.join(words)} were looked for." if words else ""
+
+
+def nothing_came_back(recovery: Recovery) -> str:
+    """Return what to look at when no file came back."""
+    if not (said := chosen(recovery)):
+        return NOTHING_CAME_BACK
+    return f"{said} The same command without that choice looks for all."
 
 
 def _came_back(summary: Summary) -> str:
@@ -245,7 +271,7 @@ def next_steps(recovery: Recovery, summary: Summary) -> list[str]:
     """Return what to do next, most urgent first."""
     grades = set(summary.grades_of_all)
     status = summary.unread_by_status
-    steps = [] if summary.files else [NOTHING_CAME_BACK]
+    steps = [] if summary.files else [nothing_came_back(recovery)]
     if summary.unread_bytes is None:
         steps.append(
             "If the image came from a failing drive, put its mapfile beside it (IMAGE.map) and carve again: without "

@@ -166,6 +166,15 @@ def test_a_malformed_truth_is_refused_with_the_reason(tmp_path, files, said):
     assert str(path) in str(told.value)
 
 
+def test_a_file_of_bytes_is_told_as_none_in_plain_words(tmp_path):
+    path = tmp_path / "drive.img"
+    path.write_bytes(b'{"files": "\xc8\x00')
+    with pytest.raises(InputError, match="holds bytes that are no text: it is no truth file"):
+        load_truth(path)
+    with pytest.raises(InputError, match="holds bytes that are no text: it is no case folder, nor a report"):
+        load_report(path)
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [

@@ -17,8 +17,8 @@ CASE = Path("my case")
 def told(capsys):
     """Tell of a recovery, and return what was said."""
 
-    def tell(recovery, image=None):
-        screen.tell_recovery(recovery, CASE, image)
+    def tell(recovery):
+        screen.tell_recovery(recovery, CASE)
         return capsys.readouterr().err
 
     return tell
@@ -29,9 +29,14 @@ def with_unread(unread):
     return replace(plain, source=replace(plain.source, unread=unread))
 
 
-def test_without_a_map_the_command_that_names_one_is_told(told):
-    text = told(with_unread(None))
+def test_of_a_case_carved_without_a_map_the_command_that_names_one_is_told(capsys):
+    screen.tell_image(with_unread(None), CASE)
+    text = capsys.readouterr().err
     assert "If there is one, name it: `carver carve /dev/sdb MAPFILE --out 'my case'`." in text
+
+
+def test_what_was_told_before_the_work_is_not_told_again_at_its_end(told):
+    assert "Unread sectors unknown" not in told(with_unread(None))
 
 
 def test_while_imaging_is_not_finished_that_comes_before_retries(told):
@@ -68,10 +73,23 @@ def test_who_gets_nothing_back_is_told_what_to_look_at(told):
     assert "right drive" in text and "TRIM" in text and "encrypted" in text
 
 
-def test_the_image_is_named_as_the_user_names_it_now(told):
-    plain = with_unread(None)
-    assert "`carver carve moved/disk.img MAPFILE --out 'my case'`" in told(plain, Path("moved/disk.img"))
-    assert f"`carver carve {plain.source.locator} MAPFILE --out 'my case'`" in told(plain)
+@pytest.mark.parametrize(
+    ("chosen", "words"),
+    [
+        ({"range": [4096, 2**63 - 1]}, "Only files that begin in the chosen range (0x1000+0x3fff000) were looked for."),
+        ({"formats": ["onnx", "gguf"]}, "Only files of the chosen formats (onnx, gguf) were looked for."),
+        ({"min_size_bytes": 10240}, "Only files of at least 10.0 KiB were looked for."),
+        (
+            {"formats": ["onnx"], "range": [512, 1024]},
+            "Only files of the chosen formats (onnx) and that begin in the chosen range (0x200+0x200) were looked for.",
+        ),
+    ],
+)
+def test_who_gets_nothing_back_by_their_own_choice_is_told_of_that_and_not_of_the_drive(told, chosen, words):
+    plain = replace(example(), files=(), models=(), missing=(), side_files=())
+    text = told(replace(plain, run={**plain.run, "chosen": chosen}))
+    assert words in text and "The same command without that choice looks for all." in text
+    assert "right drive" not in text
 
 
 def test_copies_are_told_beside_the_count_of_files(told):
