@@ -10,10 +10,9 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 from carver.identify.family_table import ADAPTED, GGUF_ARCHITECTURES, WORDS
-from carver.identify.names import NAMES_KEPT, family_of_names, is_state
+from carver.identify.names import family_of_names, is_state, remembered
 from carver.identify.shapes import by_shapes_alone, refined
 from signatures.tensors import Tensor
 
@@ -85,10 +84,7 @@ def is_weight(tensor: Tensor) -> bool:
     return tensor.dtype not in WHOLE_NUMBERS or _is_packed(tensor)
 
 
-# the names of a model are the same in all its checkpoints: what they tell is found out once
-
-
-@lru_cache(maxsize=NAMES_KEPT)
+@remembered
 def _layer(name: str) -> int | None:
     met = LAYER.search(name)
     return int(met[1]) if met else None

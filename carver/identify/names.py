@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache, wraps
 from itertools import takewhile
-from typing import Final
+from typing import Final, TypeVar
 
 from carver.identify.family_table import RULES, Rule
 
+Told = TypeVar("Told")
+
 MAX_COLLAPSED = 20_000  # different names but for their numbers; a model has hundreds
 NAMES_KEPT = 1 << 16
+MAX_NAME_CHARS = 1024  # looked at and kept: a hostile header has names of megabytes
 MIN_SHARE = 2 / 3  # of the names lie where a family's do: no one of several models is the file's family
 NUMBERS = re.compile(r"[0-9]+")
 NUMBERED = re.compile(  # as TensorFlow numbers its layers
@@ -37,7 +40,13 @@ NO_PART_OF_A_MODEL = re.compile(
 )
 
 
-@lru_cache(maxsize=NAMES_KEPT)
+def remembered(tell: Callable[[str], Told]) -> Callable[[str], Told]:
+    """Keep what is told of names: those of a model are the same in all its checkpoints."""
+    kept = lru_cache(maxsize=NAMES_KEPT)(tell)
+    return wraps(tell)(lambda name: kept(name[:MAX_NAME_CHARS]))
+
+
+@remembered
 def is_state(name: str) -> bool:
     """Tell what training keeps beside weights: running statistics, an optimizer's moments."""
     return NO_PART_OF_A_MODEL.search(name) is not None
@@ -59,7 +68,7 @@ def family_of_names(names: Iterable[str]) -> str:
     return _first_rule(tuple(sorted(counts.items())))
 
 
-@lru_cache(maxsize=NAMES_KEPT)
+@remembered
 def collapsed(name: str) -> str:
     """Return a name with its numbers as "#" and its parts divided by dots, without what libraries put in or before it.
 

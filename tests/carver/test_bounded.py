@@ -26,7 +26,7 @@ from imaging.image import open_image
 from signatures.verdict import DataEvidence, Grade, Verdict
 from tests.carver.made_models import WIDTH, WORDS, a_file, llama, tensors
 
-FEW, MANY = 100, 700
+FEW, MANY = 100, 400
 LOADED_BYTES = 700  # a file: paths, hashes and outlines, while models are put together
 PLANNED_BYTES = 900  # a file: its claim and its plan, and the claim of a part of it
 SPACE_BYTES = 8192

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+import tracemalloc
 from pathlib import Path
 
 import pytest
 
 from carver.identify.families.rule import rule
 from carver.identify.family_table import RULES
-from carver.identify.names import collapsed, family_of_names
+from carver.identify.names import MAX_NAME_CHARS, collapsed, family_of_names
 
 LINES = Path(__file__).with_name("state_dicts.txt").read_text().splitlines()
 STATE_DICTS = [line.split("\t") for line in LINES if not line.startswith("#")]
@@ -178,4 +180,16 @@ def test_a_rule_is_what_it_says():
 
 def test_too_many_names_to_be_a_models_are_not_looked_at():
     known = ["layer1.0.conv1.weight", "layer1.0.bn1.weight"]
-    assert family_of_names([*known, *("a" * n for n in range(1, 20_001))]) == ""
+    others = ("".join(letters) for letters in itertools.product("abcdefghijklmnopqrst", repeat=4))
+    assert family_of_names([*known, *itertools.islice(others, 20_000)]) == ""
+
+
+def test_of_names_of_megabytes_only_the_beginning_is_looked_at_and_kept():
+    tracemalloc.start()
+    try:
+        assert {collapsed("x.y." + str(n) + "z" * (1 << 20)) for n in range(8)} == {
+            "x.y.#" + "z" * (MAX_NAME_CHARS - 5)
+        }
+        assert tracemalloc.get_traced_memory()[0] < 1 << 19
+    finally:
+        tracemalloc.stop()
