@@ -3,12 +3,13 @@
 Every table, vector and string must lie apart from every other, and each constant tensor must have exactly the bytes
 that its type and shape ask for. Models over 2 GB keep buffers after the flatbuffer, at offsets that the tables tell;
 those compiled for an accelerator keep its program there, at an offset in the options of the operators that call it
-(LiteRT's dispatch_op_schema).
+(LiteRT's dispatch_op_schema), or earlier in a metadata's text (LiteRT's byte_code_util).
 """
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
 
 from imaging.extent import Extent
@@ -28,6 +29,7 @@ from signatures._tflite_schema import (
     LARGE_OPTIONS_OFFSET,
     LARGE_OPTIONS_SIZE,
     METADATA,
+    METADATA_BUFFER,
     METADATA_NAME,
     OPERATOR_CODE,
     OPERATOR_CODES,
@@ -56,6 +58,8 @@ MAX_FINDINGS = 100
 MAX_NAMES = 64  # of each kind, kept as facts
 MAX_OPTIONS_BYTES = 1 << 16
 DISPATCH = "DISPATCH_OP"  # calls a program of an accelerator
+APPENDED = re.compile(rb"<npu_byte_code>[\[*]*([0-9]{1,10})[\0,*]+([0-9]{1,10})[\]\0]*")  # its offset and size
+MAX_APPENDED_BYTES = 64
 MIN_TABLES = 4  # of a broken file that is still told from chance
 
 
@@ -77,6 +81,8 @@ class _Model:
             for operator in subgraph.many(OPERATORS):
                 self._outside(operator, LARGE_OPTIONS_OFFSET, LARGE_OPTIONS_SIZE)
                 self._program(operator)
+        for one in root.many(METADATA):
+            self._appended_program(one)
         self.tensors = tuple(t for s in self.subgraphs for table in s.many(TENSORS) if (t := self._tensor(table)))
 
     def note(self, code: str, at_bytes: int | None, detail: str) -> None:
@@ -105,6 +111,16 @@ class _Model:
             return
         told = map_integers(self.window.read_at(options.offset_bytes, min(options.size_bytes, MAX_OPTIONS_BYTES)))
         self._behind(operator, told.get("bytecode_offset", 0), told.get("bytecode_size", 0))
+
+    def _appended_program(self, metadata: Table) -> None:
+        """Take in the accelerator's program that a metadata's text places behind the flatbuffer."""
+        index = metadata.number(METADATA_BUFFER, 4)
+        place = self.buffers[index] if index < len(self.buffers) else None
+        if place is None or place.size_bytes > MAX_APPENDED_BYTES:
+            return
+        told = APPENDED.fullmatch(self.window.read_at(place.offset_bytes, place.size_bytes))
+        if told is not None:
+            self._behind(metadata, int(told[1]), int(told[2]))
 
     def _behind(self, table: Table, offset_bytes: int, size_bytes: int) -> Extent | None:
         """Return this place after the flatbuffer; offsets of 0 and 1 mean nothing is there."""

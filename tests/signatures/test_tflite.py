@@ -8,7 +8,7 @@ import struct
 import pytest
 
 from fixtures.formats._flatbuffer_bytes import Node, Num
-from fixtures.formats.tflite import FLOAT32, buffer_of, compiled, dispatch_options, model, samples, tensor
+from fixtures.formats.tflite import FLOAT32, appended, buffer_of, compiled, dispatch_options, model, samples, tensor
 from imaging.errors import BudgetExceeded
 from signatures import _flatbuffer
 from signatures._flatbuffer import FlatBuffer
@@ -73,6 +73,21 @@ def test_an_accelerators_program_said_to_lie_inside_the_tables_is_told():
 def test_an_accelerators_program_that_is_cut_is_told():
     verdict = judge(FORMAT, compiled(bytes(100))[:-1])
     assert (verdict.grade, codes(verdict)) == (Grade.TRUNCATED, {"cut-short"})
+
+
+@pytest.mark.parametrize("form", ["", "brackets"])
+def test_an_accelerators_program_that_a_metadata_places_belongs_to_the_model(form):
+    content = appended(bytes(100), form=form)
+    verdict = judge(FORMAT, content + bytes(300))
+    assert (verdict.grade, verdict.findings, verdict.size_bytes) == (Grade.CONSISTENT, (), len(content))
+    assert codes(judge(FORMAT, content[:-1])) == {"cut-short"}
+    assert codes(judge(FORMAT, appended(bytes(100), form=form, behind_bytes=-400))) == {"buffer-offset"}
+
+
+def test_a_metadata_whose_text_places_nothing_yet_tells_of_no_program():
+    content = appended(bytes(100))
+    told = content.index(b"<npu_byte_code>") + len(b"<npu_byte_code>")
+    assert judge(FORMAT, patched(content, told, b"*" * 22)).size_bytes == len(content) - 100
 
 
 def test_options_that_are_no_map_tell_nothing():
