@@ -89,6 +89,10 @@ class RawImage(Closing):
         """Length in bytes, by seeking to the end (which also works on block devices)."""
         return self._size_bytes
 
+    def present_bytes(self) -> int:
+        """Return how much of that is there now: less where the image was cut short under us."""
+        return min(os.lseek(self._descriptor, 0, os.SEEK_END), self._size_bytes)
+
     @property
     def sector_bytes(self) -> int:
         """Logical sector in bytes."""

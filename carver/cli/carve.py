@@ -23,7 +23,7 @@ from carver.stages import Choices, Hooks
 from carver.stages.claiming import Planned
 from carver.stages.seeking import DATA, MODEL
 from imaging.device import describe, identity
-from imaging.errors import StrictShortfall, UsageError
+from imaging.errors import InputError, StrictShortfall, UsageError
 from imaging.extent import layout_bytes, span
 from imaging.image import MappedImage, open_image
 from signatures.verdict import Grade
@@ -55,7 +55,7 @@ def _run(options: Namespace, stop: Callable[[], bool]) -> int:
             _dry_run(case, image, options, stop)
             return 0
         recovery = carve_into(case, image, options, stop)
-    return finish(recovery, options.out, options)
+    return finish(recovery, image, options.out, options)
 
 
 def open_checked(options: Namespace, folder: Path | None) -> MappedImage:
@@ -106,15 +106,17 @@ def carve_into(case: Case, image: MappedImage, options: Namespace, stop: Callabl
         )
 
 
-def finish(recovery: Recovery, folder: Path, options: Namespace) -> int:
+def finish(recovery: Recovery, image: MappedImage, folder: Path, options: Namespace) -> int:
     """Tell how it ended.
 
     Raises:
+        InputError: the image was cut short while it was carved.
         StrictShortfall: with --strict, when something is damaged or was never read.
     """
     screen.tell_recovery(recovery, folder)
     if options.json:
         screen.put_json(screen.summary_json(recovery, folder))
+    _check_length(image)
     if options.strict:
         unread = recovery.source.unread
         damaged = sum(count for grade, count in summarise(recovery).grades_of_all.items() if not grade.good)
@@ -125,6 +127,16 @@ def finish(recovery: Recovery, folder: Path, options: Namespace) -> int:
                 f"{'range was' if ranges == 1 else 'ranges were'} never read"
             )
     return 0
+
+
+def _check_length(image: MappedImage) -> None:
+    present_bytes, size_bytes = image.source.present_bytes(), image.source.size_bytes
+    if present_bytes < size_bytes:
+        raise InputError(
+            f"{image.source.locator} was cut short while it was carved: {screen.human(present_bytes)} of "
+            f"{screen.human(size_bytes)} are left, and files behind that were not looked at, or not whole; make the "
+            "image anew and carve it into another case folder"
+        )
 
 
 def choices(options: Namespace) -> Choices:

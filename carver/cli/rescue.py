@@ -56,8 +56,9 @@ def _from_drive(options: Namespace, stop: Callable[[], bool]) -> int:
             stop=stop,
         ) as follower:
             imaged = image_drive(source, road, bound, head, options, stop, subscribers=(follower,))
-        recovery = carve.carve_into(case, open_image(image_path, map_path), options, stop)
-    return carve.finish(recovery, options.case, options) or ended_as(imaged)
+        image = open_image(image_path, map_path)
+        recovery = carve.carve_into(case, image, options, stop)
+    return carve.finish(recovery, image, options.case, options) or ended_as(imaged)
 
 
 def _habit(options: Namespace) -> str:

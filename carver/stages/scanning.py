@@ -12,7 +12,7 @@ from carver.hits import HitStore, unreadable
 from carver.scan import CHUNK_BYTES, scan
 from carver.stages import Choices, Hooks, digest
 from imaging.errors import Interrupted
-from imaging.extent import ExtentSet
+from imaging.extent import ExtentSet, span
 from imaging.image import MappedImage
 from imaging.mapfile import BlockStatus
 from imaging.mapstore import MapStore
@@ -104,12 +104,13 @@ def _known_hits(folder: Path, image: MappedImage, automaton: Automaton, domain: 
 
 
 def never_read(image: MappedImage, folder: Path) -> tuple[tuple[int, int, str], ...] | None:
-    """Return (offset, size, status) of what was never read: by the map, and of the image while it was scanned.
+    """Return (offset, size, status) of what was never read: by the map, and of the image while it was carved.
 
     None where neither tells of any, and there is no map.
     """
     blocks = image.unread_blocks()
-    missing = unreadable(folder) - (image.source.unread or ExtentSet())
+    cut_off = ExtentSet((span(image.source.present_bytes(), image.source.size_bytes),))
+    missing = (unreadable(folder) | cut_off) - (image.source.unread or ExtentSet())
     if not missing:
         return blocks
     bad = ((extent.offset_bytes, extent.size_bytes, BlockStatus.BAD_SECTOR.value) for extent in missing)

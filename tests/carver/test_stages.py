@@ -2,6 +2,9 @@
 
 import importlib
 import json
+import os
+import shutil
+from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -14,6 +17,7 @@ import signatures
 from carver.candidates import Candidate
 from carver.case import Case
 from carver.claims import Claim, Owned
+from carver.cli.carve import finish
 from carver.judge import judge
 from carver.recover import plan_recovery, recover
 from carver.scan import scan
@@ -22,7 +26,7 @@ from carver.stages import Choices, Hooks, claiming, extracting, judging, scannin
 from carver.stages.extracting import final_verdict
 from fixtures.formats.sample import Sample
 from fixtures.images import build_plain
-from imaging.errors import Interrupted, ReadFault
+from imaging.errors import InputError, Interrupted, ReadFault
 from imaging.extent import Extent, span
 from imaging.image import MappedImage, open_image
 from imaging.mapfile import BlockStatus, Mapfile
@@ -106,6 +110,29 @@ def test_a_run_with_real_workers_tells_the_truth(disk: Path, tmp_path: Path) -> 
     assert {f["format"] for f in files if f["parent"] in parents} == {"hdf5"}  # inside the .keras
     names = [f["path"] for f in files]
     assert len(set(names)) == len(names)
+
+
+def test_what_an_image_lost_after_it_was_scanned_counts_as_never_read(
+    disk: Path, tmp_path: Path, in_process: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shorter = tmp_path / "shorter.img"
+    shutil.copy(disk, shorter)
+    size_bytes = shorter.stat().st_size
+
+    def cut(stage: str, done: int, total: int) -> None:
+        if stage == "judging":
+            os.truncate(shorter, 4096)
+
+    image = open_image(shorter)
+    with (
+        image.source,
+        Case.create(tmp_path / "case", locator="disk.img", identity={"size_bytes": size_bytes}) as case,
+    ):
+        recovery = recover(case, image, FORMATS, CHOICES, Hooks(on_progress=cut), command="carver carve")
+        assert recovery.source.unread == ((4096, size_bytes - 4096, "-"),)
+        with pytest.raises(InputError, match="was cut short while it was carved: 4"):
+            finish(recovery, image, tmp_path / "case", Namespace(json=False, strict=True))
+    assert "were never read" in capsys.readouterr().err
 
 
 def test_candidates_that_are_no_files_are_counted_by_reason(disk: Path, tmp_path: Path, in_process: None) -> None:
