@@ -16,7 +16,6 @@ DAMAGE_CODES = frozenset(
         "directory-mismatch",
         "directory-damaged",
         "overlapping-records",
-        "duplicate-name",
         "unlisted-record",
         "missing-head",
         "unread",

@@ -322,8 +322,7 @@ def _check_by_directory(window: Window, survey: Survey) -> None:
         record = _checked(window, survey, entry, hopped.get(entry.offset_bytes))
         checked.append(record)
         reach_bytes = record.data_offset_bytes + record.packed_bytes
-    if len({record.name for record in checked}) < len(checked):
-        survey.note("duplicate-name", None, "two records have the same name")
+    _note_duplicate(survey, checked)
     if not directory.whole:
         survey.note("directory-damaged", directory.offset_bytes, "the central directory disagrees with its end record")
     listed = {record.offset_bytes for record in checked}
@@ -332,6 +331,17 @@ def _check_by_directory(window: Window, survey: Survey) -> None:
     if directory.whole and lost:
         survey.note("unlisted-record", lost[0].offset_bytes, f"{lost[0].name} is not in the central directory")
     survey.records = sorted([*checked, *(lost if not directory.whole else [])], key=lambda r: r.offset_bytes)
+
+
+def _note_duplicate(survey: Survey, records: list[Record]) -> None:
+    """Note the first name that two records have: no damage, since Python's zipfile writes such files with a warning."""
+    seen = set[str]()
+    for record in records:
+        if record.name in seen:
+            what = f"{record.name} is there twice: PyTorch reads the first, Python's zipfile (Keras, NumPy) the last"
+            survey.note("duplicate-name", record.offset_bytes, what)
+            return
+        seen.add(record.name)
 
 
 def _is_inside(record: Record, others: list[Record]) -> bool:

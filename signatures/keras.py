@@ -51,8 +51,8 @@ def validate(window: Window) -> Verdict:
 
 
 def _json(window: Window, survey: Survey, name: str) -> Mapping[str, object]:
-    """Return a JSON member, {} when it is damaged or no object."""
-    record = next((record for record in survey.records if record.name == name), None)
+    """Return a JSON member, {} when it is damaged or no object; of two of one name the last, as zipfile does."""
+    record = next((record for record in reversed(survey.records) if record.name == name), None)
     raw = record_contents(window, record, limit_bytes=MAX_JSON_BYTES) if record is not None else None
     try:
         value = json.loads(raw) if raw is not None else {}

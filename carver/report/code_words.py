@@ -173,7 +173,7 @@ HARMLESS = CodeGroup(
     means={
         "bytes-after-end": "bytes that are not zero follow the file in its last sector: slack, as a rule",
         "duplicate-key": "a name stands in the header twice; libraries take the last",
-        "duplicate-name": "two members or tensors have the same name",
+        "duplicate-name": "two members or tensors have the same name; which one a library reads differs",
         "hash-known": "another file on the drive names the SHA-256 of this one: every byte is right",
         "missing-opset": "the model does not tell which operators it needs: its end may be missing",
         "no-end-mark": "the format has no mark at its end: lines that are cut off would not be missed",

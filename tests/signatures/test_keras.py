@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import random
+import warnings
+import zipfile
 
 import pytest
 
@@ -43,6 +46,15 @@ def test_a_changed_weight_damages_the_file():
     verdict = judge(FORMAT, patched(content, content.index(b"\x89HDF") + 2100, b"\x01\x02\x03"))
     assert verdict.grade is Grade.DAMAGED
     assert "crc-mismatch" in codes(verdict)
+
+
+def test_of_two_members_with_one_name_the_last_counts_and_nothing_is_damaged():
+    held = io.BytesIO(build(9))
+    with zipfile.ZipFile(held, "a") as made, warnings.catch_warnings(action="ignore"):
+        made.writestr("metadata.json", METADATA)
+    verdict = judge(FORMAT, held.getvalue())
+    assert (verdict.grade, codes(verdict)) == (Grade.INTACT, {"duplicate-name"})
+    assert verdict.facts["keras_version"] == "3.0.0"
 
 
 def test_a_cut_file_is_truncated():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import random
 import struct
+import warnings
 import zipfile
 import zlib
 
@@ -45,6 +46,18 @@ def test_the_end_of_a_zip_with_other_members_is_no_start():
     np.save(array, np.arange(3))
     assert starts_in(FORMAT, zipped({"a.npy": array.getvalue(), "b.txt": b"x"})) == set()
     assert starts_in(FORMAT, zipped({"b.txt": b"x", "a.npy": array.getvalue()})) == set()
+
+
+def test_of_two_members_with_one_name_the_last_is_the_array_as_numpy_has_it():
+    held = io.BytesIO()
+    with zipfile.ZipFile(held, "w") as made, warnings.catch_warnings(action="ignore"):
+        for values in (np.zeros(3), np.ones((2, 2), dtype=np.float32)):
+            with made.open("a.npy", "w") as member:
+                np.save(member, values)
+    verdict = judge(FORMAT, held.getvalue())
+    assert (verdict.grade, codes(verdict)) == (Grade.INTACT, {"duplicate-name"})
+    assert np.load(io.BytesIO(held.getvalue()))["a"].shape == (2, 2)
+    assert truth(verdict) == [("a", "float32", (2, 2))]
 
 
 def test_a_member_that_inflates_without_end_is_never_followed():

@@ -333,15 +333,18 @@ def test_an_entry_taken_from_the_directory_is_noticed():
     assert verdict.grade is Grade.DAMAGED
 
 
-def test_two_records_of_one_name_are_told():
+def test_two_records_of_one_name_are_told_and_no_damage():
     members = [
         Member(name="data.pkl", data=pickle_of([], {})),
         Member(name="data/0", data=b"one."),
         Member(name="data/0", data=b"two."),
     ]
-    verdict = judge(FORMAT, write_archive("twice", members))
-    assert "duplicate-name" in codes(verdict)
-    assert verdict.grade is Grade.DAMAGED
+    content = write_archive("twice", members)
+    verdict = judge(FORMAT, content)
+    (told,) = (finding for finding in verdict.findings if finding.code == "duplicate-name")
+    assert content[told.offset_bytes :].startswith(b"PK\x03\x04")
+    assert content.index(b"one.") < told.offset_bytes < content.index(b"two.")
+    assert verdict.grade is Grade.INTACT
 
 
 def test_overlapping_records_are_told_and_not_read_twice():
