@@ -16,6 +16,8 @@ from pathlib import Path
 SYS = Path("/sys")
 PROC = Path("/proc")
 MAX_STACK_DEVICES = 4096
+MAX_POSITION_BYTES = 2**63 - 1
+SYS_SECTOR_BYTES = 512  # /sys/block/*/size counts these whatever the drive's sector is
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,6 +114,45 @@ def loops_on(path: Path | str, *, sys_root: Path = SYS, proc_root: Path = PROC) 
         for folder, name in backings.items()
         if name and _same_file_system(_mount_above(Path(name), mounted), home) and _same_file(name, path)
     )
+
+
+def beside(number: str, *, sys_root: Path = SYS, proc_root: Path = PROC) -> tuple[str, ...]:
+    """Return what else holds bytes of a loop device or of a partition of one: other loops on its file, or its device.
+
+    Loops on other parts of the file (another partition) are left out.
+    """
+    loop = parent_disk_of(number, sys_root=sys_root) or number
+    backing = _backing_of(loop, sys_root)
+    if backing is None:
+        return ()
+    alike = set(loops_on(backing, sys_root=sys_root, proc_root=proc_root))
+    every = _numbers(sorted((sys_root / "block").glob("loop*")))
+    alike |= {other for other in every if _backing_of(other, sys_root) == backing}  # a file that was deleted meanwhile
+    start, end = _range_in_backing(number, sys_root)
+    found = []
+    for other in every:
+        first, last = _range_in_backing(other, sys_root)
+        if other in alike - {loop} and first < end and start < last:
+            found.append(other)
+    own = number_of(backing)
+    return (*found, *([own] if own else []))
+
+
+def _backing_of(number: str, sys_root: Path) -> str | None:
+    folder = folder_of(number, sys_root=sys_root)
+    return read_text(folder / "loop" / "backing_file") if folder else None
+
+
+def _range_in_backing(number: str, sys_root: Path) -> tuple[int, int]:
+    """Return where in its file the bytes of a loop device, or of a partition of one, begin and end."""
+    folder, disk = folder_of(number, sys_root=sys_root), disk_folder_of(number, sys_root=sys_root)
+    if folder is None or disk is None:
+        return 0, MAX_POSITION_BYTES
+    start = read_integer(disk / "loop" / "offset") or 0
+    if folder != disk:
+        start += (read_integer(folder / "start") or 0) * SYS_SECTOR_BYTES
+    sectors = read_integer(folder / "size")
+    return start, MAX_POSITION_BYTES if sectors is None else start + sectors * SYS_SECTOR_BYTES
 
 
 def above(number: str, *, sys_root: Path = SYS) -> tuple[str, ...]:
@@ -216,6 +257,12 @@ def read_text(path: Path) -> str | None:
         return path.read_bytes().decode("utf-8", "replace").strip("\0 \t\r\n") or None
     except OSError:
         return None
+
+
+def read_integer(path: Path) -> int | None:
+    """Return the number in a small kernel file; None where there is none."""
+    text = read_text(path)
+    return int(text) if text is not None and text.isdigit() else None
 
 
 def _visible(path: Path) -> bool:

@@ -17,7 +17,7 @@ from time import monotonic
 from typing import Any
 
 from imaging import block_stack, mac_disks
-from imaging.block_stack import PROC, SYS, read_text
+from imaging.block_stack import PROC, SYS, SYS_SECTOR_BYTES, read_integer, read_text
 from imaging.errors import ReadFault
 from imaging.extent import Extent
 from imaging.source import Source
@@ -26,7 +26,6 @@ RUN = Path("/run")
 SAMPLES = 16
 SAMPLE_BYTES = 4096
 MAX_SAMPLING_SECONDS = 3  # a drive that stalls on each read is better imaged than looked at
-SYS_SECTOR_BYTES = 512  # /sys/block/*/size counts these whatever the drive's sector is
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,14 +89,14 @@ def describe_number(number: str, *, path: Path, sys_root: Path = SYS, run_root: 
     if folder is None or disk is None:
         return DeviceInfo(path=str(path), kind="device")
     udev = _udev(run_root / "udev" / "data" / f"b{read_text(disk / 'dev') or number}")
-    sectors = _integer(folder / "size")
-    discard_bytes = _integer(disk / "queue" / "discard_max_bytes")
+    sectors = read_integer(folder / "size")
+    discard_bytes = read_integer(disk / "queue" / "discard_max_bytes")
     return DeviceInfo(
         path=str(path),
         kind="device",
         size_bytes=None if sectors is None else sectors * SYS_SECTOR_BYTES,
-        logical_sector_bytes=_integer(disk / "queue" / "logical_block_size"),
-        physical_sector_bytes=_integer(disk / "queue" / "physical_block_size"),
+        logical_sector_bytes=read_integer(disk / "queue" / "logical_block_size"),
+        physical_sector_bytes=read_integer(disk / "queue" / "physical_block_size"),
         model=read_text(disk / "device" / "model") or udev.get("ID_MODEL"),
         serial=_serial(disk, udev),
         firmware=read_text(disk / "device" / "firmware_rev") or read_text(disk / "device" / "rev"),
@@ -126,7 +125,17 @@ def in_use(path: Path | str, *, sys_root: Path = SYS, proc_root: Path = PROC) ->
 
 
 def uses_of_number(number: str, *, sys_root: Path = SYS, proc_root: Path = PROC) -> tuple[str, ...]:
-    """Return plain reasons why the block device "major:minor" is busy."""
+    """Return plain reasons why the block device "major:minor" is busy, itself or as another of the same bytes."""
+    reasons = _uses_of_itself(number, sys_root, proc_root)
+    name = block_stack.name_of(number, sys_root=sys_root)
+    for other in block_stack.beside(number, sys_root=sys_root, proc_root=proc_root):
+        alike = f"{block_stack.name_of(other, sys_root=sys_root)} holds the same bytes as {name}"
+        theirs = _uses_of_itself(other, sys_root, proc_root)
+        reasons += tuple(f"{alike}, and {reason}" for reason in theirs if reason not in reasons)
+    return reasons
+
+
+def _uses_of_itself(number: str, sys_root: Path, proc_root: Path) -> tuple[str, ...]:
     involved = list(block_stack.above(number, sys_root=sys_root))
     if (parent := block_stack.parent_disk_of(number, sys_root=sys_root)) is not None:
         involved.append(parent)
@@ -223,10 +232,10 @@ def _sample(source: Source, offset_bytes: int) -> str | None:
 def _loop_reasons(loop: str, path: Path | str, sys_root: Path, proc_root: Path) -> Iterator[str]:
     folder = block_stack.folder_of(loop, sys_root=sys_root)
     name = block_stack.name_of(loop, sys_root=sys_root)
+    for reason in _uses_of_itself(loop, sys_root, proc_root):  # first: it tells what to unmount
+        yield f"{path} is behind {name}, and {reason}"
     if folder and not _flag(folder / "ro"):
         yield f"{path} can be written to through {name}"
-    for reason in uses_of_number(loop, sys_root=sys_root, proc_root=proc_root):
-        yield f"{path} is behind {name}, and {reason}"
 
 
 def _holder_title(number: str, sys_root: Path) -> str:
@@ -264,13 +273,8 @@ def _udev(path: Path) -> dict[str, str]:
     return dict(line[2:].split("=", 1) for line in lines if line.startswith("E:") and "=" in line)
 
 
-def _integer(path: Path) -> int | None:
-    text = read_text(path)
-    return int(text) if text is not None and text.isdigit() else None
-
-
 def _flag(path: Path) -> bool | None:
-    value = _integer(path)
+    value = read_integer(path)
     return None if value is None else value != 0
 
 

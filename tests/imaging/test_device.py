@@ -199,7 +199,7 @@ def test_an_image_file_is_busy_when_a_loop_device_on_it_can_write_or_is_mounted(
     assert in_use(image, sys_root=machine.sys, proc_root=machine.proc) == (behind,)
     (loop / "ro").write_text("0\n")
     writable = f"{image} can be written to through /dev/loop3"
-    assert in_use(image, sys_root=machine.sys, proc_root=machine.proc) == (writable, behind)
+    assert in_use(image, sys_root=machine.sys, proc_root=machine.proc) == (behind, writable)
 
 
 def test_what_lies_beneath_a_mapping_is_its_partition_and_the_disk(machine):
@@ -295,6 +295,53 @@ def test_sample_places_are_inside_ascending_and_depend_on_the_size_alone(size_by
 
 
 @pytest.mark.root
+def test_a_loop_device_is_busy_when_another_on_the_same_file_is_mounted(machine, tmp_path):
+    image, link = tmp_path / "drive.img", tmp_path / "linked.img"
+    image.touch()
+    link.hardlink_to(image)
+    machine.disk("loop3", "7:3", size=100, loop__backing_file=image)
+    machine.disk("loop4", "7:4", size=100, loop__backing_file=link)
+    assert machine.uses("7:3") == ()
+    machine.mount("7:4", "/mnt")
+    assert machine.uses("7:3") == (
+        "/dev/loop4 holds the same bytes as /dev/loop3, and /dev/loop4 is mounted at /mnt (read-write)",
+    )
+    assert machine.uses("7:4") == ("/dev/loop4 is mounted at /mnt (read-write)",)
+
+
+def test_a_deleted_file_under_two_loop_devices_is_the_same_one_too(machine):
+    for name, number in (("loop3", "7:3"), ("loop4", "7:4")):
+        machine.disk(name, number, size=100, loop__backing_file="/gone/drive.img (deleted)")
+    machine.mount("7:4", "/mnt")
+    assert len(machine.uses("7:3")) == 1
+
+
+def test_a_partition_is_busy_when_a_loop_device_over_just_its_bytes_is_mounted(machine, tmp_path):
+    image = tmp_path / "drive.img"
+    image.touch()
+    machine.disk("loop3", "7:3", size=1000, loop__backing_file=image)
+    for name, number, start in (("loop3p1", "259:1", 100), ("loop3p2", "259:2", 200)):
+        folder = machine.partition("loop3", name, number)
+        machine.write(folder / "start", f"{start}\n")
+        machine.write(folder / "size", "100\n")
+    machine.disk("loop4", "7:4", size=100, loop__backing_file=image, loop__offset=200 * 512)
+    machine.mount("7:4", "/mnt")
+    busy = "/dev/loop4 is mounted at /mnt (read-write)"
+    assert machine.uses("259:2") == (f"/dev/loop4 holds the same bytes as /dev/loop3p2, and {busy}",)
+    assert machine.uses("7:3") == (f"/dev/loop4 holds the same bytes as /dev/loop3, and {busy}",)
+    assert machine.uses("259:1") == ()
+
+
+def test_a_loop_device_is_busy_when_the_drive_under_it_is_mounted(machine, tmp_path, monkeypatch):
+    node = tmp_path / "sdb2"
+    monkeypatch.setattr(block_stack, "number_of", lambda path: "8:18" if str(path) == str(node) else None)
+    machine.disk("loop3", "7:3", size=100, loop__backing_file=node)
+    machine.mount("8:18", "/mnt")
+    assert machine.uses("7:3") == (
+        "/dev/sdb2 holds the same bytes as /dev/loop3, and /dev/sdb2 is mounted at /mnt (read-write)",
+    )
+
+
 def test_a_real_loop_device_over_an_image_makes_it_busy(tmp_path):
     image = tmp_path / "drive.img"
     image.write_bytes(bytes(1 << 20))
