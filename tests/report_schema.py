@@ -44,6 +44,7 @@ def load_checked(case: Path) -> dict[str, Any]:
     rooms = {path.relative_to(case).as_posix() for path in case.glob("*/**/*") if path.is_file()}
     links = {path for path in rooms if path.startswith("models/")}
     rooms -= links
+    links -= {path for path in links if path.endswith("/INCOMPLETE.txt")}
     inodes = {(case / path).stat().st_ino for path in rooms}
     data = [file for file in report["files"] if file["format"] == "onnx_external_data"]
     small = {(case / file["path"]).read_bytes() for file in report["side_files"] + data}
@@ -64,6 +65,7 @@ def check(report: dict[str, Any]) -> None:
     assert len(paths) == len(set(paths))
     for file in report["files"] + report["side_files"]:
         _check_file(file, set(paths), report["source"]["size_bytes"])
+    _check_alike(report["files"])
     for file in report["side_files"]:
         assert file["parent"] is None and file["tensors"] == [] and file["grade"] in GOOD
     for model in report["models"]:
@@ -101,8 +103,18 @@ def _check_source(source: dict[str, Any]) -> None:
     assert last_end <= source["size_bytes"]
 
 
+def _check_alike(files: list[dict[str, Any]]) -> None:
+    by_path = {file["path"]: file for file in files}
+    for file in files:
+        if "copy_of" in file:
+            assert by_path[file["copy_of"]]["sha256"] == file["sha256"] and file["copy_of"] != file["path"]
+        if "shares_bytes_with" in file:
+            other = by_path[file["shares_bytes_with"]]
+            assert any(a < c + d and c < a + b for a, b in file["layout"] for c, d in other["layout"])
+
+
 def _check_file(file: dict[str, Any], paths: set[str], image_bytes: int) -> None:
-    assert set(file) - {"md5"} == FILE
+    assert set(file) - {"md5", "copy_of", "shares_bytes_with"} == FILE
     path = Path(file["path"])
     assert not path.is_absolute() and ".." not in path.parts and file["path"] == path.as_posix()
     assert file["grade"] in GRADES

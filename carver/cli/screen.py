@@ -20,7 +20,7 @@ from carver.report.as_domain import missing
 from carver.report.model_words import described, families_sentence, is_known, notes, telling
 from carver.report.summary import summarise
 from carver.report.visible import shortened, visible
-from carver.report.wording import copies, human_size, image_place, nothing_came_back, plural, simulation
+from carver.report.wording import copies, human_size, image_place, nothing_came_back, plural, shared, simulation
 from carver.whereabouts import State
 from imaging.closing import Closing
 from imaging.encodings import Caution
@@ -142,7 +142,7 @@ def tell_recovery(recovery: Recovery, folder: Path) -> None:
     else:
         tallies = [f"{tally.files} {MEANING[grade]}" for grade, tally in summary.grades.items()]
         said = f"{plural(summary.files, 'model file', 'model files')}: {'; '.join(tallies)}."
-        say(f"{said}{copies(summary)}")
+        say(f"{said}{copies(summary)}{shared(summary)}")
     if summary.children:
         verb = "lies inside these and was" if summary.children == 1 else "lie inside these and were"
         say(f"{summary.children:,} more {verb} written too.")

@@ -10,6 +10,7 @@ from typing import Any
 
 from carver.recovery import SCHEMA_VERSION, CarvedFile, Recovery
 from carver.report import Report
+from carver.report.alike import Alike
 from carver.report.summary import GradeTally, summarise
 from carver.verdict_json import model_to_json
 from imaging.extent import Layout
@@ -43,7 +44,7 @@ def document(recovery: Recovery) -> dict[str, Any]:
             "unread": None if source.unread is None else [list(block) for block in source.unread],
         },
         "summary": _summary(recovery),
-        "files": map(file_record, recovery.files),
+        "files": _files(recovery),
         "side_files": map(file_record, recovery.side_files),
         "models": (plain(model_to_json(model)) for model in recovery.models),
         "missing": (dataclasses.asdict(file) for file in recovery.missing),
@@ -105,6 +106,8 @@ def _summary(recovery: Recovery) -> dict[str, Any]:
         "children": summary.children,
         "grades": _grades(summary.grades),
         "children_grades": _grades(summary.children_grades),
+        "copies": summary.copies,
+        "sharing_bytes": len(summary.sharing),
         "recovered_bytes": summary.recovered_bytes,
         "unread_bytes": summary.unread_bytes,
         "unread_by_status": dict(summary.unread_by_status),
@@ -116,8 +119,16 @@ def _grades(tallies: Mapping[Grade, GradeTally]) -> dict[str, Any]:
     return {grade.value: dataclasses.asdict(tally) for grade, tally in tallies.items()}
 
 
+def _files(recovery: Recovery) -> Iterator[dict[str, Any]]:
+    """Yield the files, with what each is a copy of and shares bytes with, where there is such a file."""
+    alike = Alike(recovery, summarise(recovery))
+    for number, file in enumerate(recovery.files):
+        told = {"copy_of": alike.copy_of(number, file.sha256), "shares_bytes_with": alike.shares_with(number)}
+        yield file_record(file) | {key: path for key, path in told.items() if path is not None}
+
+
 def file_record(file: CarvedFile) -> dict[str, Any]:
-    """Return one file as it stands in report.json."""
+    """Return one file as it stands in report.json, but for what other files are like it."""
     record: dict[str, Any] = {
         "path": file.path,
         "format": file.format,

@@ -67,7 +67,8 @@ class Summary:
         with_md5: whether any file has an MD5.
         codes: how many files, small ones and children among them, have a finding of each code.
         code_groups: likewise of each group of `code_words.GROUPS`, by its number.
-        copies: how many of the files that stand by themselves have the very bytes of another.
+        copy_of: of files that stand by themselves and have the very bytes of one before them, by number, the number of
+            the first such; of the hash 64 bits were compared.
         sharing: of files that stand by themselves and share bytes with another, by number, the number of one such.
         standing: where the files that stand by themselves lie.
         inside: where the children lie.
@@ -85,10 +86,15 @@ class Summary:
     with_md5: bool
     codes: Mapping[str, int]
     code_groups: Mapping[int, int]
-    copies: int
+    copy_of: Mapping[int, int]
     sharing: Mapping[int, int]
     standing: Places
     inside: Places
+
+    @property
+    def copies(self) -> int:
+        """How many of the files that stand by themselves have the very bytes of another."""
+        return len(self.copy_of)
 
     @property
     def grades_of_all(self) -> Mapping[Grade, int]:
@@ -129,7 +135,7 @@ def summarise(recovery: Recovery) -> Summary:
         with_md5=with_md5,
         codes=dict(sorted(found.files.items())),
         code_groups=found.groups,
-        copies=own.copies(),
+        copy_of=own.copy_of(),
         sharing=sharing(standing),
         standing=standing,
         inside=inner.places(),
@@ -180,12 +186,13 @@ class _Counting:
     def __init__(self) -> None:
         self.files: Counter[Grade] = Counter()
         self._size_bytes: Counter[Grade] = Counter()
-        self._hashes = array("Q")
+        self._numbers, self._hashes = array("q"), array("Q")
         self._places = (array("q"), array("q"), array("q"), array("B"))
 
     def add(self, number: int, file: CarvedFile) -> None:
         self.files[file.grade] += 1
         self._size_bytes[file.grade] += file.size_bytes
+        self._numbers.append(number)
         self._hashes.append(hash(file.sha256) & HASH_MASK)
         for extent in file.layout:
             row = (number, extent.offset_bytes, extent.end_bytes, GRADES.index(file.grade))
@@ -199,9 +206,13 @@ class _Counting:
             if self.files[grade]
         }
 
-    def copies(self) -> int:
-        """Return how many files have the hash of one before them; of the hash 64 bits are kept."""
-        return len(self._hashes) - len(np.unique(np.array(self._hashes, dtype=np.uint64)))
+    def copy_of(self) -> dict[int, int]:
+        """Return the first file with its hash of each that is not the first; of the hash 64 bits are kept."""
+        hashes, numbers = np.array(self._hashes, dtype=np.uint64), np.array(self._numbers, dtype=np.int64)
+        _, firsts, places = np.unique(hashes, return_index=True, return_inverse=True)
+        first = firsts[places]
+        later = np.flatnonzero(first != np.arange(len(first)))
+        return dict(zip(numbers[later].tolist(), numbers[first[later]].tolist(), strict=True))
 
     def places(self) -> Places:
         numbers, starts, ends = (np.array(column, dtype=np.int64) for column in self._places[:3])

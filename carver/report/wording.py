@@ -154,10 +154,11 @@ def _came_back(summary: Summary) -> str:
     if not summary.files:
         return "No file came back."
     parts = [f"{tally.files:,} {GRADES[grade].one}" for grade, tally in summary.grades.items()]
-    return f"{plural(summary.files, 'file', 'files')} came back: {', '.join(parts)}.{copies(summary)}{_shared(summary)}"
+    return f"{plural(summary.files, 'file', 'files')} came back: {', '.join(parts)}.{copies(summary)}{shared(summary)}"
 
 
-def _shared(summary: Summary) -> str:
+def shared(summary: Summary) -> str:
+    """Return how many of the files share bytes of the source, as a sentence behind another; "" for none."""
     if not summary.sharing:
         return ""
     return (

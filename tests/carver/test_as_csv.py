@@ -48,6 +48,16 @@ def test_a_file_of_which_nothing_is_there_has_no_place():
     assert row["offset_bytes"] == "" and row["extents"] == "0"
 
 
+def test_a_copy_and_files_that_share_bytes_name_each_other():
+    files = (
+        carved("a", Grade.INTACT, runs((0, 100)), sha256="ab" * 32),
+        carved("b", Grade.INTACT, runs((512, 100)), sha256="ab" * 32),
+        carved("c", Grade.DAMAGED, runs((600, 512)), sha256="cd" * 32),
+    )
+    found = rows(example(files=files))
+    assert [(row["copy_of"], row["shares_bytes_with"]) for row in found] == [("", ""), ("a", "c"), ("", "b"), ("", "")]
+
+
 def test_the_page_names_the_lists_hash_so_that_a_signature_covers_it():
     recovery = example()
     digest = hashlib.sha256("".join(as_csv.render(recovery)).encode()).hexdigest()

@@ -5,11 +5,12 @@ import sys
 
 import pytest
 
-from carver.report import Report, as_json, reports, write_report, write_reports
+from carver.report import Report, as_json, reports, summary, write_report, write_reports
 from carver.report.as_json import LINE_COLUMNS
 from carver.report.visible import shortened, visible
 from imaging.errors import OutputError
-from tests.carver.recoveries import HOSTILE, MIB, example
+from signatures.verdict import Grade
+from tests.carver.recoveries import HOSTILE, MIB, carved, example, runs
 
 
 def render(recovery):
@@ -43,6 +44,27 @@ def test_only_a_tensor_in_several_pieces_has_a_layout():
 def test_md5_stands_only_where_it_was_asked_for():
     files = document()["files"]
     assert files[0]["md5"].startswith("d41d") and "md5" not in files[1]
+
+
+def test_what_a_file_is_a_copy_of_and_shares_bytes_with_is_told_where_there_is_such_a_file():
+    files = (
+        carved("box", Grade.INTACT, runs((0, 100)), sha256="ab" * 32),
+        carved("inside", Grade.INTACT, runs((10, 50)), sha256="cd" * 32, parent="box"),
+        carved("again", Grade.INTACT, runs((512, 100)), sha256="ab" * 32),
+        carved("over", Grade.DAMAGED, runs((600, 512)), sha256="ef" * 32),
+        carved("third", Grade.INTACT, runs((4096, 100)), sha256="ab" * 32),
+    )
+    top = json.loads(render(example(files=files)))
+    assert [file.get("copy_of") for file in top["files"]] == [None, None, "box", None, "box"]
+    assert [file.get("shares_bytes_with") for file in top["files"]] == [None, None, "over", "again", None]
+    assert (top["summary"]["copies"], top["summary"]["sharing_bytes"]) == (2, 2)
+    assert "copy_of" not in top["files"][0] and "shares_bytes_with" not in top["files"][0]
+
+
+def test_files_that_are_alike_in_a_part_of_their_hash_only_are_no_copies(monkeypatch):
+    monkeypatch.setattr(summary, "HASH_MASK", 0)
+    files = tuple(carved(path, Grade.INTACT, runs((at, 9)), sha256=path * 64) for path, at in (("a", 0), ("b", 512)))
+    assert ["copy_of" in file for file in json.loads(render(example(files=files)))["files"]] == [False, False]
 
 
 def test_unknown_unread_is_null_and_not_an_empty_list():

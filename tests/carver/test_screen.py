@@ -73,6 +73,12 @@ def test_who_gets_nothing_back_is_told_what_to_look_at(told):
     assert "right drive" in text and "TRIM" in text and "encrypted" in text
 
 
+def test_files_that_share_bytes_are_told_beside_the_count_of_files(told):
+    first, other = example().files[0], example().files[3]
+    files = (first, replace(other, path="damaged/over.h5", layout=first.layout))
+    assert "2 of them share bytes with another one of them" in told(replace(example(), files=files))
+
+
 @pytest.mark.parametrize(
     ("chosen", "words"),
     [
