@@ -116,7 +116,8 @@ class Model:
         name: from inside its files, or a configuration; else the first file's stem.
         name_source: what tells it: as of its first file, "index file", "config.json" or "offset".
         family: e.g. "Llama-like"; "" when unknown.
-        family_source: "tensor names", "general.architecture", "config.json", "name", "description"; "" likewise.
+        family_source: "tensor names", "general.architecture", "config.json" (and the names), "config.json alone",
+            "name", "description"; "" likewise.
         parameters: elements of all weights that are there, shared ones once.
         uncounted: there are more than `parameters` tells: packed, or constants of an ONNX graph's nodes.
         dtypes: elements by dtype.
@@ -135,6 +136,8 @@ class Model:
         versions: paths of the first files of models with the same tensors and other values: another step, or a
             fine-tune; in the order of their steps where all are known, the nearest 32 where there are more.
         companions: small files that belong to it.
+        configured: what a config.json among those says that it is, e.g. "Mistral (MistralForCausalLM)"; "" without.
+        configured_why: what tells that this config.json is its own: "sizes" or "place", as a companion's.
     """
 
     name: str
@@ -157,6 +160,8 @@ class Model:
     same_content: tuple[str, ...] = ()
     versions: tuple[str, ...] = ()
     companions: tuple[Companion, ...] = ()
+    configured: str = ""
+    configured_why: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,7 +25,7 @@ EVIDENCE = {"hash", "checksum", "plausible", "none"}
 MODEL = {
     "name", "name_source", "family", "family_source", "parameters", "uncounted", "dtypes", "layers", "hidden_size",
     "vocabulary", "step", "step_source", "files", "grade", "shards", "shard_basis", "missing_shards", "same_content",
-    "versions", "companions",
+    "versions", "companions", "configured", "configured_why",
 }  # fmt: skip
 MISSING = {"name", "size_bytes", "sha256", "learnt_from", "same_size", "looked_for"}
 UNREAD_STATUS = set("?*/-")
@@ -74,6 +74,7 @@ def check(report: dict[str, Any]) -> None:
         named = {*model["files"], *model["same_content"], *model["versions"], *(c["path"] for c in model["companions"])}
         assert named <= set(paths)
         assert bool(model["family"]) == bool(model["family_source"])
+        assert bool(model["configured"]) == bool(model["configured_why"])
     for file in report["missing"]:
         assert set(file) == MISSING
         assert file["name"] or file["sha256"]

@@ -11,9 +11,9 @@ from pathlib import PurePosixPath
 from typing import TypeAlias
 
 from carver.identify.anatomy import Anatomy, examine
-from carver.identify.companions import companions, has_sizes
+from carver.identify.companions import companions
+from carver.identify.configured import with_configuration
 from carver.identify.external import with_data
-from carver.identify.family_table import MODEL_TYPES, REFINED
 from carver.identify.outline import Outline, outline
 from carver.identify.parts import Part, parts_of
 from carver.identify.shards import NUMBERED, Group, alone, groups, may_be_shard, named_digests
@@ -165,9 +165,7 @@ def _with_companions(model: Model, found: Sequence[Companion], side_facts: _Fact
         step = _trained_step(facts)
         if step is not None and model.step is None:
             model = replace(model, step=step, step_source=f"trainer_state.json ({companion.why})")
-        kind = facts.get("model_type")
-        if model.family in REFINED and isinstance(kind, str) and kind in MODEL_TYPES and has_sizes(model, facts):
-            model = replace(model, family=MODEL_TYPES[kind], family_source="config.json")
+        model = with_configuration(model, facts, companion.why)
         if model.name_source == "offset" or model.name in DULL_NAMES:
             name = _configured_name(facts)
             model = replace(model, name=name, name_source=str(facts["kind"])) if name else model

@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from heapq import nsmallest
 
+from carver.identify.configured import agrees
+from carver.identify.family_table import REFINED
 from carver.recovery import MissingFile, Model
 from carver.report.wording import human_size, plural
 
@@ -15,6 +17,7 @@ FAMILY_SOURCES = {
     "tensor names": "by its tensors' names",
     "general.architecture": "as the file itself says",
     "config.json": "by its tensors' names and a config.json of the same sizes",
+    "config.json alone": "by a config.json of the same sizes only",
     "name": "by its own name only",
     "description": "by its own description only",
 }
@@ -24,6 +27,10 @@ BASES = {
     "split numbers": "by the numbers inside the files",
     "numbered names": "by the numbers in their own names",
     "layers": "by layers that go on from each other: a guess",
+}
+CONFIGURATIONS = {
+    "sizes": "a config.json of the same sizes",
+    "place": "a config.json that lies next to it (a guess)",
 }
 WHY = {
     "names": "names its shards",
@@ -72,6 +79,7 @@ def notes(model: Model) -> list[str]:
     said = []
     if model.missing_shards:
         said.append(f"not there: {_listed(model.missing_shards)}")
+    said += _configured(model)
     if model.shards is not None and not model.missing_shards:
         hit = sum(not path.startswith(GOOD_ROOM) for path in model.files)
         said.append(f"all {model.shards} files are there{f', {hit:,} of them not whole' if hit else ''}")
@@ -86,6 +94,18 @@ def notes(model: Model) -> list[str]:
     if model.same_content:
         said.append(f"the same bytes again: {_listed(model.same_content)}")
     return said
+
+
+def _configured(model: Model) -> list[str]:
+    """Return what a configuration says beside, or against, the family that is told."""
+    if not model.configured:
+        return []
+    source = CONFIGURATIONS.get(model.configured_why, "a config.json")
+    if model.family and agrees(model):
+        return [f"{source} agrees: {model.configured}"]
+    if not model.family or model.family in REFINED:  # names that many families share
+        return [f"{source} says {model.configured}"]
+    return [f"{source} says otherwise: {model.configured}"]
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -114,7 +134,7 @@ def telling(models: Iterable[Model], count: int) -> list[Model]:
 
 def is_known(model: Model) -> bool:
     """Tell whether anything but its size can be said of a model."""
-    return bool(model.family or model.shard_basis)
+    return bool(model.family or model.shard_basis or model.configured)
 
 
 def missing_line(file: MissingFile) -> str:

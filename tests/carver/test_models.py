@@ -6,6 +6,7 @@ import pytest
 
 from carver.identify.models import assemble
 from carver.recovery import CarvedFile, Companion, Model
+from carver.report.model_words import notes
 from signatures.tensors import names_digest
 from signatures.verdict import Grade
 from tests.carver.made_models import WIDTH, WORDS, a_file, llama, tensors
@@ -185,6 +186,54 @@ def test_a_configuration_of_the_very_sizes_belongs_to_the_model_and_tells_its_fa
     assert models[0].companions == (Companion(path="files/config.json", why="sizes"),)
     assert (models[0].family, models[0].family_source) == ("Mistral", "config.json")
     assert (models[1].family, models[1].companions) == ("Llama-like", ())
+
+
+NAMELESS = [
+    ("core.embed_tokens.weight", (WORDS, WIDTH)),
+    *((f"layers.{at}.mix.weight", (WIDTH, WIDTH)) for at in (0, 1)),
+]
+CLASSES = {"architectures": ["MistralForCausalLM"]}
+
+
+def test_where_names_tell_no_family_a_configuration_of_the_same_sizes_does():
+    files = [a_file("files/a", tensors(NAMELESS))]
+    model = only(assemble(files, [small("files/config.json", {**CONFIG, **CLASSES}, at_bytes=1 << 40)]))
+    assert (model.family, model.family_source) == ("Mistral", "config.json alone")
+    assert (model.configured, model.configured_why) == ("Mistral (MistralForCausalLM)", "sizes")
+    unknown = {**CONFIG, "model_type": "newest", "architectures": ["NewestForCausalLM"]}
+    model = only(assemble(files, [small("files/config.json", unknown, at_bytes=1 << 40)]))
+    assert (model.family, model.configured) == ("newest", "newest (NewestForCausalLM)")
+
+
+def test_a_configuration_that_only_lies_next_to_a_model_is_told_and_settles_nothing():
+    beside = small("files/config.json", {"kind": "config.json", "model_type": "gpt2"}, at_bytes=8192)
+    model = only(assemble([a_file("files/a", tensors([("x", (8, 8))]))], [beside]))
+    assert (model.family, model.configured, model.configured_why) == ("", "GPT-2", "place")
+    assert "a config.json that lies next to it (a guess) says GPT-2" in notes(model)
+
+
+def test_a_configuration_that_says_otherwise_than_the_names_is_told_beside_them():
+    resnet = [("conv1.weight", (64, 3, 7, 7)), ("layer1.0.conv1.weight", (64, 64, 3, 3)), ("fc.weight", (1000, 512))]
+    resnet += [(f"layer{at}.0.bn1.running_mean", (64,)) for at in (1, 2, 3, 4)]
+    files = [a_file("files/a", tensors(resnet, "float32"))]
+    beside = {"kind": "config.json", "architectures": ["WhisperModel"], "model_type": "whisper"}
+    model = only(assemble(files, [small("files/config.json", beside, at_bytes=8192)]))
+    assert (model.family, model.family_source, model.configured) == ("ResNet", "tensor names", "whisper (WhisperModel)")
+    assert "a config.json that lies next to it (a guess) says otherwise: whisper (WhisperModel)" in notes(model)
+
+
+def test_a_configuration_that_agrees_with_the_names_is_told_as_such():
+    config = small("files/config.json", {**CONFIG, **CLASSES, "model_type": "llama"}, at_bytes=1 << 40)
+    model = only(assemble([a_file("files/a", tensors(llama()))], [config]))
+    assert (model.family, model.family_source) == ("Llama", "config.json")
+    assert "a config.json of the same sizes agrees: Llama (MistralForCausalLM)" in notes(model)
+
+
+def test_a_configuration_of_a_type_that_is_not_known_refines_names_that_many_families_share():
+    config = small("files/config.json", {**CONFIG, "model_type": "newest"}, at_bytes=1 << 40)
+    model = only(assemble([a_file("files/a", tensors(llama()))], [config]))
+    assert (model.family, model.family_source) == ("Llama-like", "tensor names")
+    assert "a config.json of the same sizes says newest" in notes(model)
 
 
 @pytest.mark.parametrize(
