@@ -32,7 +32,7 @@ def judge_records(window: Window, survey: Survey) -> None:
             absent += 1
             if window.unread_within(record.data_offset_bytes, record.packed_bytes):
                 survey.note("unread", record.data_offset_bytes, f"parts of {record.name} were never read")
-        else:
+        elif not record.headless:
             _judge_record(survey, record)
     if absent:
         survey.note("crc-absent", None, f"{absent} records were written without a CRC-32")
@@ -95,6 +95,8 @@ def size_of(window: Window, survey: Survey, *, tail_bytes: int = END_BYTES) -> i
 def explained(window: Window, survey: Survey) -> tuple[int, ...]:
     """Return where this file's own headers and end records lie, so that no candidate starts there."""
     offsets = {record.offset_bytes for record in survey.records}
+    if survey.displaced_bytes:
+        offsets.add(survey.displaced_bytes)  # where this file would begin if its end were right
     if survey.directory is not None:
         offsets.update(entry.position_bytes for entry in survey.directory.entries)
         tail = survey.directory.tail or read_tail(window, survey.directory.end_bytes)

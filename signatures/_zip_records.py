@@ -47,6 +47,7 @@ class Record:
         computed_crc: over the (inflated) contents; None when the data could not be followed to its end.
         end_bytes: the first byte after data and descriptor.
         whole: the end was found where it should be.
+        headless: its local header is gone; the directory alone tells of it.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Record:
     computed_crc: int | None
     end_bytes: int
     whole: bool
+    headless: bool = False
 
     @property
     def unproven(self) -> bool:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import TypeAlias
 
@@ -16,8 +16,6 @@ from signatures._zip import (
     CENTRAL,
     DESCRIPTOR,
     END,
-    HAS_DESCRIPTOR,
-    IS_UTF8,
     LOCAL,
     MAX_DIRECTORY_BYTES,
     MAX_RECORDS,
@@ -25,7 +23,6 @@ from signatures._zip import (
     WIDE_DESCRIPTOR_BYTES,
     ZIP64_END,
     Directory,
-    Entry,
     LocalHeader,
     Tail,
     read_directory,
@@ -34,6 +31,7 @@ from signatures._zip import (
     read_own_tail,
     read_tail,
 )
+from signatures._zip_compare import checked_record
 from signatures._zip_records import Record, follow, marks, match_descriptor, sized_record
 from signatures.verdict import Finding
 
@@ -44,7 +42,6 @@ MAX_TAILS_SOUGHT = 16
 MAX_MARKS = 100_000  # a zip of 30,000 members inside a record has that many
 MAX_FINDINGS = 200
 TELLING_BYTES = 64
-TORCH_FLAGS = HAS_DESCRIPTOR | IS_UTF8
 
 
 SizesTold: TypeAlias = Callable[[Window, Record], Mapping[str, int]]
@@ -67,6 +64,7 @@ class Survey:
         foreign_bytes: where another file of the same root seems to begin, or None.
         missing_head_bytes: how much of the file lies before the window.
         stopped_bytes: where hopping ended.
+        displaced_bytes: how much further on than it should the directory lies, of a file in pieces.
     """
 
     root: str | None
@@ -82,6 +80,7 @@ class Survey:
     foreign_bytes: int | None = None
     missing_head_bytes: int = 0
     stopped_bytes: int = 0
+    displaced_bytes: int = 0
     findings: list[Finding] = field(default_factory=list)
 
     def foreign_from(self, offset_bytes: int) -> None:
@@ -113,10 +112,12 @@ def survey_zip(window: Window, *, root: str | None = None, sizes_told: SizesTold
     if survey.directory is None or survey.directory.tail is None:
         _drop_foreign(survey)
     if survey.directory is not None and survey.directory.tail is not None:
+        if survey.root is None and survey.directory.entries:  # not one record has its header
+            survey.root = root_of(survey.directory.entries[0].name)
         _check_by_directory(window, survey)
     elif survey.directory is not None:
         survey.note("directory-cut", survey.directory.end_bytes, "the central directory ends before its end record")
-    else:
+    elif not survey.displaced_bytes:
         survey.note("no-directory", survey.stopped_bytes, "the central directory was not found")
     return survey
 
@@ -280,6 +281,7 @@ def _note_displaced(window: Window, survey: Survey, directory: Directory, by_byt
     }  # other records are the same in many files
     found = any((entry.offset_bytes, entry.name, entry.crc) in seen for entry in directory.entries)
     if found:
+        survey.displaced_bytes = by_bytes
         what = f"the directory lies {by_bytes} bytes further on than it says: the file is in pieces"
         survey.note("directory-displaced", directory.offset_bytes, what)
     return found
@@ -319,10 +321,11 @@ def _check_by_directory(window: Window, survey: Survey) -> None:
         if entry.offset_bytes < reach_bytes:
             survey.note("overlapping-records", entry.offset_bytes, f"{entry.name} lies inside the record before it")
             continue
-        record = _checked(window, survey, entry, hopped.get(entry.offset_bytes))
+        record = checked_record(window, entry, hopped.get(entry.offset_bytes), note=survey.note)
         checked.append(record)
         reach_bytes = record.data_offset_bytes + record.packed_bytes
     _note_duplicate(survey, checked)
+    _note_headless(survey, [record for record in checked if record.headless])
     if not directory.whole:
         survey.note("directory-damaged", directory.offset_bytes, "the central directory disagrees with its end record")
     listed = {record.offset_bytes for record in checked}
@@ -344,70 +347,16 @@ def _note_duplicate(survey: Survey, records: list[Record]) -> None:
         seen.add(record.name)
 
 
+def _note_headless(survey: Survey, records: list[Record]) -> None:
+    """Note the members whose local headers are gone, together: of a file in pieces they are many."""
+    if records:
+        what = f"the local header of {records[0].name} is gone"
+        if len(records) > 1:
+            what = f"the local headers of {len(records)} members are gone, {records[0].name} to {records[-1].name}"
+        survey.note("record-header-lost", records[0].offset_bytes, what)
+
+
 def _is_inside(record: Record, others: list[Record]) -> bool:
     """Tell whether a record lies in the data of one of `others`, which are in file order (a zip within the zip)."""
     index = bisect_right(others, record.offset_bytes, key=lambda other: other.offset_bytes) - 1
     return index >= 0 and record.offset_bytes < others[index].data_offset_bytes + others[index].packed_bytes
-
-
-def _checked(window: Window, survey: Survey, entry: Entry, hopped: Record | None) -> Record:
-    header = read_local_header(window, entry.offset_bytes)
-    if header is None:
-        survey.note("record-header-lost", entry.offset_bytes, f"the local header of {entry.name} is gone")
-        return _lost_record(entry)
-    record = hopped
-    if record is None or not record.whole or record.packed_bytes != entry.packed_bytes:
-        sizes = {"packed_bytes": entry.packed_bytes, "size_bytes": entry.size_bytes}
-        record = sized_record(window, header, **sizes, crc=entry.crc, wide=header.wide)
-    _compare(survey, entry, header, record)
-    crc = entry.crc if record.computed_crc == entry.crc else record.declared_crc
-    return replace(record, name=entry.name, declared_crc=crc)
-
-
-def _compare(survey: Survey, entry: Entry, header: LocalHeader, record: Record) -> None:
-    """Compare the directory's copy of a record with the record's own header and descriptor."""
-    follows = header.flags & HAS_DESCRIPTOR
-    pairs = (
-        ("name", entry.name, header.name),
-        ("version", entry.version, header.version),
-        ("method", entry.method, header.method),
-        ("flags", entry.flags, header.flags),
-        ("time", entry.when, header.when),
-        ("size", entry.size_bytes, record.size_bytes),
-        ("CRC-32", entry.crc, record.declared_crc),
-        ("size before the data", entry.size_bytes, header.size_bytes or (entry.size_bytes if follows else 0)),
-        ("packed size", entry.packed_bytes, header.packed_bytes or (entry.packed_bytes if follows else 0)),
-        ("CRC-32 before the data", entry.crc, header.crc or (entry.crc if follows else 0)),
-        ("padding", True, _is_padding_whole(header)),
-    )
-    differs = ", ".join(what for what, ours, theirs in pairs if ours != theirs)
-    if differs:
-        what = f"{entry.name}: directory and record differ in {differs}"
-        survey.note("directory-mismatch", entry.offset_bytes, what)
-
-
-def _is_padding_whole(header: LocalHeader) -> bool:
-    """Tell whether a torch record's padding ("FB", length, 'Z's) is as written; True for other writers' records."""
-    if header.when or header.flags & TORCH_FLAGS != header.flags or not header.flags & IS_UTF8 or not header.extra:
-        return True
-    zip64_bytes = 4 + int.from_bytes(header.extra[2:4], "little") if header.extra.startswith(b"\x01\x00") else 0
-    padding = header.extra[zip64_bytes:]
-    size_bytes = int.from_bytes(padding[2:4], "little")
-    return padding.startswith(b"FB") and len(padding) == 4 + size_bytes and not padding[4:].strip(b"Z")
-
-
-def _lost_record(entry: Entry) -> Record:
-    data_offset_bytes = entry.offset_bytes + 30 + len(entry.name.encode())
-    return Record(
-        name=entry.name,
-        flags=entry.flags,
-        method=entry.method,
-        offset_bytes=entry.offset_bytes,
-        data_offset_bytes=data_offset_bytes,
-        packed_bytes=entry.packed_bytes,
-        size_bytes=entry.size_bytes,
-        declared_crc=entry.crc,
-        computed_crc=None,
-        end_bytes=data_offset_bytes + entry.packed_bytes,
-        whole=False,
-    )

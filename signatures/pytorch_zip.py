@@ -49,6 +49,7 @@ class _Reading:
     read: dict[int, Pickle]
     pickles: dict[str, Pickle] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
+    missing: list[str] = field(default_factory=list)
     unsafe: set[str] = field(default_factory=set)
     inner: bool = False
 
@@ -86,6 +87,7 @@ def _validate(window: Window, *, inner: bool = False) -> Verdict:
     reading = _Reading(window=window, survey=survey, by_name=by_name, read=read, inner=inner)
     judge_records(window, survey)
     tensors = _tensors(reading)
+    _note_missing(reading)
     _note_lost_names(reading, tensors)
     _judge_serialization_id(reading)
     _note_followers(reading)
@@ -132,7 +134,7 @@ def _tensors(reading: _Reading) -> list[Tensor]:
     tensors: list[Tensor] = []
     for pickle_name, folder, prefix in _pickles(reading):
         record = reading.by_name.get(f"{reading.survey.root}/{pickle_name}")
-        if record is None:
+        if record is None or record.headless:
             continue
         pickle = _read_record(reading.read, reading.window, record) if record.packed_bytes else None
         if pickle is None:
@@ -166,7 +168,7 @@ def _read_other_pickles(reading: _Reading) -> None:
     """Read what else a loader may take for a pickle: torch finds names in any case, and the last of equal ones."""
     told = {id(pickle) for pickle in reading.pickles.values()}
     for record in reading.survey.records:
-        if record.name.lower().endswith(".pkl") and record.packed_bytes:
+        if record.name.lower().endswith(".pkl") and record.packed_bytes and not record.headless:
             pickle = _read_record(reading.read, reading.window, record)
             if pickle is not None and id(pickle) not in told:
                 reading.pickles[f"{record.name} at {record.offset_bytes:#x}"] = pickle
@@ -239,7 +241,7 @@ def _placed(reading: _Reading, stored: StoredTensor, folder: str, prefix: str) -
     grade = Grade.DAMAGED
     if record is None:
         if first_use:
-            reading.note("record-missing", None, f"the storage {record_name} is not in the file")
+            reading.missing.append(record_name)
     else:
         if first_use and stored.storage_bytes not in (None, record.size_bytes) and record.whole:
             what = f"{record_name} has {record.size_bytes} bytes, data.pkl wants {stored.storage_bytes}"
@@ -247,6 +249,16 @@ def _placed(reading: _Reading, stored: StoredTensor, folder: str, prefix: str) -
         if stored.offset_bytes + stored.size_bytes <= record.size_bytes:
             layout, grade = _range_of(record, stored), record_grade(reading.window, record)
     return Tensor(name=prefix + stored.name, dtype=stored.dtype, shape=stored.shape, layout=layout, grade=grade.value)
+
+
+def _note_missing(reading: _Reading) -> None:
+    """Note the storages that are not there, together: of a file that is cut they are many."""
+    names = reading.missing
+    if names:
+        what = f"the storage {names[0]} is not in the file"
+        if len(names) > 1:
+            what = f"{len(names)} storages are not in the file, {names[0]} to {names[-1]}"
+        reading.note("record-missing", None, what)
 
 
 def _range_of(record: Record, stored: StoredTensor) -> tuple[Extent, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import random
+import re
 import struct
 import zipfile
 import zlib
@@ -251,7 +252,27 @@ def test_a_gap_between_the_pieces_is_told():
     at = record_data(BUILT.content, "model/data/4") & ~511
     verdict = judge(FORMAT, BUILT.content[:at] + bytes(4096) + BUILT.content[at:])
     assert verdict.grade is Grade.TRUNCATED
-    assert "directory-displaced" in codes(verdict)
+    assert codes(verdict) == {"directory-displaced", "record-cut"}
+    assert 4096 in verdict.explained, "where the file would begin by its end, no second one is carved"
+    assert {one.name for one in verdict.tensors if one.grade == "INTACT"} >= {"layers.0.weight", "layers.7.weight"}
+
+
+def test_the_end_of_a_file_whose_front_is_another_ones_tells_shortly_what_it_has():
+    at = record_data(BUILT.content, "model/data/1")
+    verdict = judge(FORMAT, random.Random(3).randbytes(at) + BUILT.content[at:])
+    assert verdict.facts["root"] == "model"
+    assert codes(verdict) == {"record-header-lost", "names-lost"}
+    assert len(verdict.findings) == 2
+    told = next(one for one in verdict.findings if one.code == "record-header-lost")
+    assert told.offset_bytes == 0
+    assert "members are gone, model/data.pkl to model/data/1" in told.detail
+    assert "model/data/4" in verdict.facts["unreferenced_records"]
+
+
+def test_storages_that_are_not_there_are_told_together():
+    verdict = judge(FORMAT, BUILT.content[: record_data(BUILT.content, "model/data/4")])
+    (told,) = (one for one in verdict.findings if one.code == "record-missing")
+    assert re.fullmatch("[0-9]+ storages are not in the file, model/data/[0-9]+ to model/data/[0-9]+", told.detail)
 
 
 def test_files_back_to_back_end_each_at_their_own_tail():
