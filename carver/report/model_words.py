@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from heapq import nsmallest
 
-from carver.identify.configured import agrees
+from carver.identify.configured import BY_SIZES_ALONE, agrees
 from carver.identify.family_table import REFINED
 from carver.recovery import MissingFile, Model
 from carver.report.wording import human_size, plural
@@ -101,9 +101,10 @@ def _configured(model: Model) -> list[str]:
     if not model.configured:
         return []
     source = CONFIGURATIONS.get(model.configured_why, "a config.json")
-    if model.family and agrees(model):
+    if agrees(model) and model.family_source != BY_SIZES_ALONE:
         return [f"{source} agrees: {model.configured}"]
-    if not model.family or model.family in REFINED:  # names that many families share
+    by_it_alone = not model.family or model.family_source == BY_SIZES_ALONE
+    if by_it_alone or model.family in REFINED:  # names that many families share
         return [f"{source} says {model.configured}"]
     return [f"{source} says otherwise: {model.configured}"]
 

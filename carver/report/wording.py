@@ -162,8 +162,8 @@ def shared(summary: Summary) -> str:
     if not summary.sharing:
         return ""
     return (
-        f" {len(summary.sharing):,} of them share bytes with another one of them: an overwritten file and what lies "
-        "over it, or two readings of one that is damaged."
+        f" {len(summary.sharing):,} of them share bytes with another one of them: a file that lies in pieces or was "
+        "overwritten and what lies there now, or two readings of one that is damaged."
     )
 
 

@@ -200,6 +200,7 @@ def test_where_names_tell_no_family_a_configuration_of_the_same_sizes_does():
     model = only(assemble(files, [small("files/config.json", {**CONFIG, **CLASSES}, at_bytes=1 << 40)]))
     assert (model.family, model.family_source) == ("Mistral", "config.json alone")
     assert (model.configured, model.configured_why) == ("Mistral (MistralForCausalLM)", "sizes")
+    assert "a config.json of the same sizes says Mistral (MistralForCausalLM)" in notes(model)
     unknown = {**CONFIG, "model_type": "newest", "architectures": ["NewestForCausalLM"]}
     model = only(assemble(files, [small("files/config.json", unknown, at_bytes=1 << 40)]))
     assert (model.family, model.configured) == ("newest", "newest (NewestForCausalLM)")
