@@ -72,7 +72,8 @@ class Case(Closing):
             InputError: there is none, or another process is at work in it.
         """
         if not (folder / BINDING).is_file():
-            raise InputError(f"{folder} holds no case (no {BINDING}); `carver carve IMAGE --out {folder}` makes one")
+            what = "does not exist" if not folder.exists() else "is a file" if folder.is_file() else "holds no case"
+            raise InputError(f"{folder} {what}; give the folder that `carver rescue` or `carver carve --out` wrote to")
         binding = _read_binding(folder / BINDING)
         return cls(folder, binding, _lock(folder))
 

@@ -149,7 +149,8 @@ def room_notices(image: Path | None, folder: Path | None, size_bytes: int, files
         message = f"{where}, but {_gib(needed_bytes)} are needed"
         yield Notice(code="destination-room", level=level, message=message, advice=advice)
     elif files_bytes is None and folder is not None and free_bytes - image_bytes < LITTLE_ROOM_BYTES:
-        message = f"{where}, which leaves {_gib(free_bytes - image_bytes)} for recovered files"
+        left = f", which leaves {_gib(free_bytes - image_bytes)}" if image_bytes else ""
+        message = f"{where}{left} for recovered files"
         yield Notice(code="destination-little-room", level=Caution.WARN, message=message, advice=stops)
 
 

@@ -158,9 +158,18 @@ def open_read_only(path: Path, *, extra_flags: int = 0) -> int:
     raise InputError(f"{path} is {kind}; give a raw image file or a block device such as /dev/sdb")
 
 
+def _missing_advice(path: Path) -> str:
+    folder = path.absolute().parent
+    if folder.is_relative_to("/dev"):
+        return f"{path} does not exist; `lsblk` lists the drives of this machine"
+    if not folder.is_dir():
+        return f"{path} does not exist, nor does its folder {folder}; is the drive mounted that it lies on?"
+    return f"{path} does not exist; there is no such name in {folder}"
+
+
 def _open_advice(path: Path, fault: OSError) -> str:
     if fault.errno == errno.ENOENT:
-        return f"{path} does not exist; `lsblk` lists the drives of this machine"
+        return _missing_advice(path)
     if fault.errno in (errno.EACCES, errno.EPERM):
         return f"no permission to read {path}; run the same command with sudo"
     if fault.errno in (errno.ENXIO, errno.ENOMEDIUM):

@@ -168,7 +168,9 @@ def test_a_folder_that_holds_the_case_of_another_source(small_image, case, tmp_p
 def test_a_case_where_nothing_was_carved(small_image, case, tmp_path):
     good("scan", "--case", case, small_image)
     refused(carver("report", case), 3, "nothing was carved", "carver carve")
-    refused(carver("report", tmp_path / "nowhere"), 3, "holds no case")
+    refused(carver("report", tmp_path / "nowhere"), 3, "nowhere does not exist; give the folder that")
+    refused(carver("report", tmp_path), 3, "holds no case; give the folder that")
+    refused(carver("report", small_image), 3, "small.img is a file; give the folder that")
 
 
 def test_an_image_cut_short_under_its_map(small_image, tmp_path):
@@ -251,6 +253,11 @@ def test_wrong_imaging_options(small_image, tmp_path):
 def test_no_command_at_all():
     refused(carver(), 2, "say which command", "carver --help")
     refused(carver("recover"), 2, "recover", "rescue")
+
+
+def test_options_of_reading_a_drive_are_told_to_do_nothing_to_a_file(small_image, case):
+    told = good("rescue", "-r", "3", "-s", "1Mi", "--range", "1-512", small_image, case).err
+    assert "is a file and read in place: -s, -r are about reading a drive and without effect here" in told
 
 
 def test_a_range_behind_the_end_is_told_with_the_end(small_image, case):

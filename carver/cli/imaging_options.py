@@ -62,6 +62,26 @@ def check_whole_road(options: Namespace) -> None:
         raise UsageError(f"{given[0]} belongs to `carver image`: a case has its own image and map")
 
 
+def without_effect(options: Namespace) -> list[str]:
+    """Return which options were given that choose how a drive is read, where an image file is read in place."""
+    unread = {
+        "-i": options.input_position,
+        "-s": options.size is not None,
+        "-m": options.domain_mapfile,
+        "-r": options.retry_passes,
+        "-n": options.no_scrape,
+        "-N": options.no_trim,
+        "-R": options.reverse,
+        "-A": options.try_again,
+        "-M": options.retrim,
+        "-S": options.sparse,
+        "-p": options.preallocate,
+        "-b": options.sector_size,
+        "--verify": options.verify,
+    }
+    return [name for name, given in unread.items() if given]
+
+
 def rescue_options(options: Namespace) -> RescueOptions:
     """Return what is asked of the rescue.
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import signatures
 from carver.case import Case
-from carver.cli import carve, imaging_options
+from carver.cli import carve, imaging_options, screen
 from carver.cli.image import ended_as
 from carver.cli.imaging_run import check, image_drive, open_drive
 from carver.cli.imaging_words import Road
@@ -33,6 +33,12 @@ def run(options: Namespace, stop: Callable[[], bool]) -> int:
     if is_device(options.source) or options.test_mode is not None:
         imaging_options.check(options)
         return _from_drive(options, stop)
+    if ignored := imaging_options.without_effect(options):
+        verb = "is" if len(ignored) == 1 else "are"
+        screen.say(
+            f"warning: {options.source} is a file and read in place: {', '.join(ignored)} {verb} about reading a drive "
+            "and without effect here (--range carves a part of it)"
+        )
     options.image, options.map, options.out, options.dry_run = options.source, None, options.case, False
     return carve.run(options, stop)
 

@@ -21,7 +21,7 @@ def run(options: Namespace, stop: Callable[[], bool]) -> int:
     if options.json:
         screen.put_json(scoring.as_json(found))
     else:
-        screen.put(scoring.render_text(found))
+        screen.put(scoring.render_text(found).rstrip("\n"))
     if options.junit:
         text = scoring.render_junit(found, options.min_recall, options.min_precision)
         write_whole(options.junit, text.encode())

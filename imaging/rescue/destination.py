@@ -84,6 +84,8 @@ def check_destination(
         needed_bytes = placement.needed_bytes
         refuse_device(image_path, map_path, source_path, needed_bytes=needed_bytes, force=force, roots=roots)
         _refuse_other_device(image_path, map_path, finished.total_bytes)
+    elif stat.S_ISDIR(status.st_mode):
+        raise OutputError(f"{image_path} is a folder; name a new file in it, such as {image_path / 'drive.img'}")
     elif not stat.S_ISREG(status.st_mode):
         raise OutputError(f"{image_path} is not a regular file; name a new image file")
     elif status.st_size and not (map_path.is_file() and MapStore.read_snapshot(map_path).size_bytes):

@@ -292,6 +292,11 @@ def test_a_device_is_filled_only_by_force_and_never_where_it_is_the_drive_that_w
     assert after[:70_144] == before[:70_144]
 
 
+def test_a_folder_is_no_image_and_a_name_in_it_is_told(bench: Bench) -> None:
+    with pytest.raises(OutputError, match=r"is a folder; name a new file in it, such as .*/drive.img"):
+        bench.rescue(bench.folder)
+
+
 def test_names_in_dev_are_no_place_for_an_image_or_a_map(bench: Bench) -> None:
     with pytest.raises(OutputError, match="there is no device"):
         bench.rescue(Path("/dev/carver-no-such-device"))

@@ -89,8 +89,12 @@ def test_closed_twice_is_closed_once(path: Path) -> None:
 
 
 def test_missing_image_is_refused_with_advice(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="does not exist; `lsblk`"):
+    with pytest.raises(InputError, match=r"none\.img does not exist; there is no such name in /"):
         RawImage(tmp_path / "none.img")
+    with pytest.raises(InputError, match=r"nor does its folder .*/gone; is the drive mounted"):
+        RawImage(tmp_path / "gone" / "none.img")
+    with pytest.raises(InputError, match="does not exist; `lsblk`"):
+        RawImage("/dev/no-such-drive")
 
 
 def test_folder_is_refused_and_its_descriptor_given_back(tmp_path: Path) -> None:
