@@ -26,7 +26,7 @@ def judge(source: Source, candidate: Candidate, formats: Mapping[str, Format]) -
     window = Window(source, candidate.layout)
     try:
         verdict = formats[candidate.format].validate(window)
-        return _with_unread(window, verdict)
+        return with_unread(window, verdict)
     except BudgetExceeded:
         return undecided("budget", "it asks for more reads than a file of its kind needs")
     except ReadFault as fault:
@@ -44,7 +44,7 @@ def undecided(code: str, detail: str) -> Verdict:
     return Verdict(grade=Grade.UNDECIDED, size_bytes=0, findings=(Finding(code=code, detail=detail),))
 
 
-def _with_unread(window: Window, verdict: Verdict) -> Verdict:
+def with_unread(window: Window, verdict: Verdict) -> Verdict:
     """Lower what rests on bytes that were never read from the drive, unless a checksum proved them all the same."""
     if verdict.grade is Grade.REJECTED:
         return verdict

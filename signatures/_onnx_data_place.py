@@ -4,16 +4,17 @@ A place fits where nothing speaks against it: zeros in every padding, whole numb
 weights may be. How much speaks for it is counted in marks: each padding with a tensor's bytes on both sides, each
 tensor of whole numbers between floats, steps in the size of the numbers at the tensors' borders that no other place
 nearby has, a start right behind another file, zeros or what no weights are, an end that such things follow at once,
-and both of these where so many bytes lie between that their number is no chance.
+and two such edges where so many bytes lie between that their number is no chance: the start, the end, or a padding of
+a sector or more between floats, which ends the one run of weights and begins the next.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from imaging.extent import ExtentSet, span
+from imaging.extent import Extent, ExtentSet, span
 from signatures._onnx_data_plan import BLOCK_BYTES, DataFile
 from signatures._onnx_data_probes import (
     BESIDE_BYTES,
@@ -21,14 +22,17 @@ from signatures._onnx_data_probes import (
     FloatProbe,
     GapProbe,
     NumberProbe,
+    Probe,
     Readable,
     StepProbe,
+    WideGap,
     float_probes,
     gap_probes,
     inside_and_beside,
     number_probes,
     step_probes,
     tellings,
+    wide_gaps,
     widest_gaps,
 )
 
@@ -55,7 +59,7 @@ class Place:
             many.
         at_edge: it begins right behind a file, zeros, or what no weights are.
         ends: zeros, another file, or what no weights are, follow its end at once.
-        exact: both, and it is long enough that this is no chance.
+        exact: two edges (start, end, wide padding), and so much lies between that this is no chance.
     """
 
     start_bytes: int
@@ -90,16 +94,19 @@ class Weigher:
         source: the image.
         file: what the model tells.
         claimed: bytes of good files; the data lies in none of them.
+        was_read: tells of a range whether its bytes are the drive's; what is not read speaks neither for nor against.
     """
 
     source: Readable
     file: DataFile
     claimed: ExtentSet
+    was_read: Callable[[Extent], bool] = lambda _: True
     _paddings: list[tuple[int, int]] = field(init=False)
     gaps: list[GapProbe] = field(init=False)
     numbers: list[NumberProbe] = field(init=False)
     floats: list[FloatProbe] = field(init=False)
     steps: list[StepProbe] = field(init=False)
+    wide: list[WideGap] = field(init=False)
     borders: tuple[FloatProbe, FloatProbe, FloatProbe, FloatProbe] | None = field(init=False)
 
     def __post_init__(self) -> None:
@@ -107,17 +114,29 @@ class Weigher:
         self.gaps, self.numbers = gap_probes(self._paddings), number_probes(self.file)
         self.floats, self.steps = float_probes(self.file, FLOAT_PROBES), step_probes(self.file, STEP_PROBES)
         self.borders = inside_and_beside(self.file)
+        self.wide = wide_gaps(self.file)
 
     def fits(self, start: int) -> bool:
         """Tell whether nothing speaks against a start: other files, bytes in the padding, numbers unlike weights."""
         if self.claimed.touches(span(start, start + self.file.size_bytes)):
             return False
-        for probes in (self.gaps, self.numbers):
-            if tellings(self.source, start, probes)[0] < len(probes):
-                return False
-        if 4 * tellings(self.source, start, self.floats)[0] < 3 * len(self.floats):
+        hard = self._read_of(start, (*self.gaps, *self.numbers))
+        if tellings(self.source, start, hard)[0] < len(hard):
             return False
-        return all(self._is_zero(start + first, start + end) for first, end in self._paddings)
+        floats = self._read_of(start, self.floats)
+        fitting, telling = tellings(self.source, start, floats)
+        if self.floats and (not floats or 4 * fitting < 3 * len(floats) or 2 * telling < len(floats)):
+            return False
+        return all(self._may_be_zero(start + first, start + end) for first, end in self._paddings)
+
+    def _read_of(self, start: int, probes: Sequence[Probe]) -> list[Probe]:
+        """Return the probes whose bytes were read."""
+        return [
+            probe for probe in probes if self._read(start + probe.at_bytes, start + probe.at_bytes + probe.size_bytes)
+        ]
+
+    def _read(self, first: int, end: int) -> bool:
+        return first >= 0 and self.was_read(span(first, end))
 
     def weigh(self, start: int) -> Place:
         """Return what speaks for a start."""
@@ -125,11 +144,31 @@ class Weigher:
         return Place(
             start_bytes=start,
             gaps=self._sharp_gaps(start),
-            numbers=tellings(self.source, start, self.numbers)[1],
+            numbers=self._telling(start, self.numbers),
             steps=self._own_steps(start),
             at_edge=at_edge,
             ends=ends,
-            exact=at_edge and ends and self.borders is not None and self.file.size_bytes >= MIN_EXACT_BYTES,
+            exact=self._is_exact(start, at_edge=at_edge, ends=ends),
+        )
+
+    def _is_exact(self, start: int, *, at_edge: bool, ends: bool) -> bool:
+        if at_edge and ends and self.borders is not None and self.file.size_bytes >= MIN_EXACT_BYTES:
+            return True
+        return any(
+            (at_edge and gap.first_bytes >= MIN_EXACT_BYTES)
+            or (ends and self.file.size_bytes - gap.end_bytes >= MIN_EXACT_BYTES)
+            for gap in self.wide
+            if self._is_edge(start, gap)
+        )
+
+    def _is_edge(self, start: int, gap: WideGap) -> bool:
+        """Whether the zeros of a padding begin and end where they must, to the number, weights on both sides."""
+        items = (gap.last_item, gap.first_item)
+        if not all(any(self.source.read_at(start + item.offset_bytes, item.size_bytes)) for item in items):
+            return False
+        seen = self._read_of(start, gap.sides)
+        return tellings(self.source, start, seen)[1] == len(gap.sides) and self._is_zero(
+            start + gap.first_bytes, start + gap.end_bytes
         )
 
     @property
@@ -140,10 +179,13 @@ class Weigher:
     def _sharp_gaps(self, start: int) -> int:
         """Return how many paddings have bytes of tensors on both sides."""
         behind = sum(any(self.source.read_at(start + end, BESIDE_BYTES)) for _, end in self._paddings)
-        return min(behind, tellings(self.source, start, self.gaps)[1])
+        return min(behind, self._telling(start, self.gaps))
+
+    def _telling(self, start: int, probes: Sequence[Probe]) -> int:
+        return tellings(self.source, start, self._read_of(start, probes))[1]
 
     def _own_steps(self, start: int) -> int:
-        steps = tellings(self.source, start, self.steps)[1]
+        steps = self._telling(start, self.steps)
         if steps < self.some_steps:
             return 0
         shifts = (by * SECTOR_BYTES for by in range(-NEIGHBOURS, NEIGHBOURS + 1) if by)
@@ -152,15 +194,21 @@ class Weigher:
 
     def begins_at_edge(self, start: int) -> bool:
         """Tell whether a start is right behind a file, zeros, or what no weights are."""
-        if not any(self.source.read_at(start, BESIDE_BYTES)):
+        if not any(self.source.read_at(start, BESIDE_BYTES)) or not self._borders_told(start, 0):
             return False
         if start == 0 or self._is_zero(start - SECTOR_BYTES, start) or self._follows_file(start):
             return True
         return self.borders is not None and self._differ(start, self.borders[:2])
 
+    def _borders_told(self, start: int, number: int) -> bool:
+        """Whether weights are seen at one border of the file, where it begins and ends with them."""
+        return self.borders is None or self._telling(start, (self.borders[number],)) == 1
+
     def _differ(self, start: int, probes: Sequence[FloatProbe]) -> bool:
         """Whether the first look shows weights, and the other, next to it, does not."""
-        inside, beside = (tellings(self.source, start, (probe,))[0] for probe in probes)
+        if len(self._read_of(start, probes)) < len(probes):
+            return False
+        (_, inside), (beside, _) = (tellings(self.source, start, (probe,)) for probe in probes)
         return inside > beside
 
     def _follows_file(self, start: int) -> bool:
@@ -171,7 +219,7 @@ class Weigher:
     def _ends_at(self, start: int) -> bool:
         """Whether the last byte is told by what follows: the zeros of its sector, another file, no weights any more."""
         end = start + self.file.size_bytes
-        if not any(self.source.read_at(max(0, end - BESIDE_BYTES), BESIDE_BYTES)):
+        if not any(self.source.read_at(max(0, end - BESIDE_BYTES), BESIDE_BYTES)) or not self._borders_told(start, 2):
             return False
         slack = -end % SECTOR_BYTES
         if slack >= MIN_SLACK_BYTES:
@@ -184,6 +232,10 @@ class Weigher:
         return self.borders is not None and self._differ(start, self.borders[2:])
 
     def _is_zero(self, first: int, end: int) -> bool:
+        return self._may_be_zero(first, end) and self._read(first, end)
+
+    def _may_be_zero(self, first: int, end: int) -> bool:
+        """Whether nothing but zeros was read there."""
         return first >= 0 and not any(self.source.read_at(first, end - first))
 
 

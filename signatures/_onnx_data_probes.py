@@ -15,6 +15,7 @@ from typing import Final, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from imaging.extent import Extent, span
 from signatures._onnx_data_plan import DataFile, Piece
 
 Rows = npt.NDArray[np.uint8]
@@ -33,6 +34,7 @@ MIN_STEP_FLOATS: Final = 32
 LARGER: Final = 4  # times
 MIN_STEP_PROBES: Final = 3
 MAX_PROBES: Final = 64  # of a kind
+MAX_WIDE_GAPS: Final = 8  # at either end of the file
 WHOLE_NUMBERS: Final = {"int64": ("<i8", 1 << 40), "int32": ("<i4", 1 << 24)}
 # dtype -> (bytes, low bit of the exponent in the upper two bytes, its mask, least and largest of plausible weights)
 EXPONENTS: Final = {
@@ -101,15 +103,17 @@ class NumberProbe:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FloatProbe:
-    """Floats of a size that weights have."""
+    """Floats of a size that weights have; told where most of them are not zero, as metadata and blank tensors are."""
 
     at_bytes: int
     size_bytes: int
     dtype: str
 
     def look(self, rows: Rows) -> tuple[Flags, Flags]:
-        fits = _plausible(_exponents(rows, self.dtype), self.dtype)
-        return fits, np.zeros_like(fits)
+        exponents = _exponents(rows, self.dtype)
+        fits = _plausible(exponents, self.dtype)
+        told: Flags = fits & (2 * np.count_nonzero(exponents, axis=1) >= exponents.shape[1])
+        return fits, told
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,6 +158,42 @@ def _gaps(file: DataFile) -> Iterator[tuple[int, int]]:
         if MIN_GAP_BYTES <= piece.offset_bytes - end <= MAX_GAP_BYTES and end >= BESIDE_BYTES:
             yield end, piece.offset_bytes
         end = max(end, piece.end_bytes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WideGap:
+    """A padding of a sector or more between two tensors of floats: an edge of the data inside the file.
+
+    Attributes:
+        first_bytes: of the padding, in the file.
+        end_bytes: behind it.
+        last_item: the last number before it.
+        first_item: the first one behind.
+        sides: a look at the floats right before and right behind.
+    """
+
+    first_bytes: int
+    end_bytes: int
+    last_item: Extent
+    first_item: Extent
+    sides: tuple[FloatProbe, FloatProbe]
+
+
+def wide_gaps(file: DataFile) -> list[WideGap]:
+    """Return the paddings that are edges of the data, the first ones and the last ones of many."""
+    found: list[WideGap] = []
+    for before, piece in pairwise(file.pieces):
+        first, end = before.end_bytes, piece.offset_bytes
+        if SECTOR_BYTES <= end - first <= MAX_GAP_BYTES and min(_floats(before), _floats(piece)) >= FLOATS_LOOKED_AT:
+            items = EXPONENTS[before.dtype][0], EXPONENTS[piece.dtype][0]
+            looks = tuple(FLOATS_LOOKED_AT * item for item in items)
+            sides = (
+                FloatProbe(at_bytes=first - looks[0], size_bytes=looks[0], dtype=before.dtype),
+                FloatProbe(at_bytes=end, size_bytes=looks[1], dtype=piece.dtype),
+            )
+            last, behind = span(first - items[0], first), span(end, end + items[1])
+            found.append(WideGap(first_bytes=first, end_bytes=end, last_item=last, first_item=behind, sides=sides))
+    return found if len(found) <= 2 * MAX_WIDE_GAPS else [*found[:MAX_WIDE_GAPS], *found[-MAX_WIDE_GAPS:]]
 
 
 def gap_probes(gaps: Sequence[tuple[int, int]]) -> list[GapProbe]:

@@ -74,6 +74,7 @@ class Search:
         model: where the model lies.
         claimed: bytes of good files; the data lies in none of them.
         stop: asked now and then; True ends the search.
+        was_read: as of `Weigher`.
     """
 
     source: Readable
@@ -81,10 +82,11 @@ class Search:
     model: Extent
     claimed: ExtentSet
     stop: Callable[[], bool] = lambda: False
+    was_read: Callable[[Extent], bool] = lambda _: True
     _weigher: Weigher = field(init=False)
 
     def __post_init__(self) -> None:
-        self._weigher = Weigher(source=self.source, file=self.file, claimed=self.claimed)
+        self._weigher = Weigher(source=self.source, file=self.file, claimed=self.claimed, was_read=self.was_read)
 
     @property
     def is_cheap(self) -> bool:
@@ -137,10 +139,12 @@ class Search:
         hard: Sequence[Probe] = (*self._weigher.gaps[:FIRST_GAPS], *self._weigher.numbers[:FIRST_NUMBERS])
         for probe in hard:
             telling |= self._sieve(first, left, probe)
-        plausible = np.zeros(count, dtype=np.int64)  # of those that are left
+        plausible, alive = np.zeros(count, dtype=np.int64), np.zeros(count, dtype=np.int64)  # of those that are left
         for float_probe in self._weigher.floats:
-            plausible += self._fitting(first, left, float_probe)
+            fits, tells = self._fitting(first, left, float_probe)
+            plausible, alive = plausible + fits, alive + tells
         left &= 4 * plausible >= 3 * len(self._weigher.floats)
+        left &= alive >= min(1, len(self._weigher.floats))
         return left & telling if hard else left & (self._step_peaks(first, left) | self._edges(first, left))
 
     def _sieve(self, first: int, left: Flags, probe: Probe) -> Flags:
@@ -154,15 +158,14 @@ class Search:
         left[at], left[gone], telling[at] = fits, False, tells
         return telling
 
-    def _fitting(self, first: int, left: Flags, probe: FloatProbe) -> Flags:
-        copy, at = left.copy(), np.flatnonzero(left)
-        if not len(at):
-            return copy
-        rows = rows_of(self.source, first, len(left), probe)
-        copy[at[at >= len(rows)]] = False
-        at = at[at < len(rows)]
-        copy[at] = probe.look(rows[at])[0]
-        return copy
+    def _fitting(self, first: int, left: Flags, probe: FloatProbe) -> tuple[Flags, Flags]:
+        """Return which of `left` show plausible floats, and which show some that are not zero."""
+        fits, tells, at = np.zeros_like(left), np.zeros_like(left), np.flatnonzero(left)
+        if len(at):
+            rows = rows_of(self.source, first, len(left), probe)
+            at = at[at < len(rows)]
+            fits[at], tells[at] = probe.look(rows[at])
+        return fits, tells
 
     def _step_peaks(self, first: int, left: Flags) -> Flags:
         """Return the starts that show some steps, and twice as many as any nearby."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from carver.identify.missing import DATA
+from carver.identify.missing import DATA, models_of
+from carver.identify.shards import bounded
 from carver.recovery import CarvedFile, Companion, Model
 from signatures.verdict import Grade
 
@@ -14,22 +15,26 @@ WHY = "data"
 
 
 def with_data(models: Iterable[Model], files: Iterable[CarvedFile]) -> Iterator[Model]:
-    """Yield the models with the data files that were found for them, each no better than these."""
-    held: dict[int, list[tuple[str, Grade]]] = {}  # by where the model begins
-    starts: dict[str, int] = {}
+    """Yield the models with the data files that were found for them, each no better than these, and what is missing."""
+    held: dict[int, list[tuple[object, str, Grade]]] = {}  # by where the model begins: name, path, grade
+    told: dict[str, tuple[int, list[str]]] = {}  # where a model begins, and the files that it tells of
     for file in files:
-        told = file.facts.get("model_starts")
-        if file.format == DATA and isinstance(told, list):
-            for start in told:
-                held.setdefault(start, []).append((file.path, file.grade))
-        elif "external_files" in file.facts and file.layout:
-            starts[file.path] = file.layout[0].offset_bytes
-    return (_with(model, held.get(starts.get(model.files[0], -1), [])) for model in models)
+        sizes = file.facts.get("external_files")
+        if file.format == DATA:
+            for start, name in models_of(file.facts):
+                held.setdefault(start, []).append((name, file.path, file.grade))
+        elif isinstance(sizes, dict) and file.layout:
+            told[file.path] = file.layout[0].offset_bytes, [name for name in sizes if name]
+    return (_with(model, held, *told[model.files[0]]) if model.files[0] in told else model for model in models)
 
 
-def _with(model: Model, data: Sequence[tuple[str, Grade]]) -> Model:
-    if not data:
-        return model
-    companions = (*(Companion(path=path, why=WHY) for path, _ in data), *model.companions)
-    grade = max((model.grade, *(grade for _, grade in data)), key=GRADES.index)
-    return replace(model, companions=companions, grade=grade)
+def _with(
+    model: Model, held: Mapping[int, Sequence[tuple[object, str, Grade]]], start: int, names: Sequence[str]
+) -> Model:
+    data = held.get(start, ())
+    paths = dict.fromkeys(path for _, path, _ in data)  # of a file that it calls by two names one
+    companions = (*(Companion(path=path, why=WHY) for path in paths), *model.companions)
+    grade = max((model.grade, *(grade for _, _, grade in data)), key=GRADES.index)
+    there = {name for name, _, _ in data}
+    missing = bounded(name for name in names if name not in there)
+    return replace(model, companions=companions, grade=grade, missing_shards=(*model.missing_shards, *missing))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import chain
 from typing import Any
 
@@ -14,6 +15,10 @@ from signatures.verdict import DataEvidence
 
 DATA = "onnx_external_data"
 TENSORFLOW_INDEX, TENSORFLOW_DATA = "tf_checkpoint_index", "tf_checkpoint_data"
+NOT_LOOKED_FOR = {
+    "files": "its model tells of too many files, of which only the largest are looked for where they lie apart",
+    "searches": "too many models tell of such files, and the others came first",
+}
 MAX_SAME_SIZE = 16  # a missing file
 WEIGHTS_SUFFIXES = (
     *(".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".onnx", ".gguf", ".h5", ".hdf5", ".keras", ".npz", ".npy"),
@@ -29,7 +34,7 @@ def missing_files(
     Args:
         files: the models' files.
         side_files: the small ones.
-        sought: data files of ONNX models that were looked for in vain, as `carver.stages.seeking` logs them.
+        sought: what came of the search for data files of ONNX models, as `carver.stages.seeking` logs it.
     """
     return (
         *_by_hashes(chain(files, side_files), side_files),
@@ -117,48 +122,74 @@ def _tensorflow(files: Iterable[CarvedFile]) -> Iterator[MissingFile]:
 
 
 def _external(files: Iterable[CarvedFile], sought: Iterable[Mapping[str, Any]]) -> Iterator[MissingFile]:
-    """Yield the files that hold the weights of ONNX models, and that were looked for in vain.
+    """Yield the files that hold the weights of ONNX models, and that were not found.
 
     What no copy of a model has is missing once: file systems that copy on write leave dozens of a small model.
     """
     told = {(one["model_start_bytes"], one["location"]): one for one in sought}
-    named: dict[tuple[str, str, int], list[tuple[str, int]]] = {}  # model's sum, name, least bytes -> path and start
+    named: dict[tuple[str, str, int], list[CarvedFile]] = {}  # model's sum, name, least bytes
     found: set[tuple[int, object]] = set()
     for file in files:
         if file.format == DATA:
-            starts = file.facts.get("model_starts")
-            found.update((start, file.facts.get("location")) for start in (starts if isinstance(starts, list) else ()))
+            found.update(models_of(file.facts))
         sizes = file.facts.get("external_files")
         if isinstance(sizes, dict):
-            start = file.layout[0].offset_bytes if file.layout else -1
+            small = replace(file, tensors=(), findings=(), facts={})
             for name, size in sizes.items():
                 if name:
-                    named.setdefault((file.sha256, name, size), []).append((file.path, start))
+                    named.setdefault((file.sha256, name, size), []).append(small)
     for (_, name, least_bytes), models in named.items():
-        if not any((start, name) in found for _, start in models):
+        starts = [_start_of(model) for model in models]
+        if not any((start, name) in found for start in starts):
+            searches = [told[start, name] for start in starts if (start, name) in told]
             yield MissingFile(
                 name=name,
                 size_bytes=least_bytes,
                 sha256=None,
-                learnt_from=tuple(path for path, _ in models),
-                looked_for=_looked_for(told.get((models[0][1], name))),
+                learnt_from=tuple(model.path for model in models),
+                looked_for=_looked_for(searches[0]) if searches else _not_looked_for(models[0]),
             )
 
 
-def _looked_for(one: Mapping[str, Any] | None) -> str:
+def _start_of(model: CarvedFile) -> int:
+    return model.layout[0].offset_bytes if model.layout else -1
+
+
+def models_of(facts: Mapping[str, object]) -> list[tuple[int, object]]:
+    """Return where each model begins that a data file was found for, and what it calls the file."""
+    starts, names = facts.get("model_starts"), facts.get("model_locations")
+    if not isinstance(starts, list):
+        return []
+    return list(zip(starts, names if isinstance(names, list) else [facts.get("location")] * len(starts), strict=True))
+
+
+def _not_looked_for(model: CarvedFile) -> str:
+    """Return why there was no search for a model's data."""
+    if model.parent is not None:
+        return f"it was not looked for: its model lies inside {model.parent}, which may hold it, too"
+    if not model.grade.good:
+        return "it was not looked for: its model is not whole, so what it tells of its data is not certain"
+    return "it is not on record whether it was looked for: too many models tell of such files"
+
+
+def _looked_for(one: Mapping[str, Any]) -> str:
     """Return what was looked for and where it could be, in a sentence without a final dot."""
-    if one is None:
-        return "it was not looked for: its model is not whole, or lies inside another file"
     places = ", ".join(f"{place:#x}" for place in one["places"])
-    around = f"up to {max(1, one['searched_bytes'] >> 20):,} MiB around the model"
+    around = f"it was looked for up to {max(1, one['searched_bytes'] >> 20):,} MiB around the model"
     outcomes = {
         "refused": f"it cannot be looked for, as its model contradicts itself: {one['why']}",
-        "not-looked-for": "it was not looked for: the image cannot be read there, or too many others came first",
-        "nowhere": f"it was looked for {around}, in what no other file holds, and no place stands out as its own",
-        "in-part": f"it was looked for {around}: a part of it may lie at {places}, with other bytes among it",
-        "doubtful": f"it was looked for {around}: it could lie at {places}, but too little speaks for it",
-        "several": f"it was looked for {around}: it could lie at {places}, and which is right cannot be told",
-        "crowded": f"it was looked for {around}: too many places would do for this one, first {places or 'none'}",
-        "unlike-sum": f"what is like it at {places} has not the SHA-1 that its model tells: damaged, or another's",
+        "not-looked-for": f"it was not looked for: {NOT_LOOKED_FOR.get(one['why'], 'too many others came first')}",
+        "nowhere": f"{around}, in what no other file holds, and no place stands out as its own",
+        "in-part": f"{around}: a part of it may lie at {places}, with other bytes among it",
+        "doubtful": f"{around}: it could lie at {places}, but too little speaks for it",
+        "several": f"{around}: it could lie at {places}, and which is right cannot be told",
+        "shared": f"{around}: what lies at {places} would do for it and for another file of the same model",
+        "crowded": f"{around}: too many places would do for this one, first {places or 'none'}",
+        "unlike-sum": f"{around}: what is like it at {places} has not the SHA-1 that its model tells: damaged, or "
+        "another's",
+        "found": f"it was found at {places}, but no file of it was written: it is smaller than was asked for, or its "
+        "bytes are another file's",
     }
-    return outcomes.get(one["outcome"], "")
+    unread = one.get("unread_bytes", 0)
+    skipped = f"; {unread:,} bytes of that range were never read, and were skipped" if unread else ""
+    return outcomes[one["outcome"]] + skipped if one["outcome"] in outcomes else ""

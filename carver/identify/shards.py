@@ -110,7 +110,7 @@ def _of_index(
             parts=tuple(held.values()),
             count=len(shards),
             basis="index file",
-            missing=_bounded(missing),
+            missing=bounded(missing),
             index=side.path,
         )
 
@@ -119,7 +119,7 @@ def _missing_word(name: str, fitting: int) -> str:
     return "" if fitting == 1 else name if fitting == 0 else f"{name} (which of {fitting} files cannot be told)"
 
 
-def _bounded(words: Iterable[str]) -> tuple[str, ...]:
+def bounded(words: Iterable[str]) -> tuple[str, ...]:
     """Return the words that say something, the first of them only where a file claims that thousands are missing."""
     said = [word for word in words if word]
     more = (f"… and {len(said) - MAX_MISSING:,} more",) if len(said) > MAX_MISSING else ()
@@ -144,7 +144,7 @@ def _by_metadata(parts: Sequence[Part], side_files: Iterable[CarvedFile]) -> Ite
                 parts=tuple(held),
                 count=len(files),
                 basis=checkpoints.BASIS,
-                missing=_bounded(word for slot in told for word in slot.missing()),
+                missing=bounded(word for slot in told for word in slot.missing()),
                 index=side.path,
             )
 
@@ -191,7 +191,7 @@ def _numbered(stem: str, count: int, numbered: Sequence[tuple[int, Part]], basis
     names = ((f"{stem or 'part'}-{number:05d}-of-{count:05d}{suffix}", number) for number in range(1, count + 1))
     missing = (_missing_word(name, len(slots.get(number, ()))) for name, number in names)
     if held:
-        yield Group(name=stem, parts=tuple(held), count=count, basis=basis, missing=_bounded(missing))
+        yield Group(name=stem, parts=tuple(held), count=count, basis=basis, missing=bounded(missing))
 
 
 def _by_layers(parts: Sequence[Part], side_files: Iterable[CarvedFile]) -> Iterator[Group]:
@@ -205,7 +205,7 @@ def _by_layers(parts: Sequence[Part], side_files: Iterable[CarvedFile]) -> Itera
         together.sort(key=lambda part: part.anatomy.layers)
         if len(together) > 1 and len(tensor_names(together)) == sum(part.tensor_count for part in together):
             yield Group(
-                name="", parts=tuple(together), count=None, basis="layers", missing=_bounded(_missing_layers(together))
+                name="", parts=tuple(together), count=None, basis="layers", missing=bounded(_missing_layers(together))
             )
 
 

@@ -3,8 +3,9 @@
 `models/NAME/` holds the shards under the names that an index gives them, and the small files beside them under their
 own. Weights are further names of the recovered files (hard links), so they take no room; where the file system has
 none, there are no such folders, and nothing is lost. Small files are copies, since people edit them; so is the external
-data of ONNX models, since onnx refuses to read such data from a file with several names. The links are made anew with
-each run; a name is removed only where its bytes have another, and what is there already stays.
+data of ONNX models, since onnx refuses to read such data from a file with several names. Where files of a model are
+missing, INCOMPLETE.txt beside the others names them. The links are made anew with each run; a name is removed only
+where its bytes have another, and what is there already stays.
 """
 
 from __future__ import annotations
@@ -13,16 +14,18 @@ import logging
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path, PurePosixPath
 
-from carver.identify.missing import DATA
+from carver.identify.missing import DATA, models_of
 from carver.identify.naming import safe_name, safe_path
 from carver.output import PARTIAL_SUFFIX, make_folder, write_whole
-from carver.recovery import CarvedFile, Companion, Model, Recovery
+from carver.recovery import CarvedFile, Companion, MissingFile, Model, Recovery
+from carver.report.model_words import missing_line
+from carver.report.visible import shortened, visible
 from imaging.errors import OutputError
 from imaging.ownership import give_to_caller
 
@@ -33,6 +36,11 @@ ROOM_LEFT = 2  # times a copy's size that must be free for it
 COPY_BYTES = 1 << 20
 ORDER = ("data", "names", "sizes", "place")  # why a small file belongs to a model, the surest first
 CONFIGURATIONS = ("config.json", "adapter_config.json", "params.json")
+NOTE = "INCOMPLETE.txt"
+NOTE_HEAD = "This model is not whole, and does not load as it should. These of its files were not found:"
+NOTE_TAIL = """Look for just those in backups, or where the model came from, and put them here under these names.
+A library that fills the gaps with random numbers makes a model that loads and is wrong."""
+LINE_CHARACTERS = 1000
 ONE_FILE = {"safetensors": ".safetensors", "pytorch_zip": ".bin", "pytorch_legacy": ".bin"}
 
 
@@ -50,8 +58,21 @@ def gather_models(recovery: Recovery, folder: Path) -> None:
                 make_folder(room)
                 for name, path in _names(model, files):
                     _put(folder / path, room / name, how=_how(files[path]))
+                if model.missing_shards and not (room / NOTE).exists():
+                    write_whole(room / NOTE, _note(model, recovery.missing).encode())
     except (OSError, OutputError) as fault:
         log.warning("models are not gathered in %s: %s", folder / ROOM, fault)
+
+
+def _note(model: Model, missing: Iterable[MissingFile]) -> str:
+    """Return what is not there of a model, as far as names and the search for it tell."""
+    ours = set(model.files)
+    told = {one.name: one for one in missing if ours.intersection(one.learnt_from)}
+    lines = [
+        f"  {shortened(visible(missing_line(told[name]) if name in told else name), LINE_CHARACTERS)}"
+        for name in model.missing_shards
+    ]
+    return "\n".join((NOTE_HEAD, "", *lines, "", NOTE_TAIL, ""))
 
 
 def _with_company(recovery: Recovery) -> dict[str, CarvedFile]:
@@ -111,13 +132,20 @@ def _clear(room: Path) -> None:
         if model.is_dir() and not model.is_symlink():
             for folder, _, names in os.walk(model, topdown=False):
                 for path in (Path(folder, name) for name in names):
-                    unfinished = path.name.endswith(PARTIAL_SUFFIX)
-                    if path.is_file() and not path.is_symlink() and (unfinished or path.stat().st_nlink > 1):
+                    if path.is_file() and not path.is_symlink() and (_is_ours(path) or path.stat().st_nlink > 1):
                         path.unlink()
                 with suppress(OSError):  # the user put something there
                     Path(folder).rmdir()
     with suppress(OSError):
         room.rmdir()
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a file is half written, or what an earlier run said of what was missing then."""
+    if path.name != NOTE:
+        return path.name.endswith(PARTIAL_SUFFIX)
+    with path.open("rb") as file:
+        return file.read(len(NOTE_HEAD)) == NOTE_HEAD.encode()
 
 
 def _room_name(model: Model, rooms: Counter[str]) -> str:
@@ -135,19 +163,23 @@ def _names(model: Model, files: Mapping[str, CarvedFile]) -> Iterator[tuple[str,
     given: set[str] = set()
     pairs = [(_weights_name(model, files[path], files), path) for path in model.files]
     surest = sorted(model.companions, key=lambda one: ORDER.index(one.why))
-    pairs += [(_companion_name(files[one.path].facts, one), one.path) for one in surest]
+    told = files[model.files[0]].facts.get("external_files")
+    for one in surest:
+        names = _companion_names(files[one.path].facts, one, told if isinstance(told, dict) else ())
+        pairs += [(name, one.path) for name in names]
     for name, path in pairs:
         if name.lower() not in given:
             given.add(name.lower())
             yield name, path
 
 
-def _companion_name(facts: Mapping[str, object], companion: Companion) -> str:
-    """Return what a file beside the weights is called: as the model tells, as its kind asks, or as it is."""
-    kind, location = facts.get("kind"), facts.get("location")
-    if companion.why == "data" and isinstance(location, str) and safe_path(location):
-        return safe_path(location)
-    return kind if isinstance(kind, str) and "." in kind else PurePosixPath(companion.path).name
+def _companion_names(facts: Mapping[str, object], companion: Companion, told: Collection[str]) -> list[str]:
+    """Return what a file beside the weights is called: as the model tells (`told`), as its kind asks, or as it is."""
+    if companion.why == "data":
+        names = [name for _, name in models_of(facts) if isinstance(name, str) and name in told and safe_path(name)]
+        return list(dict.fromkeys(map(safe_path, names))) or [PurePosixPath(companion.path).name]
+    kind = facts.get("kind")
+    return [kind if isinstance(kind, str) and "." in kind else PurePosixPath(companion.path).name]
 
 
 def _weights_name(model: Model, file: CarvedFile, files: Mapping[str, CarvedFile]) -> str:

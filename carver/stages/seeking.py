@@ -1,23 +1,27 @@
 """Seeking: data files that only a model tells of (ONNX external data), once it is known what all other files hold.
 
-It is the last step of judging: what is found is logged as one more verdict, and what is not, with what was looked for.
+It is the last step of judging: what is found is logged as one more verdict, and for each file what came of the search.
+What the image has not, or does not give back, is skipped and told.
 """
 
 from __future__ import annotations
 
 import json
-import logging
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from carver.hits import unreadable
+from carver.judge import with_unread
 from carver.stagelog import StageLog
 from carver.stages import Choices, Hooks
 from carver.stages.claiming import plan_files, verdict_entry
+from carver.stages.patched import Patched
 from carver.verdict_json import verdict_to_json
-from imaging.errors import ReadFault
 from imaging.extent import Extent, ExtentSet, span
 from imaging.image import MappedImage
+from imaging.window import Window
 from signatures._onnx_data_place import MARKS_NEEDED, Place, zeros_from
 from signatures._onnx_data_plan import DataFile, data_files, starts_of, strung
 from signatures._onnx_data_search import Found, Search
@@ -25,12 +29,11 @@ from signatures.format import Format
 from signatures.onnx_external_data import verdict_on
 from signatures.verdict import Finding, Grade, Verdict
 
-log = logging.getLogger(__name__)
-
 MODEL, DATA = "onnx", "onnx_external_data"
 SOUGHT = b'"sought":['
 MARK = b'"external_data":['  # in the log, of models that tell of data files
-MAX_SOUGHT = 512  # data files a case; the others are told as not looked for
+MAX_SOUGHT = 512  # searches, and models with data that are no copies, a case; the others are told as not looked for
+MAX_NOTED = 4096  # outcomes on record
 MAX_ALONE = 16  # of a model, once its files do not lie in a row: the proven ones first, then the largest
 MAX_VAIN_BYTES = 128 << 30  # searched in all; after that only near models:
 NEAR_BYTES = 16 << 20
@@ -51,7 +54,8 @@ def seek_data(
         return None
     planned = plan_files(image, verdicts, formats, replace(choices, min_size_bytes=0))
     claimed = ExtentSet(extent for plan in planned if plan.owned.claim.grade.good for extent in plan.layout)
-    seeking = _Seeking(image, claimed, hooks)
+    unread = (image.source.unread or ExtentSet()) | unreadable(verdicts.path.parent)
+    seeking = _Seeking(image, claimed, hooks, unread)
     copies: dict[tuple[DataFile, ...], list[Extent]] = {}
     for plan in planned:
         claim = plan.owned.claim
@@ -87,16 +91,18 @@ def _any_told(verdicts: StageLog) -> bool:
 
 @dataclass(slots=True)
 class _FoundData:
-    """A data file that was found, and the models that tell of it."""
+    """A data file that was found, and the models that tell of it: where each begins, and what it calls it."""
 
     verdict: Verdict
-    models: list[int]
+    models: list[tuple[int, str]]
 
 
 def _entry(start: int, one: _FoundData) -> dict[str, Any]:
-    verdict = replace(one.verdict, facts={**one.verdict.facts, "model_starts": one.models})
-    if len(one.models) > 1 and verdict.grade is not Grade.INTACT:
-        detail = f"{len(one.models)} models tell of such a file: copies, or versions, of which it belongs to one"
+    starts, locations = ([pair[place] for pair in one.models] for place in (0, 1))
+    told = {"model_starts": starts, "model_locations": locations}
+    verdict = replace(one.verdict, facts={**one.verdict.facts, **told})
+    if len(set(starts)) > 1 and verdict.grade is not Grade.INTACT:
+        detail = f"{len(set(starts))} models tell of such a file: copies, or versions, of which it belongs to one"
         verdict = replace(verdict, findings=(*verdict.findings, Finding(code="data-of-several", detail=detail)))
     return {"format": DATA, "start_bytes": start, **verdict_to_json(verdict)}
 
@@ -106,11 +112,12 @@ class _Seeking:
 
     Attributes:
         found: by start.
-        sought: what was looked for and not found, JSON-ready.
+        sought: what was told of, and what came of the search, JSON-ready.
     """
 
-    def __init__(self, image: MappedImage, claimed: ExtentSet, hooks: Hooks) -> None:
-        self._source, self._claimed, self._hooks = image.source, claimed, hooks
+    def __init__(self, image: MappedImage, claimed: ExtentSet, hooks: Hooks, unread: ExtentSet) -> None:
+        self._image, self._claimed, self._hooks = image.source, claimed, hooks
+        self._source = Patched(image.source, unread)
         self._searches, self._searched_bytes = 0, 0
         self.found: dict[int, _FoundData] = {}
         self.sought: list[dict[str, Any]] = []
@@ -129,14 +136,19 @@ class _Seeking:
         if len(open_files) > 1 and self._seek_run(models, open_files):
             return
         worth = {file.location for file in sorted(open_files, key=_worth)[:MAX_ALONE]}
-        for file in open_files:
-            found = self._search(models, file) if file.location in worth else None
+        results = [(file, self._search(models, file) if file.location in worth else None) for file in open_files]
+        takers = Counter(
+            found.taken.start_bytes for _, found in results if found is not None and found.taken is not None
+        )
+        for file, found in results:
             if found is None:
-                self._note(models, file, "not-looked-for")
+                self._note(models, file, "not-looked-for", why="searches" if file.location in worth else "files")
             elif found.taken is None:
                 self._note(models, file, _outcome(found), found=found)
+            elif takers[found.taken.start_bytes] > 1 and not found.proven_bytes:  # one place is not two files
+                self._note(models, file, "shared", found=replace(found, places=(found.taken,)))
             else:
-                self._keep(models, file, found.taken, found.proven_bytes)
+                self._keep(models, file, found, found.taken)
 
     def _seek_run(self, models: Sequence[Extent], files: Sequence[DataFile]) -> bool:
         """Look for files that were written one after the other; tell whether they were found so."""
@@ -145,7 +157,7 @@ class _Seeking:
             if found is not None and found.taken is not None:
                 for file, at in zip(files, starts_of(files, block_bytes), strict=True):
                     place = replace(found.taken, start_bytes=found.taken.start_bytes + at)
-                    self._keep(models, file, place, 0)
+                    self._keep(models, file, found, place)
                 return True
         return False
 
@@ -154,35 +166,50 @@ class _Seeking:
             return None
         self._searches += 1
         around = span(models[0].offset_bytes, models[-1].end_bytes)
-        search = Search(source=self._source, file=file, model=around, claimed=self._claimed, stop=self._hooks.stop)
-        try:
-            found = search.find(*(() if self._searched_bytes < MAX_VAIN_BYTES else (NEAR_BYTES,)))
-        except ReadFault as fault:
-            log.warning("data of the model at %#x is not looked for: %s", models[0].offset_bytes, fault)
-            return None
+        search = Search(
+            source=self._source,
+            file=file,
+            model=around,
+            claimed=self._claimed,
+            stop=self._hooks.stop,
+            was_read=self._source.was_read,
+        )
+        found = search.find(*(() if self._searched_bytes < MAX_VAIN_BYTES else (NEAR_BYTES,)))
         self._searched_bytes += 2 * found.searched_bytes * (1 if search.is_cheap else DEAR)
         return found
 
-    def _keep(self, models: Sequence[Extent], file: DataFile, place: Place, proven_bytes: int) -> None:
-        zeros_bytes = None if proven_bytes else zeros_from(self._source, place.start_bytes, file)
-        verdict = verdict_on(file, place, proven_bytes, zeros_bytes=zeros_bytes)
+    def _keep(self, models: Sequence[Extent], file: DataFile, found: Found, place: Place) -> None:
+        verdict = self._verdict(file, place, found.proven_bytes)
         held = self.found.get(place.start_bytes)
-        starts = [*(held.models if held is not None else ()), *(model.offset_bytes for model in models)]
+        told = [*(held.models if held is not None else ()), *((model.offset_bytes, file.location) for model in models)]
         if held is not None and held.verdict.size_bytes >= verdict.size_bytes:
             verdict = held.verdict
-        self.found[place.start_bytes] = _FoundData(verdict=verdict, models=starts)
+        self.found[place.start_bytes] = _FoundData(verdict=verdict, models=told)
+        self._note(models, file, "found", found=replace(found, places=(place,)))
+
+    def _verdict(self, file: DataFile, place: Place, proven_bytes: int) -> Verdict:
+        start, end = place.start_bytes, place.start_bytes + file.size_bytes
+        zeros_bytes = None if proven_bytes else zeros_from(self._source, start, file)
+        if zeros_bytes is not None and not self._source.was_read(span(start + zeros_bytes, end)):
+            zeros_bytes = None  # they are no zeros of the drive's
+        verdict = verdict_on(file, place, proven_bytes, zeros_bytes=zeros_bytes)
+        return with_unread(Window(self._image, (span(start, start + verdict.size_bytes),)), verdict)
 
     def _note(
         self, models: Sequence[Extent], file: DataFile, outcome: str, *, why: str = "", found: Found | None = None
     ) -> None:
-        for model in models[: MAX_SOUGHT - len(self.sought)]:
+        searched_bytes = 0 if found is None else found.searched_bytes
+        low = max(0, models[0].offset_bytes - file.size_bytes - searched_bytes)
+        domain = span(low, models[-1].end_bytes + searched_bytes + file.size_bytes)
+        for model in models[: max(0, MAX_NOTED - len(self.sought))]:
             self.sought.append(
                 {
                     "model_start_bytes": model.offset_bytes,
                     "location": file.location,
                     "outcome": outcome,
                     "why": why,
-                    "searched_bytes": 0 if found is None else found.searched_bytes,
+                    "searched_bytes": searched_bytes,
+                    "unread_bytes": self._source.unread.within(domain).total_bytes if searched_bytes else 0,
                     "places": [] if found is None else [place.start_bytes for place in found.places],
                 }
             )
@@ -205,6 +232,6 @@ def _outcome(found: Found) -> str:
 
 
 def sought_data(verdicts: StageLog) -> list[dict[str, Any]]:
-    """Return what was looked for and not found, as the log of verdicts has it."""
+    """Return what was looked for, and what came of it, as the log of verdicts has it."""
     with verdicts.path.open("rb") as lines:  # few of them are worth reading as JSON
         return [one for line in lines if SOUGHT in line for one in json.loads(line).get("sought", ())]

@@ -36,7 +36,13 @@ def linked(folder: Path) -> dict[str, str]:
 
 
 def one(file: CarvedFile, **more: object) -> Model:
-    values = {"name": "bert", "files": (file.path,), "grade": Grade.CONSISTENT, "companions": (BY_SIZES,)}
+    values = {
+        "name": "bert",
+        "files": (file.path,),
+        "grade": Grade.CONSISTENT,
+        "companions": (BY_SIZES,),
+        "missing_shards": (),
+    }
     return example_model(**{**values, **more})
 
 

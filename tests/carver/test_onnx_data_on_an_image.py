@@ -71,6 +71,10 @@ def saved(folder: Path, **options: object) -> dict[str, bytes]:
     return {**files, "net.onnx": files.pop("net.onnx")}
 
 
+def _external(content: bytes) -> list:
+    return onnx.validate(window_on(content)).facts["external_data"]
+
+
 def carved(folder: Path, parts: list[bytes]) -> dict:
     held = bytearray(BLOCK)
     for part in parts:
@@ -144,8 +148,10 @@ def test_a_stopped_run_does_not_seek_again(tmp_path):
 
 def test_data_that_several_models_tell_of_says_so():
     data, content = build(3, network(), align_bytes=256)
-    entry = seeking._entry(512, seeking._FoundData(verdict=judge(FORMAT, data + content), models=[1024, 4096]))
+    models = [(1024, "a.data"), (4096, "b.data")]
+    entry = seeking._entry(512, seeking._FoundData(verdict=judge(FORMAT, data + content), models=models))
     assert (entry["start_bytes"], entry["facts"]["model_starts"]) == (512, [1024, 4096])
+    assert entry["facts"]["model_locations"] == ["a.data", "b.data"]
     assert "data-of-several" in [code for code, _, _ in entry["findings"]]
 
 
@@ -155,7 +161,7 @@ def test_of_many_files_that_lie_apart_only_the_largest_are_looked_for(tmp_path, 
     files = data_files(onnx.validate(window_on(content)).facts["external_data"])
     path = tmp_path / "image"
     path.write_bytes(content + bytes(8192))
-    search = seeking._Seeking(open_image(path), ExtentSet(), Hooks())
+    search = seeking._Seeking(open_image(path), ExtentSet(), Hooks(), ExtentSet())
     search.seek([span(0, len(content))], files)
     assert [(one["location"], one["outcome"]) for one in search.sought] == [("a", "not-looked-for"), ("b", "nowhere")]
 
@@ -165,10 +171,49 @@ def test_copies_of_a_model_near_each_other_are_looked_around_once(tmp_path):
     files = data_files(onnx.validate(window_on(content)).facts["external_data"])
     path = tmp_path / "image"
     path.write_bytes((content + bytes(-len(content) % BLOCK)) * 3 + bytes(1 << 16))
-    search = seeking._Seeking(open_image(path), ExtentSet(), Hooks())
+    search = seeking._Seeking(open_image(path), ExtentSet(), Hooks(), ExtentSet())
     search.seek([span(start, start + len(content)) for start in (0, BLOCK, 2 * BLOCK)], files)
     assert search._searches == 1
     assert [one["model_start_bytes"] for one in search.sought] == [0, BLOCK, 2 * BLOCK]
+
+
+def test_one_place_is_not_two_files_of_one_model(tmp_path):
+    layers = network()
+    data, told = build(3, layers, align_bytes=256)
+    places = [(piece.offset_bytes, piece.size_bytes) for piece in data_files(_external(told))[0].pieces]
+    both = [(name, str(offset), str(size)) for name in ("a", "b") for offset, size in places]
+    content = model([(f"{name}.{one}", kind, shape) for name in "ab" for one, kind, shape in layers], both)
+    parts = (NOISE, data, content, NOISE)
+    path = tmp_path / "image"
+    path.write_bytes(b"".join(part + bytes(-len(part) % BLOCK) for part in parts))
+    start = len(NOISE) + len(data) + -len(data) % BLOCK
+    here = span(start, start + len(content))
+    search = seeking._Seeking(open_image(path), ExtentSet((here,)), Hooks(), ExtentSet())
+    search.seek([here], data_files(_external(content)))
+    assert search.found == {}
+    assert [(one["location"], one["outcome"], one["places"]) for one in search.sought] == [
+        *(("a", "shared", [len(NOISE)]), ("b", "shared", [len(NOISE)])),
+    ]
+
+
+def test_two_models_that_one_data_file_fits_both_load_with_it_under_their_own_names(tmp_path):
+    onnx = pytest.importorskip("onnx")
+    folder = tmp_path / "there"
+    folder.mkdir()
+    for name, graph in (("net", "main_graph"), ("net5", "other_graph")):
+        made = network_of(onnx, 1)
+        made.graph.name = graph
+        onnx.save(made, folder / f"{name}.onnx", save_as_external_data=True, location=f"{name}.onnx.data")
+    files = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert files["net.onnx.data"] == files["net5.onnx.data"]
+    report = carved(tmp_path, [NOISE, files["net.onnx"], files["net5.onnx"], files["net.onnx.data"], NOISE])
+    (data,) = (file for file in report["files"] if file["format"] == "onnx_external_data")
+    assert "data-of-several" in {finding["code"] for finding in data["findings"]}
+    assert report["missing"] == []
+    for name in ("net", "net5"):
+        (there,) = (tmp_path / "case/models").glob(f"*/{name}.onnx")
+        assert loaded(there) == loaded(folder / f"{name}.onnx")
+    assert not list((tmp_path / "case/models").rglob("INCOMPLETE.txt"))
 
 
 def test_data_that_copies_of_a_model_miss_is_missing_once_and_not_at_all_if_one_has_it():
@@ -225,7 +270,9 @@ def test_a_model_is_no_better_than_its_data():
     ("outcome", "words"),
     [
         ("refused", "contradicts itself: odd"),
-        ("not-looked-for", "not looked for"),
+        ("not-looked-for", "not looked for: too many others came first"),
+        ("shared", "0x200, 0x400 would do for it and for another file of the same model"),
+        ("found", "found at 0x200, 0x400, but no file of it was written"),
         ("nowhere", "no place stands out"),
         ("in-part", "a part of it may lie at 0x200, 0x400"),
         ("doubtful", "too little speaks for it"),
@@ -239,3 +286,35 @@ def test_what_was_looked_for_in_vain_is_told_in_words(outcome, words):
     sought = {"model_start_bytes": 4096, "location": "a.data", "outcome": outcome, "why": "odd"}
     (missing,) = missing_files([owner], [], [{**sought, "searched_bytes": 1 << 31, "places": [512, 1024]}])
     assert words in missing.looked_for
+    assert ("up to 2,048 MiB" in missing.looked_for) == (outcome not in ("refused", "not-looked-for", "found"))
+
+
+def test_what_was_never_read_where_data_was_looked_for_is_told():
+    owner = a_file("files/a.onnx", form="onnx", facts={"external_files": {"a.data": 9}}, at_bytes=4096)
+    sought = {"model_start_bytes": 4096, "location": "a.data", "outcome": "nowhere", "why": "", "places": []}
+    (missing,) = missing_files([owner], [], [{**sought, "searched_bytes": 1 << 31, "unread_bytes": 5120}])
+    assert "5,120 bytes of that range were never read, and were skipped" in missing.looked_for
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"parent": "files/a.zip"}, "not looked for: its model lies inside files/a.zip"),
+        ({"grade": Grade.DAMAGED}, "not looked for: its model is not whole"),
+        ({}, "not on record whether it was looked for"),
+    ],
+    ids=["inside", "damaged", "no record"],
+)
+def test_what_was_not_looked_for_says_why(more, words):
+    owner = a_file("files/a.onnx", form="onnx", facts={"external_files": {"a.data": 9}}, at_bytes=4096, **more)
+    (missing,) = missing_files([owner], [])
+    assert words in missing.looked_for
+
+
+def test_a_search_around_any_copy_of_a_model_counts_for_all():
+    facts = {"external_files": {"a.data": 9}}
+    inside = a_file("files/b.onnx", form="onnx", facts=facts, at_bytes=512, content="one", parent="files/a.zip")
+    outside = a_file("files/c.onnx", form="onnx", facts=facts, at_bytes=4096, content="one")
+    sought = {"model_start_bytes": 4096, "location": "a.data", "outcome": "nowhere", "why": "", "searched_bytes": 1}
+    (missing,) = missing_files([inside, outside], [], [{**sought, "places": []}])
+    assert "no place stands out" in missing.looked_for
