@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from carver.stages.patched import Patched
 from fixtures.formats.onnx_external_data import build, model, network
 from imaging.errors import Interrupted
 from imaging.extent import ExtentSet, span
@@ -258,3 +259,66 @@ def test_whatever_a_model_tells_the_search_ends_and_takes_nothing_from_noise(pla
     for file in files:
         if not file.refused:
             assert Search(source=image, file=file, model=span(0, 512), claimed=ExtentSet()).find().taken is None
+
+
+def padded_once(seed: int) -> tuple[bytes, bytes, int, int]:
+    """Return data with one padding, up to the next 64 KiB, before its last tensor; its model; where the padding is."""
+    small, large = [("a.weight", 1, (16, 300)), ("b.weight", 1, (64, 240))], ("c.weight", 1, (256, 300))
+    (front, _), (last, _) = build(seed, small), build(seed + 1, [large])
+    first, end = len(front), -(-len(front) // (1 << 16)) * (1 << 16)
+    places = [(0, 19200), (19200, 61440), (end, len(last))]
+    content = model([*small, large], [("net.onnx.data", str(offset), str(size)) for offset, size in places])
+    return front + bytes(end - first) + last, content, first, end
+
+
+@pytest.mark.parametrize(("order", "data_at"), [("WMDW", 2), ("WDMW", 1)], ids=["its start", "its end"])
+def test_a_wide_padding_and_one_border_of_the_file_tell_it_between_other_weights(order, data_at):
+    data, content, _, _ = padded_once(3)
+    found, starts = looked_for(content, [{"M": content, "D": data, "W": WEIGHTS}[letter] for letter in order])
+    assert found.taken is not None
+    assert (found.taken.start_bytes, found.taken.gaps, found.taken.exact) == (starts[data_at], 1, True)
+    assert (found.taken.at_edge, found.taken.ends) == (data_at == 2, data_at == 1)
+
+
+def test_a_padding_of_another_length_or_at_another_place_or_between_what_no_weights_are_tells_nothing():
+    data, content, first, end = padded_once(3)
+    weights = data[:first] + data[end:]
+    shorter = data[:first] + bytes(end - first - 512) + data[end:]
+    earlier = data[: first - 4] + bytes(end - first) + data[end - 4 : end] + data[end:]
+    begun = data[: end - 4] + data[:4] + data[end:]
+    text = (b"all work and no play " * 4000)[: len(data) - end]
+    for instead in (weights, shorter, earlier, begun, data[:first] + bytes(end - first) + text):
+        found, _ = looked_for(content, [WEIGHTS, content, instead, WEIGHTS])
+        assert found.taken is None
+
+
+def test_a_range_of_zeros_with_a_few_numbers_in_it_is_not_taken_for_weights():
+    _, content = build(3, [(f"w{number}.weight", 1, (64, 64)) for number in range(4)])
+    (file,) = told_by(content)
+    numbers = np.zeros(file.size_bytes // 4, dtype="<f4")
+    numbers[::16] = 0.02
+    numbers[-1] = 0.02
+    found, _ = looked_for(content, [NOISE, content, numbers.tobytes(), NOISE])
+    assert (found.taken, found.places) == (None, ())
+
+
+def test_what_was_never_read_is_neither_a_padding_nor_a_border_nor_against_it():
+    data, content = build(3, TOLD, align_bytes=4096)
+    parts = [NOISE, content, data, NOISE]
+    starts = [sum(len(part) + -len(part) % BLOCK for part in parts[:number]) for number in range(4)]
+    image = bytearray(b"".join(part + bytes(-len(part) % BLOCK) for part in parts))
+    (file,) = told_by(content)
+    claimed = ExtentSet((span(starts[1], starts[1] + len(content)),))
+
+    def sought(unread: ExtentSet) -> Found:
+        for extent in unread:
+            image[extent.offset_bytes : extent.end_bytes] = bytes(extent.size_bytes)
+        model_at = span(starts[1], starts[1] + len(content))
+        source = Patched(Memory(bytes(image)), unread)
+        return Search(source=source, file=file, model=model_at, claimed=claimed, was_read=source.was_read).find()
+
+    hole = starts[2] + file.pieces[4].offset_bytes - 512  # over a padding, and the floats behind it
+    whole, found = sought(ExtentSet()), sought(ExtentSet((span(hole, hole + 1024),)))
+    assert whole.taken is not None and found.taken is not None
+    assert (found.taken.start_bytes, found.taken.gaps) == (starts[2], whole.taken.gaps - 1)
+    assert sought(ExtentSet((span(starts[2], starts[2] + len(data)),))).taken is None
