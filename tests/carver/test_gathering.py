@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
 
 import pytest
 
-from carver.recovery import CarvedFile, Companion, Model, Recovery
+from carver.recovery import CarvedFile, Companion, MissingFile, Model, Recovery
 from carver.stages import gathering
 from carver.stages.gathering import gather_models
 from signatures.verdict import Grade
@@ -154,3 +155,22 @@ def test_without_hard_links_it_is_told_and_no_error(tmp_path, monkeypatch, caplo
     monkeypatch.setattr(gathering.os, "link", refuse)
     gather_models(recovery, tmp_path)
     assert "models are not gathered" in caplog.text
+
+
+def test_a_model_that_is_not_whole_says_what_is_missing_until_it_is_there(tmp_path):
+    file = a_file("files/x.onnx", form="onnx")
+    lost = MissingFile(
+        name="x.data", size_bytes=64, sha256=None, learnt_from=(file.path,), looked_for="it was looked for\x1b"
+    )
+    other = MissingFile(name="y.data", size_bytes=None, sha256=None, learnt_from=("files/z",), looked_for="elsewhere")
+    recovery = a_recovery(tmp_path, [file], [one(file, missing_shards=("x.data", "y.data"))])
+    gather_models(dataclasses.replace(recovery, missing=(lost, other)), tmp_path)
+    note = tmp_path / "models/bert/INCOMPLETE.txt"
+    lines = note.read_text().splitlines()
+    assert "not whole, and does not load" in lines[0]
+    assert lines[2:4] == ["  x.data, 64 B, it was looked for⟨U+001B⟩", "  y.data"]
+    gather_models(a_recovery(tmp_path, [file], [one(file)]), tmp_path)
+    assert not note.exists()
+    note.write_text("mine")
+    gather_models(dataclasses.replace(recovery, missing=(lost,)), tmp_path)
+    assert note.read_text() == "mine"
