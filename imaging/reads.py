@@ -343,7 +343,7 @@ class ChildDevice(AlignedDevice):
             return
         waiting = Waiting(position_bytes=position_bytes, seconds=monotonic() - since, hung=hung)
         if not self.watcher(waiting):
-            raise Interrupted(f"stopped while {self.path} did not answer")
+            raise Interrupted(f"stopped while waiting for {self.path} to answer; the same command goes on")
 
     def _hear(self, seconds: float) -> bool:
         """Take what the children say within this time; return whether that was anything."""

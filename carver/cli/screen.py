@@ -20,7 +20,16 @@ from carver.report.as_domain import missing
 from carver.report.model_words import described, families_sentence, is_known, notes, telling
 from carver.report.summary import summarise
 from carver.report.visible import shortened, visible
-from carver.report.wording import copies, human_size, image_place, nothing_came_back, plural, shared, simulation
+from carver.report.wording import (
+    copies,
+    human_size,
+    image_place,
+    left_by_choice,
+    nothing_came_back,
+    plural,
+    shared,
+    simulation,
+)
 from carver.whereabouts import State
 from imaging.closing import Closing
 from imaging.encodings import Caution
@@ -149,7 +158,7 @@ def tell_recovery(recovery: Recovery, folder: Path) -> None:
     _tell_models(recovery)
     if summary.unread_bytes:
         say(f"{human(summary.unread_bytes)} of the source were never read.")
-    say(_next_step(missing(recovery).total_bytes, summary.unread_by_status, folder))
+    say(_next_step(recovery, summary.unread_by_status, folder))
 
 
 def tell_image(recovery: Recovery, folder: Path) -> None:
@@ -203,11 +212,17 @@ def unread_unknown(image: Path, ending: str, command: str = "carve") -> str:
     )
 
 
-def _next_step(missing_bytes: int, unread_by_status: Mapping[str, int], folder: Path) -> str:
+def _next_step(recovery: Recovery, unread_by_status: Mapping[str, int], folder: Path) -> str:
     report = f"Everything is in {folder}; open {folder / 'report.html'}."
     left = [f"{human(unread_by_status[kind])} {what}" for kind, what in LEFT.items() if unread_by_status.get(kind)]
+    if left and left_by_choice(recovery):
+        return (
+            f"{report} A part of the drive was left out ({', '.join(left)}): the imaging command without the options "
+            "that left it out goes on there."
+        )
     if left:
         return f"{report} Imaging is not finished ({', '.join(left)}): run the imaging command again, then carve again."
+    missing_bytes = missing(recovery).total_bytes
     if not missing_bytes:
         return report
     options = shlex.join(["-m", str(folder / DOMAIN_NAME), "-r", "3"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from carver.recovery import Recovery
 from carver.report.code_words import FAILED, GROUPS
@@ -146,6 +147,8 @@ def chosen(recovery: Recovery) -> str:
 def nothing_came_back(recovery: Recovery) -> str:
     """Return what to look at when no file came back."""
     if not (said := chosen(recovery)):
+        if left_by_choice(recovery):
+            return "Only a part of the drive was read, as the options of the imaging command asked."
         return NOTHING_CAME_BACK
     return f"{said} The same command without that choice looks for all."
 
@@ -256,14 +259,30 @@ def _moved(recovery: Recovery) -> str:
     return f" The case folder was {where['case_folder']} then and is {where['case_folder_now']} now: name that."
 
 
+def left_by_choice(recovery: Recovery) -> bool:
+    """Tell whether what was not tried was left out by the options of the imaging command, which came to its end."""
+    last = _last_session(recovery)
+    left = any(status in "?*/" for _, _, status in recovery.source.unread or ())
+    return left and last.get("outcome") == "finished" and bool(last.get("options"))
+
+
+def _last_session(recovery: Recovery) -> Mapping[str, Any]:
+    acquisition = recovery.run.get("acquisition")
+    sessions = acquisition.get("sessions") if isinstance(acquisition, Mapping) else None
+    return sessions[-1] if sessions else {}
+
+
 def _going_on(recovery: Recovery) -> str:
     """Return how the rescue goes on: by the command that made the image, as far as that is on record."""
+    command = _last_session(recovery).get("command")
+    if left_by_choice(recovery):
+        named = f" (`{shlex.join(command)}`)" if command else ""
+        return (
+            f"Some of the drive was left out by options of the imaging command{named}: without them it goes on there."
+        )
     run = str(recovery.run.get("command", ""))
     if run.startswith("carver rescue "):
         return f"Run the same command again (`{run}`): it goes on where it stopped.{_moved(recovery)}"
-    acquisition = recovery.run.get("acquisition")
-    sessions = acquisition.get("sessions") if isinstance(acquisition, Mapping) else None
-    command = sessions[-1].get("command") if sessions else None
     imaged = f"`{shlex.join(command)}`" if command else "The command that made the image and its mapfile"
     return f"{imaged}, run again, goes on where it stopped; then carve again."
 
@@ -279,9 +298,9 @@ def next_steps(recovery: Recovery, summary: Summary) -> list[str]:
             "it, a range that was never read cannot be told from zeros."
         )
     if any(status.get(kind) for kind in "?*/"):
+        unfinished = "" if left_by_choice(recovery) else "The rescue is not finished. "
         steps.append(
-            f"The rescue is not finished. {_going_on(recovery)} A failing drive should not be powered for anything "
-            "else first."
+            f"{unfinished}{_going_on(recovery)} A failing drive should not be powered for anything else first."
         )
     elif status.get("-"):
         steps.append(

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from carver.cli import screen
+from carver.report import wording
+from carver.report.summary import summarise
 from tests.carver.recoveries import MIB, example
 
 CASE = Path("my case")
@@ -43,6 +45,21 @@ def test_while_imaging_is_not_finished_that_comes_before_retries(told):
     text = told(example())
     assert "(4.0 MiB not tried, 1.0 MiB not trimmed, 512 bytes not scraped): run the imaging command again" in text
     assert "-r 3" not in text
+
+
+def test_what_the_options_of_imaging_left_out_is_not_called_unfinished(told):
+    session = {"command": ["carver", "image", "-s", "1Mi", "/dev/sdb", "a.img"], "options": {"size_bytes": 1 << 20}}
+    ended = {**example().run, "acquisition": {"sessions": [{**session, "outcome": "finished"}]}}
+    text = told(replace(example(), run=ended))
+    assert "A part of the drive was left out (4.0 MiB not tried, " in text
+    assert "the imaging command without the options that left it out goes on there" in text
+    assert "not finished" not in text
+    stopped = {**example().run, "acquisition": {"sessions": [{**session, "outcome": "interrupted"}]}}
+    assert "not finished" in told(replace(example(), run=stopped))
+    nothing = replace(example(), files=(), models=(), missing=(), side_files=(), run=ended)
+    assert "Only a part of the drive was read, as the options of the imaging command asked." in told(nothing)
+    (step,) = [one for one in wording.next_steps(nothing, summarise(nothing)) if "was left out by options" in one]
+    assert "(`carver image -s 1Mi /dev/sdb a.img`)" in step
 
 
 def test_when_only_bad_sectors_are_left_those_in_files_are_tried_again(told):
