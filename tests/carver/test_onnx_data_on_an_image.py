@@ -318,3 +318,21 @@ def test_a_search_around_any_copy_of_a_model_counts_for_all():
     sought = {"model_start_bytes": 4096, "location": "a.data", "outcome": "nowhere", "why": "", "searched_bytes": 1}
     (missing,) = missing_files([inside, outside], [], [{**sought, "places": []}])
     assert "no place stands out" in missing.looked_for
+
+
+def test_data_with_a_range_that_was_never_read_is_found_and_its_tensor_damaged(tmp_path):
+    data, content = build(3, network(), align_bytes=256)
+    parts = [NOISE, content, data, NOISE]
+    padded = [part + bytes(-len(part) % BLOCK) for part in parts]
+    hole, size = sum(map(len, padded[:2])) + 9 * BLOCK, sum(map(len, padded))
+    held = b"".join(padded)
+    (tmp_path / "disk.img").write_bytes(held[:hole] + bytes(512) + held[hole + 512 :])
+    blocks = ((0, hole, "+"), (hole, 512, "-"), (hole + 512, size - hole - 512, "+"))
+    lines = ["# Mapfile.", "0x0 + 1", *(f"{start:#x} {length:#x} {status}" for start, length, status in blocks)]
+    (tmp_path / "disk.map").write_text("\n".join(lines) + "\n")
+    good("carve", tmp_path / "disk.img", "--out", tmp_path / "case")
+    report = report_schema.load_checked(tmp_path / "case")
+    (found,) = (file for file in report["files"] if file["format"] == "onnx_external_data")
+    assert (found["grade"], found["layout"]) == ("DAMAGED", [[hole - 9 * BLOCK, len(data)]])
+    assert {finding["code"] for finding in found["findings"]} == {"found-by-traces", "unread"}
+    assert [tensor["name"] for tensor in found["tensors"] if tensor["grade"] == "DAMAGED"] == ["l2.weight"]
