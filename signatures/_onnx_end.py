@@ -2,10 +2,10 @@
 
 Behind the graph any field may come that is still missing, and nothing says which one is the last. Messages and texts
 prove themselves, as random bytes next to never have their grammar. A short number, or an empty text in a model that is
-in order else, proves nothing: it counts only with a sure field behind it, or where the bytes behind it show that
-something ends there: the end of the source, the zeros behind a file, the next model. Where two models touch, the second
-is taken to begin as the first does, since one writer wrote both. What stays open is told as another possible end; the
-file then ends at the last field that is sure.
+in order else, proves nothing: it counts only with a sure field behind it, or where something shows that the file ends
+right behind it: the end of the source or of a sector (elsewhere a file system leaves zeros behind a file), such zeros,
+the next model. Where two models touch, the second is taken to begin as the first does, since one writer wrote both.
+What stays open is told as another possible end; the file then ends at the last field that is sure.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ TEXT_BYTES = bytes((0x09, 0x0A, 0x0D, *range(0x20, 0x7F)))
 BEHIND_TEXT_BYTES = 4
 LOOK_BYTES = 64
 ZEROS_BYTES = 16
+SECTOR_BYTES = 512  # files begin at sectors, so that those of a window lie where those of the drive do
 
 
 @dataclass(slots=True)
@@ -92,7 +93,9 @@ class Tail:
             return self.reached, 0
         if not any(behind):
             return self.reached, self.sure_end if self.in_order else 0
-        return self.sure_end, 0 if self.in_order else self.reached
+        if self.reached % SECTOR_BYTES == 0:  # elsewhere a file system leaves zeros behind a file
+            return self.reached, self.sure_end
+        return self.sure_end, self.reached
 
     def _before_a_model(self, follower: int) -> tuple[int, int]:
         """Return what `ends` does, where a field stands that begins another model, or goes on with it."""

@@ -123,6 +123,24 @@ def test_a_small_number_before_zeros_is_taken_and_told_as_open():
     assert verdict.findings[0].offset_bytes == len(PLAIN)
 
 
+def test_a_small_number_before_random_bytes_is_not_taken_and_told_as_open():
+    for content in (PLAIN + number(5, 7), PLAIN + number(5, 1 << 40)):
+        verdict = judge(content + b"\xf7" * 500)
+        assert (len(content) % 512 != 0, verdict.size_bytes, codes(verdict)) == (True, len(PLAIN), ["ambiguous-end"])
+        assert verdict.findings[0].offset_bytes == len(content)
+
+
+@pytest.mark.parametrize(("short_by", "taken"), [(2, True), (1, False), (0, False)])
+def test_a_small_number_that_ends_with_a_sector_is_the_files_own(short_by, taken):
+    bare = len(VERSION + block(6, bytes(300)) + GRAPH + OPSETS)
+    filler = block(6, "d" * (300 + (-bare - short_by) % 512))
+    plain = VERSION + filler + GRAPH + OPSETS
+    assert -len(plain) % 512 == short_by
+    verdict = judge(plain + number(5, 7) + b"\xf7" * 500)
+    assert (verdict.size_bytes, codes(verdict)) == (len(plain) + (2 if taken else 0), ["ambiguous-end"])
+    assert verdict.findings[0].offset_bytes == len(plain) + (0 if taken else 2)
+
+
 def test_what_was_read_behind_the_end_is_not_told():
     verdict = judge(GRAPH + OPSETS + VERSION + block(2, "somebody") + number(5, 7) + b"\xf7" * 500)
     assert (verdict.facts["producer"], codes(verdict)) == ("somebody", ["ambiguous-end"])
