@@ -282,11 +282,19 @@ def find_crc32c(data: Bytes, size: int, wanted: int, step: int, found: Counts) -
 
 
 BLOCK_BYTES = 4096
-UNCLEAR, UNIFORM, CLEAR, CLEAR_SWAPPED, TEXT, ONE_BYTE, WIDER = range(7)  # what `survey_blocks` says of a block
+# what `survey_blocks` says of a block
+UNCLEAR, UNIFORM, CLEAR, CLEAR_SWAPPED, TEXT, ONE_BYTE, WIDER, OTHER_FLOATS, WILD, WILD_UNCLEAR = range(10)
 _UNIFORM_CHI2 = 420.0  # of 255 degrees of freedom: mean 255, deviation 23; 7 deviations
 _CLEAR = 4.0  # times the collisions of uniform bytes: float16 weights have 9, float32 16 and more
 _TEXT_VALUES = 12  # a constant has fewer different bytes
 _TEXT_LANE_VALUES = 4  # of an exponent that counts up there are one or two
+_WILD_VALUES = 16  # high bytes of huge numbers in one block: weights have none, masks one or two
+_WILD_TINY_VALUES = 8  # and of tiny ones beside them
+_HALVES_STEP = 64  # bytes between two samples
+_HALVES_SAMPLED = 4.0  # times chance: 16-bit floats have 6 and more; one block of weights in a hundred has it
+_HALVES_SHARED = 0.6  # of two halves of one type; weights share 0.4 at most
+_HALVES_FLAT = 8.0  # times the collisions of uniform bytes: a low byte of few values is one of few numbers
+_FLOAT16_CLEAR = 10.0  # bfloat16 weights have 13 and more, float16 in their place 6 to 8
 
 
 @numba.njit(nogil=True, inline="always")
@@ -325,17 +333,33 @@ def _different(data: Bytes, first: int, end: int, step: int, counts: Counts) -> 
 
 
 @numba.njit(nogil=True, inline="always")
+def _is_utf8(data: Bytes, at: int, end: int) -> bool:
+    """Whether bytes are printable ASCII, white space and whole characters beyond; the first may be the rest of one."""
+    more, cut = 0, True
+    for index in range(at, end):
+        byte = data[index]
+        if 0x80 <= byte < 0xC0:
+            if more:
+                more -= 1
+            elif not cut or index >= at + 3:
+                return False
+            continue
+        cut = False
+        if more or not (32 <= byte < 127 or 9 <= byte <= 13 or 0xC2 <= byte < 0xF5):
+            return False
+        if byte >= 0xC2:
+            more = 1 if byte < 0xE0 else 2 if byte < 0xF0 else 3
+    return True
+
+
+@numba.njit(nogil=True, inline="always")
 def _is_text(data: Bytes, at: int, high: int, item: int, counts: Counts) -> bool:
-    """Whether a block is nothing but printable ASCII and white space, of several characters, also in its high bytes.
+    """Whether a block is nothing but UTF-8 text, of several characters, also in its high bytes.
 
     Numbers that count up are printable for a while, but their exponents are one character.
     """
     end = at + BLOCK_BYTES
-    for index in range(at, end):
-        byte = data[index]
-        if not (32 <= byte < 127 or 9 <= byte <= 13):
-            return False
-    if _different(data, high, end, item, counts) < _TEXT_LANE_VALUES:
+    if not _is_utf8(data, at, end) or _different(data, high, end, item, counts) < _TEXT_LANE_VALUES:
         return False
     return bool(_different(data, at, end, 1, counts) >= _TEXT_VALUES)
 
@@ -380,12 +404,109 @@ def _is_wider(data: Bytes, high: int, end: int, item: int, counts: Counts) -> bo
     return bool(_is_uniform(then_number, then_squares) if first_clear else _is_uniform(first_number, first_squares))
 
 
+@numba.njit(nogil=True, inline="always")
+def _is_wild(counts: Counts, number: int, exponent_low: int) -> bool:
+    """Whether many numbers are huge, of many sizes, and others tiny: programs, pictures, 8-bit weights, other floats.
+
+    Huge is 2**33 and more (float64: 2**257; float16: 1024), tiny 2**-33 and less; tiny float16 are common.
+    """
+    share = 0  # two loops of known length: numba makes them as fast as one addition a value
+    if exponent_low < 0:
+        for value in range(0x64, 0x7C):
+            share += counts[value] + counts[value + 0x80]
+        if share * 20 < number:
+            return False
+    else:
+        for value in range(0x50, 0x7F):
+            share += counts[value] + counts[value + 0x80]
+        if share * 32 < number:
+            return False
+    huge, top = (0x64, 0x7C) if exponent_low < 0 else (0x50, 0x7F)
+    values = tiny = 0
+    for value in range(huge, top):
+        values += counts[value] + counts[value + 0x80] != 0
+    for value in range(1, 0x30):
+        tiny += counts[value] + counts[value + 0x80] != 0
+    return bool(values >= _WILD_VALUES and (exponent_low < 0 or tiny >= _WILD_TINY_VALUES))
+
+
+@numba.njit(nogil=True, inline="always")
+def _holds_halves(data: Bytes, high: int, end: int, item: int, counts: Counts) -> bool:
+    """Whether each item is two floats: the high bytes of its halves take the same values, and their low ones many.
+
+    Floats that were rounded from shorter ones end in zeros and are none. A few samples tell most blocks apart.
+
+    Args:
+        data: the bytes.
+        high: where the high byte of a whole item is.
+        end: where to stop.
+        item: bytes an item.
+        counts: of the high bytes; overwritten.
+    """
+    half = item // 2
+    sampled = score = 0
+    for at in range(high, end, _HALVES_STEP):
+        sampled += 1
+        score += counts[data[at - half]]
+    number = (end - high + item - 1) // item
+    if score * 256.0 < _HALVES_SAMPLED * sampled * number:
+        return False
+    shared = 0
+    for at in range(high, end, item):
+        value = data[at - half]
+        if counts[value] > 0:
+            counts[value] -= 1
+            shared += 1
+    if shared < _HALVES_SHARED * number:
+        return False
+    number, squares = _count_lane(data, high - half, end, item, counts)
+    low_number, low_squares = _count_lane(data, high - half - 1, end, item, counts)
+    clear = squares * 256.0 > _CLEAR * number * number
+    return bool(clear and low_squares * 256.0 < _HALVES_FLAT * low_number * low_number)
+
+
+@numba.njit(nogil=True, inline="always")
+def _is_bfloat16(counts: Counts, number: int) -> bool:
+    """Whether the high bytes of float16 are those of bfloat16 weights: all near 1, of both signs, no two alike."""
+    near = below = values = 0
+    for value in range(0x36, 0x40):
+        near += counts[value] + counts[value + 0x80]
+        below += counts[value + 0x80]
+        values += (counts[value] != 0) + (counts[value + 0x80] != 0)
+    return bool(20 * near >= 19 * number and 5 * min(below, number - below) >= number and values >= 6)
+
+
+@numba.njit(nogil=True, inline="always")
+def _is_other_type(
+    data: Bytes, high: int, end: int, item: int, exponent_low: int, squares: np.uint64, counts: Counts
+) -> bool:
+    """Whether a clear block holds floats of half the width or less, or 16-bit ones of the other type.
+
+    Args:
+        data: the bytes.
+        high: where the high byte of a whole item is.
+        end: where to stop.
+        item: bytes an item.
+        exponent_low: see `_count_nan`.
+        squares: the sum of the squares of the counts.
+        counts: of the high bytes; overwritten.
+    """
+    if item > 2:
+        return bool(_holds_halves(data, high, end, item, counts))
+    number = (end - high + item - 1) // item
+    if exponent_low < 0:
+        return bool(_is_bfloat16(counts, number))
+    return bool(squares * 256.0 < _FLOAT16_CLEAR * number * number)
+
+
 @_compiled(numba.types.int64, _BYTES, numba.types.int64, numba.types.int64, numba.types.int64, _MUTABLE, _COUNTS_2D)
 def survey_blocks(data: Bytes, phase: int, item: int, exponent_low: int, classes: Bytes, tallies: Counts) -> int:
     """Say of each block of 4096 bytes of floats what its bytes look like; return how many NaN its clear ones hold.
 
     The byte with the exponent tells: of weights it takes few values. Encrypted, compressed or random bytes are uniform
-    there as they are in the lowest byte. Of big-endian numbers the lanes are swapped.
+    there as they are in the lowest byte. Of big-endian numbers the lanes are swapped. WIDER and OTHER_FLOATS are floats
+    of another type than the tensor's; WILD is what is clear and yet of all sizes that weights never have, WILD_UNCLEAR
+    what is neither clear nor uniform.
 
     Cost: about 0.3 ns a byte for float32, 0.6 for float16; each high byte is read once, nothing is allocated.
     Measured by `tests/bench`.
@@ -395,7 +516,7 @@ def survey_blocks(data: Bytes, phase: int, item: int, exponent_low: int, classes
         phase: where in a block's first item-sized stretch an item begins, 0 <= phase < item.
         item: bytes a float: 2, 4 or 8.
         exponent_low: see `_count_nan`.
-        classes: uint8, shape (n,), receives UNCLEAR, UNIFORM, CLEAR, CLEAR_SWAPPED, TEXT, ONE_BYTE or WIDER.
+        classes: uint8, shape (n,), receives UNCLEAR or another of these.
         tallies: int64, shape (2, 256); the first row is scratch, to the second are added the high bytes of blocks
             that are UNIFORM.
     """
@@ -406,15 +527,19 @@ def survey_blocks(data: Bytes, phase: int, item: int, exponent_low: int, classes
         end = start + BLOCK_BYTES
         high = start + (phase + item - 1) % item
         number, squares = _count_lane(data, high, end, item, counts)
+        other = False
         special = counts[0x7F] + counts[0xFF]
         if exponent_low < 0:
             for value in range(0x7C, 0x7F):
                 special += counts[value] + counts[value + 0x80]
+        first = high if high >= start + item - 1 else high + item  # of a whole item
+        wild = _is_wild(counts, number, exponent_low)
         kind = UNCLEAR
         if squares == np.uint64(number) * np.uint64(number) and _is_one_byte(data, start, end):
             kind = ONE_BYTE
         elif squares * 256.0 > _CLEAR * number * number:
             kind = CLEAR
+            other = not wild and _is_other_type(data, first, end, item, exponent_low, squares, counts)
         elif _is_text(data, start, high, item, counts):
             kind = TEXT
         else:
@@ -428,10 +553,16 @@ def survey_blocks(data: Bytes, phase: int, item: int, exponent_low: int, classes
         if kind == CLEAR and _is_text(data, start, high, item, counts):
             kind = TEXT
         if kind == CLEAR and special:
-            first = high if high >= start + item - 1 else high + item
             nans += _count_nan(data, first, end, item, exponent_low)
         if special and kind in (CLEAR, UNCLEAR) and _is_wider(data, high, end, item, counts):
             kind = WIDER
+        elif kind == CLEAR and other:
+            kind = OTHER_FLOATS
+        elif wild and kind in (CLEAR, UNCLEAR):
+            # the low bytes of big-endian numbers are their exponents, and not wild
+            low_number, _ = _count_lane(data, start + phase % item, end, item, counts)
+            if _is_wild(counts, low_number, exponent_low):
+                kind = WILD if kind == CLEAR else WILD_UNCLEAR
         classes[block] = kind
     return nans
 

@@ -23,13 +23,13 @@ from imaging.extent import Extent, ExtentSet, span
 from imaging.window import Window
 from signatures._plausible_places import Place, places_of
 from signatures._plausible_signatures import find_signatures
+from signatures._plausible_stretches import BESIDE_BYTES, BLOCK_BYTES, Span, Stretch, beside, stretches
 from signatures.tensors import Tensor
 from signatures.verdict import Finding
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-BLOCK_BYTES = 4096
 SECTOR_BYTES = 512
 RUN_BYTES = 4096  # shorter runs of one byte are nobody's business
 TAIL_BYTES = 1 << 16
@@ -65,15 +65,6 @@ class Evidence:
     facts: dict[str, object] = field(default_factory=dict)
 
 
-@dataclass(slots=True)
-class _Span:
-    """Bytes of one kind, in the file's own offsets."""
-
-    start: int
-    end: int
-    kind: int
-
-
 class Plausibility:
     """Takes a file's bytes in order; `conclude` says what they look like.
 
@@ -88,8 +79,8 @@ class Plausibility:
         self._begins = [place.begin for place in self._places]
         self._shift = start_bytes % BLOCK_BYTES
         self._unread = unread or ExtentSet()
-        self._spans: list[_Span] = []
-        self._runs: list[_Span] = []
+        self._spans: list[Span] = []
+        self._runs: list[Span] = []
         self._nans: dict[int, int] = {}
         self._signatures: list[tuple[int, str]] = []
         self._full = False
@@ -132,7 +123,7 @@ class Plausibility:
                 self._runs[-1].end = low + stop
             else:
                 self._drop_short_run()
-                self._runs.append(_Span(start=low + first, end=low + stop, kind=value))
+                self._runs.append(Span(start=low + first, end=low + stop, kind=value))
             if stop == len(data):
                 self._last = (low + stop, value)
         self._full = self._full or len(self._runs) > MAX_RUNS or count == MAX_RUNS_A_CALL
@@ -165,7 +156,7 @@ class Plausibility:
         if last is not None and last.kind == kind and start - last.end <= JOIN_BYTES:
             last.end = end
         else:
-            self._spans.append(_Span(start=start, end=end, kind=kind))
+            self._spans.append(Span(start=start, end=end, kind=kind))
 
     def conclude(self) -> Evidence:
         """Return what was seen, once all bytes were taken."""
@@ -179,7 +170,7 @@ class Plausibility:
             certain=_certainly_random(self._tallies[1]),
         ).evidence(self._nans, self._signatures)
 
-    def _is_unread(self, run: _Span) -> bool:
+    def _is_unread(self, run: Span) -> bool:
         """Whether most of a run was never read: others tell of it."""
         if not self._unread:
             return False
@@ -219,13 +210,14 @@ class _Conclusion:
     more between pages count. A tensor with other runs off the sectors, or with runs one below the other in four rows,
     is sparse by design and is left alone. Lost is, too, what is behind another file's head on a sector's edge inside
     floats: its four bytes are no weight (by chance once in terabytes), so the file lies in pieces or was overwritten.
+    Only told are floats of half the width or of the other 16 bits, and numbers of all sizes, amid a tensor's weights.
     """
 
     places: list[Place]
     begins: list[int]
     shift: int
-    spans: list[_Span]
-    runs: list[_Span]
+    spans: list[Span]
+    runs: list[Span]
     certain: bool
     findings: dict[str, list[Finding]] = field(default_factory=dict)
     lost: list[Extent] = field(default_factory=list)
@@ -233,7 +225,7 @@ class _Conclusion:
     banded: set[int] = field(default_factory=set)
 
     def evidence(self, nans: dict[int, int], signatures: Iterable[tuple[int, str]]) -> Evidence:
-        from signatures.kernels import CLEAR, CLEAR_SWAPPED, TEXT, UNIFORM, WIDER
+        from signatures.kernels import CLEAR, CLEAR_SWAPPED, OTHER_FLOATS, TEXT, UNIFORM, WIDER, WILD, WILD_UNCLEAR
 
         sizes: dict[int, int] = {}
         for number, one in enumerate(self.spans):
@@ -244,6 +236,10 @@ class _Conclusion:
                 self._tell_uniform(number, one)
             elif one.kind == WIDER and self._torn_blocks(number):
                 self._tell(one, "tensor-other-type", "holds floats of another width than its own", lost=True)
+        self._tell_stretches((OTHER_FLOATS,), "tensor-other-type", "holds floats of another type than its own")
+        self._tell_stretches(
+            (WILD, WILD_UNCLEAR), "tensor-other-contents", "holds numbers of all sizes, as no weights are"
+        )
         self.banded = self._bands()
         self.off_sectors.update(home for run in self.runs if (home := self._home_off_sectors(run)) is not None)
         for run in self.runs:
@@ -274,20 +270,40 @@ class _Conclusion:
     def _name(self, at: int) -> str:
         return self.places[max(0, self._index(at))].name
 
-    def _names(self, one: _Span) -> str:
+    def _names(self, one: Span) -> str:
         first, last = self._name(one.start), self._name(one.end - 1)
         return first if first == last else f"{first} to {last}"
 
-    def _tell(self, one: _Span, code: str, what: str, *, lost: bool) -> None:
+    def _tell(self, one: Span, code: str, what: str, *, lost: bool) -> None:
         self._note(code, one.start, f"{self._names(one)}: {one.start:#x}+{one.end - one.start:#x} {what}")
         if lost:
             self.lost.append(span(one.start, one.end))
 
-    def _tell_uniform(self, number: int, one: _Span) -> None:
+    def _tell_uniform(self, number: int, one: Span) -> None:
         torn = self._torn_blocks(number)
         if torn or self.certain or one.end - one.start >= WHOLE_BYTES:
             what = "is as random as encrypted or compressed bytes" + (", next to weights that are not" if torn else "")
             self._tell(one, "tensor-uniform-block", what, lost=torn or self.certain)
+
+    def _tell_stretches(self, kinds: tuple[int, ...], code: str, what: str) -> None:
+        """Tell what begins or ends amid a tensor's weights; the statistics see it, and prove nothing."""
+        for one in stretches(self.spans, kinds):
+            if self._torn_stretch(one):
+                whole = Span(self.spans[one.first].start, self.spans[one.last].end, kinds[0])
+                self._tell(whole, code, what, lost=False)
+
+    def _torn_stretch(self, one: Stretch) -> bool:
+        from signatures.kernels import CLEAR, CLEAR_SWAPPED
+
+        for number, step in ((one.first, -1), (one.last, 1)):
+            near = beside(self.spans, number, step)
+            place = self._inside(self.spans[number].start if step < 0 else self.spans[number].end)
+            if near is None or place is None or near.kind not in (CLEAR, CLEAR_SWAPPED):
+                continue
+            weights = near.end - BESIDE_BYTES if step < 0 else near.start + BESIDE_BYTES
+            if place.begin <= weights <= place.end:
+                return True
+        return False
 
     def _lose_behind_head(self, at: int, nans: dict[int, int]) -> None:
         """Lose what is behind another file's head inside floats: its tensor's rest, and on to the last one with NaN.
@@ -305,7 +321,7 @@ class _Conclusion:
         return self._torn_block(number, -1) or self._torn_block(number, 1)
 
     def _torn_block(self, number: int, step: int) -> bool:
-        from signatures.kernels import CLEAR, CLEAR_SWAPPED, UNCLEAR
+        from signatures.kernels import CLEAR, CLEAR_SWAPPED, OTHER_FLOATS, UNCLEAR, WILD, WILD_UNCLEAR
 
         here = self.spans[number]
         edge = here.start if step < 0 else here.end
@@ -314,13 +330,13 @@ class _Conclusion:
             number += step
             if place is None or not 0 <= number < len(self.spans):
                 return False
-            beside = self.spans[number]
-            near, far = (beside.end, beside.start) if step < 0 else (beside.start, beside.end)
+            next_span = self.spans[number]
+            near, far = (next_span.end, next_span.start) if step < 0 else (next_span.start, next_span.end)
             if near != edge or not place.begin <= edge + step * BLOCK_BYTES <= place.end:
                 return False
-            if beside.kind in (CLEAR, CLEAR_SWAPPED):
+            if next_span.kind in (CLEAR, CLEAR_SWAPPED, WILD, OTHER_FLOATS):
                 return True
-            if beside.kind != UNCLEAR or abs(far - near) > BLOCK_BYTES:
+            if next_span.kind not in (UNCLEAR, WILD_UNCLEAR) or abs(far - near) > BLOCK_BYTES:
                 return False
             edge = far  # a block that is half the one and half the other
         return False
@@ -331,7 +347,7 @@ class _Conclusion:
         place = self.places[index] if index >= 0 else None
         return place if place is not None and place.begin < at < place.end else None
 
-    def _judge_run(self, run: _Span) -> None:
+    def _judge_run(self, run: Span) -> None:
         size_bytes = run.end - run.start
         if size_bytes < RUN_BYTES:
             return
@@ -354,7 +370,7 @@ class _Conclusion:
         distances = ((at + shift) % BLOCK_BYTES for shift in (0, self.shift))
         return any(min(distance, BLOCK_BYTES - distance) < MAX_ITEM_BYTES for distance in distances)
 
-    def _without_rows(self, run: _Span) -> bool:
+    def _without_rows(self, run: Span) -> bool:
         ends = (self._inside(run.start), self._inside(run.end))
         return any(place is not None and not place.row_bytes for place in ends)
 
@@ -371,13 +387,13 @@ class _Conclusion:
         snapped = -(-offset // item) * item if first else offset // item * item
         return not any(snapped % row == 0 for row in place.row_bytes)
 
-    def _sparse(self, run: _Span) -> bool:
+    def _sparse(self, run: Span) -> bool:
         """Whether the tensor at either end of a run has others that no drive makes: off the sectors, or row by row."""
         ends = {self._index(run.start), self._index(run.end - 1)}
         own = self._home_off_sectors(run)
         return any(index in self.banded or self.off_sectors[index] > (index == own) for index in ends)
 
-    def _home_off_sectors(self, run: _Span) -> int | None:
+    def _home_off_sectors(self, run: Span) -> int | None:
         """Return the place that a run lies in whole, if it begins or ends off the sectors."""
         home = self._home(run)
         return home if home is not None and (self._off_sectors(run.start) or self._off_sectors(run.end)) else None
@@ -387,7 +403,7 @@ class _Conclusion:
         beyond = (at + self.shift) % SECTOR_BYTES
         return MAX_ITEM_BYTES <= beyond <= SECTOR_BYTES - MAX_ITEM_BYTES
 
-    def _home(self, run: _Span) -> int | None:
+    def _home(self, run: Span) -> int | None:
         home = self._index(run.start)
         return home if home >= 0 and run.end <= self.places[home].end else None
 

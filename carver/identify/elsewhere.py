@@ -33,6 +33,7 @@ TOLD_IN_TENSORS = frozenset(
         "tensor-zero-run",
         "tensor-byte-run",
         "tensor-text",
+        "tensor-other-contents",
         "tensor-other-type",
         "tensor-foreign-signature",
         "zero-tail",

@@ -69,13 +69,15 @@ ENCRYPTED = CodeGroup(
     },
 )
 BLANK = CodeGroup(
-    step="In {files} there are zeros, one repeated byte, or text among the weights: sectors that were lost before the "
-    "image was made, erased flash, or a copy that did not finish. Another pass over the drive does not help, unless "
-    "the map says that it was never read there; look for another copy.",
+    step="In {files} there are zeros, one repeated byte, text or other files' bytes among the weights: sectors that "
+    "were lost before the image was made, erased flash, a copy that did not finish, or room used again. Another "
+    "pass over the drive does not help, unless the map says that it was never read there; look for another copy.",
     means={
         "tensor-byte-run": "one byte repeated inside a tensor, where no design explains it: erased flash, for example",
         "tensor-text": "readable text inside a tensor: another file's",
-        "tensor-other-type": "floats of another width inside a tensor: another file's weights",
+        "tensor-other-contents": "numbers of all sizes amid a tensor's weights: another file's bytes, as a program, a "
+        "picture or 8-bit weights have; nothing proves it",
+        "tensor-other-type": "floats of another type than its own inside a tensor: another file's weights",
         "tensor-zero-run": "zeros inside a tensor, from sector edge to sector edge, where no design explains them",
         "zero-tail": "the file ends in zeros: a copy that did not finish, or tensors that are zero by design",
     },

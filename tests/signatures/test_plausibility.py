@@ -16,6 +16,7 @@ from signatures.kernels import (
     TEXT,
     UNCLEAR,
     UNIFORM,
+    WILD_UNCLEAR,
     find_runs,
     survey_blocks,
 )
@@ -89,8 +90,8 @@ def test_bytes_packed_by_a_quantiser_are_not_called_uniform():
     odds = np.array([3, 5, 6, 6, 7, 7, 7, 8, 8, 7, 7, 7, 6, 6, 5, 5], dtype="f8")
     nibbles = np.random.default_rng(2).choice(16, size=(1 << 18, 2), p=odds / odds.sum()).astype("u1")
     found, _ = classes_of((nibbles[:, 0] << 4 | nibbles[:, 1]).tobytes(), 2, 0x80)
-    assert UNCLEAR in found
-    assert CLEAR not in found  # so that no edge between the two is ever torn
+    assert found <= {UNCLEAR, WILD_UNCLEAR, UNIFORM}
+    assert found != {UNIFORM}  # so that no edge between the two is ever torn
 
 
 @pytest.mark.parametrize(("dtype", "lane"), LANES.items())
