@@ -56,7 +56,7 @@ def retries(text: str) -> int:
         return -1 if text == "-1" else count(text)
     except argparse.ArgumentTypeError as fault:
         raise argparse.ArgumentTypeError(
-            f"{text!r} is no number of passes; write e.g. 3, or -1 for passes without end"
+            f"{text!r} is no number of retry passes; write e.g. 3, or -1 for passes without end"
         ) from fault
 
 
