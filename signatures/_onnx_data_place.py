@@ -41,6 +41,7 @@ SOME_STEPS, MANY_STEPS = 3, 8  # one mark, two
 STEP_PROBES, FLOAT_PROBES = 24, 4
 NEIGHBOURS = 16  # starts on either side that must show less than two thirds of the steps
 MIN_EXACT_BYTES = 16 << 10
+MIN_SECTORS_BYTES = 64 << 10  # whole sectors: many a small file has as many
 MIN_SLACK_BYTES = 8
 MIN_BLANK_BYTES = 4096
 CHUNK_BYTES = 1 << 20
@@ -152,11 +153,11 @@ class Weigher:
         )
 
     def _is_exact(self, start: int, *, at_edge: bool, ends: bool) -> bool:
-        if at_edge and ends and self.borders is not None and self.file.size_bytes >= MIN_EXACT_BYTES:
+        if at_edge and ends and self.borders is not None and _is_no_chance(self.file.size_bytes):
             return True
         return any(
-            (at_edge and gap.first_bytes >= MIN_EXACT_BYTES)
-            or (ends and self.file.size_bytes - gap.end_bytes >= MIN_EXACT_BYTES)
+            (at_edge and _is_no_chance(gap.first_bytes))
+            or (ends and _is_no_chance(self.file.size_bytes - gap.end_bytes))
             for gap in self.wide
             if self._is_edge(start, gap)
         )
@@ -237,6 +238,11 @@ class Weigher:
     def _may_be_zero(self, first: int, end: int) -> bool:
         """Whether nothing but zeros was read there."""
         return first >= 0 and not any(self.source.read_at(first, end - first))
+
+
+def _is_no_chance(between_bytes: int) -> bool:
+    """Tell whether so many bytes between two edges are too many to be met by chance."""
+    return between_bytes >= (MIN_EXACT_BYTES if between_bytes % SECTOR_BYTES else MIN_SECTORS_BYTES)
 
 
 def proven_size(source: Readable, start: int, file: DataFile) -> int:

@@ -78,6 +78,14 @@ def test_floats_of_one_kind_are_found_by_their_exact_length_alone():
     assert (found.taken.start_bytes, found.taken.exact, found.taken.traces) == (starts[2], True, 0)
 
 
+@pytest.mark.parametrize(("shape", "taken"), [((64, 64), True), ((64, 60), False), ((63, 61), True)])
+def test_a_length_of_a_few_whole_sectors_is_no_evidence(shape, taken):
+    data, content = build(3, [(f"w{number}.weight", 1, shape) for number in range(4)])
+    assert (len(data) % 512 == 0, len(data) < 1 << 16) == (shape != (63, 61), shape != (64, 64))
+    found, _ = looked_for(content, [NOISE, content, data, NOISE])
+    assert (found.taken is not None) == taken
+
+
 @pytest.mark.parametrize(
     "instead",
     [
