@@ -139,12 +139,12 @@ def test_verify_on_error_looks_again_after_every_error():
         (["--cpass=6"], "numbered 1 to 5"),
         (["--cpass=4-2"], "numbered 1 to 5"),
         (["-P33"], "1 to 32"),
-        (["-e-1"], "no number from 0"),
+        (["-e-1"], "no whole number from 0"),
         (["-T", "1.5x"], "is no time"),
         (["-T", "1/0"], "is no time"),
         (["-s", "08"], "is no size"),
         (["-s", "16E"], "2^63-1"),
-        (["--cluster-size=-1"], "no number from 0"),
+        (["--cluster-size=-1"], "no whole number from 0"),
     ],
 )
 def test_an_argument_that_cannot_be_is_refused_in_one_line(words, reason, capsys):
