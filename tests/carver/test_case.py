@@ -110,7 +110,9 @@ def test_a_case_that_may_not_be_written_is_told_with_what_to_do(
 
 def test_a_folder_without_a_case_is_told_which_one_to_give(tmp_path: Path) -> None:
     for folder in (tmp_path, tmp_path / "missing"):
-        assert "give the folder that `carver rescue` or" in one_line(lambda folder=folder: Case.existing(folder), InputError)
+        assert "give the folder that `carver rescue` or" in one_line(
+            lambda folder=folder: Case.existing(folder), InputError
+        )
     assert list(tmp_path.iterdir()) == []
 
 
