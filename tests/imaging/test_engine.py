@@ -293,7 +293,13 @@ def test_image_and_map_need_two_names(bench: Bench) -> None:
 
 def test_a_folder_is_no_image(bench: Bench) -> None:
     bench.image_path.mkdir()
-    with pytest.raises(OutputError, match="not a regular file"):
+    with pytest.raises(OutputError, match="is a folder; name a new file in it"):
+        bench.rescue()
+
+
+def test_a_pipe_is_no_image(bench: Bench) -> None:
+    os.mkfifo(bench.image_path)
+    with pytest.raises(OutputError, match="is not a regular file; name a new image file"):
         bench.rescue()
 
 
