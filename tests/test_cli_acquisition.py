@@ -71,7 +71,7 @@ def test_an_image_is_verified_by_reading_it_again(demo_drive, tmp_path):
         (["--max-temperature", "50"], 3, "does not tell its temperature"),
         (["--on-trouble", "switch 'off"], 2, "cannot be read"),
         (["--scterc", "5000"], 2, "error recovery time"),
-        (["--scterc", "a,b"], 2, "no number from 0"),
+        (["--scterc", "a,b"], 2, "no whole number from 0"),
         (["--command-timeout", "0"], 2, "command timeout"),
     ],
 )
