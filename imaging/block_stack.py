@@ -116,25 +116,23 @@ def loops_on(path: Path | str, *, sys_root: Path = SYS, proc_root: Path = PROC) 
     )
 
 
-def beside(number: str, *, sys_root: Path = SYS, proc_root: Path = PROC) -> tuple[str, ...]:
+def beside(number: str, *, sys_root: Path = SYS) -> tuple[str, ...]:
     """Return what else holds bytes of a loop device or of a partition of one: other loops on its file, or its device.
 
-    Loops on other parts of the file (another partition) are left out.
+    Loops on other parts of the file (another partition) are left out. Files are compared by the kernel's names for them
+    and not looked at: the drive they lie on may hang, or be gone.
     """
     loop = parent_disk_of(number, sys_root=sys_root) or number
     backing = _backing_of(loop, sys_root)
     if backing is None:
         return ()
-    alike = set(loops_on(backing, sys_root=sys_root, proc_root=proc_root))
-    every = _numbers(sorted((sys_root / "block").glob("loop*")))
-    alike |= {other for other in every if _backing_of(other, sys_root) == backing}  # a file that was deleted meanwhile
     start, end = _range_in_backing(number, sys_root)
     found = []
-    for other in every:
+    for other in _numbers(sorted((sys_root / "block").glob("loop*"))):
         first, last = _range_in_backing(other, sys_root)
-        if other in alike - {loop} and first < end and start < last:
+        if other != loop and _backing_of(other, sys_root) == backing and first < end and start < last:
             found.append(other)
-    own = number_of(backing)
+    own = number_of(backing) if Path(backing).is_relative_to("/dev") else None
     return (*found, *([own] if own else []))
 
 

@@ -128,7 +128,7 @@ def uses_of_number(number: str, *, sys_root: Path = SYS, proc_root: Path = PROC)
     """Return plain reasons why the block device "major:minor" is busy, itself or as another of the same bytes."""
     reasons = _uses_of_itself(number, sys_root, proc_root)
     name = block_stack.name_of(number, sys_root=sys_root)
-    for other in block_stack.beside(number, sys_root=sys_root, proc_root=proc_root):
+    for other in block_stack.beside(number, sys_root=sys_root):
         alike = f"{block_stack.name_of(other, sys_root=sys_root)} holds the same bytes as {name}"
         theirs = _uses_of_itself(other, sys_root, proc_root)
         reasons += tuple(f"{alike}, and {reason}" for reason in theirs if reason not in reasons)

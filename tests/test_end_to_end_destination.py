@@ -219,7 +219,7 @@ def test_an_image_that_a_loop_device_has_mounted_is_refused_as_well(file_system,
     with loop_device(file_system) as device, mounted(device, tmp_path / "mnt", "ro"):
         refused = carver("scan", file_system)
         assert refused.code == 3
-        assert f"through {device}" in refused.complaint and "unmount or stop it first" in refused.complaint
+        assert f"is behind {device}" in refused.complaint and "unmount or stop it first" in refused.complaint
 
 
 def test_what_was_deleted_from_a_real_ext4_comes_back_byte_for_byte(tmp_path):
