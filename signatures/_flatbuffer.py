@@ -18,11 +18,13 @@ from imaging.errors import BudgetExceeded
 from imaging.window import Window
 from signatures._protobuf import CutShortError, MalformedError
 from signatures.format import Asked
+from signatures.verdict import Finding, Verdict, rejected
 
 MAX_TABLES: Final = 300_000  # of one file; the largest models known have some 50,000
 MAX_OFFSETS: Final = 1_000_000  # followed, to tables read before and to none included
 MAX_CHILDREN: Final = 200_000  # of one vector
 MAX_FAULTS: Final = 32
+MIN_TABLES: Final = 4  # of a broken file that is still told from chance
 MAX_TEXT_BYTES: Final = 1 << 20
 MAX_BUFFER_BYTES: Final = 1 << 31  # signed 32-bit offsets
 MAX_VTABLE_BYTES: Final = 4 + 2 * 64
@@ -191,6 +193,28 @@ class FlatBuffer:
         reach = np.maximum.accumulate(spans[:-1, 1])
         inside = np.flatnonzero(spans[1:, 0] < reach)
         return int(spans[1 + inside[0], 0]) if len(inside) else None
+
+    @property
+    def stands(self) -> bool:
+        """Whether enough tables are whole, beside those that are broken, to tell a file from chance."""
+        return self.tables >= MIN_TABLES * (1 + len(self._breaks()))
+
+    def refusal(self) -> Verdict:
+        """Return what is said of a buffer that does not stand, or whose root lacks something."""
+        first = next(iter(self._breaks()), None)
+        return rejected("few-tables", at_bytes=0) if first is None else rejected(first.code, at_bytes=first.at_bytes)
+
+    def findings(self) -> list[Finding]:
+        """Return what is wrong with the buffer itself; that it is cut is the format's to tell."""
+        detail = "the table, vector or string here is broken"
+        found = [Finding(code=fault.code, offset_bytes=fault.at_bytes, detail=detail) for fault in self._breaks()]
+        overlap = self.overlap()
+        if overlap is not None:
+            found.append(Finding(code="overlap", offset_bytes=overlap, detail="one object begins inside another"))
+        return found
+
+    def _breaks(self) -> list[MalformedError]:
+        return [fault for fault in self.faults if fault.code != "cut-short"]
 
     def _child(self, name: str, at_bytes: int) -> Table | None:
         """Follow the offset at `at_bytes` to a table; a fault there is kept, and None returned."""

@@ -59,7 +59,6 @@ MAX_RANK = 64
 MAX_CONSTANTS = 1_000_000
 MAX_FINDINGS = 100
 MAX_NAMES = 64
-MIN_TABLES = 4  # of a broken file that is still told from chance
 
 HEADER = Struct(
     "root" / Int32ul,
@@ -215,15 +214,11 @@ def validate(window: Window) -> Verdict:
         return rejected("root-table", at_bytes=0)
     flat = FlatBuffer(window, SCHEMA)
     root = flat.root("Program")
-    breaks = [fault for fault in flat.faults if fault.code != "cut-short"]
-    if root is None or flat.tables < MIN_TABLES * (1 + len(breaks)):
-        return rejected(breaks[0].code if breaks else "few-tables", at_bytes=breaks[0].at_bytes if breaks else 0)
+    if root is None or not flat.stands:
+        return flat.refusal()
     program = _Program(window, header, root, flat)
-    for fault in breaks:
-        program.note(fault.code, fault.at_bytes, "the table, vector or string here is broken")
-    overlap = flat.overlap()
-    if overlap is not None:
-        program.note("overlap", overlap, "one object begins inside another")
+    for finding in flat.findings():
+        program.note(finding.code, finding.offset_bytes, finding.detail)
     if header.program_bytes is not None and flat.end_bytes > header.program_bytes:
         program.note("program-size", 16, f"the program goes on to {flat.end_bytes:#x}, past what the header tells")
     return _verdict(program)

@@ -56,7 +56,6 @@ ALIGN_BYTES = 8  # of the whole: there are 64-bit numbers in every model
 MAX_RANK = 64
 MAX_FINDINGS = 100
 MAX_NAMES = 64  # of each kind, kept as facts
-MIN_TABLES = 4  # of a broken file that is still told from chance
 
 
 class _Model:
@@ -137,15 +136,11 @@ def validate(window: Window) -> Verdict:
         return rejected("root-table", at_bytes=0)
     flat = FlatBuffer(window, SCHEMA)
     root = flat.root("Session")
-    breaks = [fault for fault in flat.faults if fault.code != "cut-short"]
-    if root is None or flat.tables < MIN_TABLES * (1 + len(breaks)):
-        return rejected(breaks[0].code if breaks else "few-tables", at_bytes=breaks[0].at_bytes if breaks else 0)
+    if root is None or not flat.stands:
+        return flat.refusal()
     model = _Model(window, root, flat)
-    for fault in breaks:
-        model.note(fault.code, fault.at_bytes, "the table, vector or string here is broken")
-    overlap = flat.overlap()
-    if overlap is not None:
-        model.note("overlap", overlap, "one object begins inside another")
+    for finding in flat.findings():
+        model.note(finding.code, finding.offset_bytes, finding.detail)
     if model.graph is None and not flat.cut:
         model.note("no-graph", None, "the model has no graph")
     return _verdict(model)

@@ -62,7 +62,6 @@ MAX_FINDINGS = 100
 MAX_NAMES = 64
 MAX_DEPTH = 64  # of objects in objects
 MAX_STEPS = 1_000_000
-MIN_TABLES = 4  # of a broken file that is still told from chance
 ALIGN_BYTES, ALIGN_WITHOUT_STORAGES_BYTES = 16, 8
 
 
@@ -228,15 +227,11 @@ def validate(window: Window) -> Verdict:
         return rejected("root-table", at_bytes=0)
     flat = FlatBuffer(window, SCHEMA)
     root = flat.root("Module")
-    breaks = [fault for fault in flat.faults if fault.code != "cut-short"]
-    if root is None or flat.tables < MIN_TABLES * (1 + len(breaks)) or not root.place(VALUES):
-        return rejected(breaks[0].code if breaks else "few-tables", at_bytes=breaks[0].at_bytes if breaks else 0)
+    if root is None or not flat.stands or not root.place(VALUES):
+        return flat.refusal()
     module = _Module(window, root, flat)
-    for fault in breaks:
-        module.note(fault.code, fault.at_bytes, "the table, vector or string here is broken")
-    overlap = flat.overlap()
-    if overlap is not None:
-        module.note("overlap", overlap, "one object begins inside another")
+    for finding in flat.findings():
+        module.note(finding.code, finding.offset_bytes, finding.detail)
     return _verdict(module)
 
 

@@ -60,7 +60,6 @@ MAX_OPTIONS_BYTES = 1 << 16
 DISPATCH = "DISPATCH_OP"  # calls a program of an accelerator
 APPENDED = re.compile(rb"<npu_byte_code>[\[*]*([0-9]{1,10})[\0,*]+([0-9]{1,10})[\]\0]*")  # its offset and size
 MAX_APPENDED_BYTES = 64
-MIN_TABLES = 4  # of a broken file that is still told from chance
 
 
 class _Model:
@@ -171,15 +170,11 @@ def validate(window: Window) -> Verdict:
         return rejected("root-table", at_bytes=0)
     flat = FlatBuffer(window, SCHEMA)
     root = flat.root("Model")
-    breaks = [fault for fault in flat.faults if fault.code != "cut-short"]
-    if root is None or flat.tables < MIN_TABLES * (1 + len(breaks)) or not root.place(SUBGRAPHS):
-        return rejected(breaks[0].code if breaks else "few-tables", at_bytes=breaks[0].at_bytes if breaks else 0)
+    if root is None or not flat.stands or not root.place(SUBGRAPHS):
+        return flat.refusal()
     model = _Model(window, root, flat)
-    for fault in breaks:
-        model.note(fault.code, fault.at_bytes, "the table, vector or string here is broken")
-    overlap = flat.overlap()
-    if overlap is not None:
-        model.note("overlap", overlap, "one object begins inside another")
+    for finding in flat.findings():
+        model.note(finding.code, finding.offset_bytes, finding.detail)
     if not model.subgraphs and not flat.cut:
         model.note("no-subgraph", None, "the model has no subgraph")
     return _verdict(model)
