@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from carver.cli.arguments import parse
+from carver.cli.arguments import parse, parser
+from carver.cli.mistyped import COMMANDS
 
 CASES = {
     "": "say which command: rescue, image, scan",
@@ -42,6 +43,11 @@ def test_a_wrong_command_is_told_plainly(line, capsys):
     assert CASES[line] in said
     for raw in ("argument ", "invalid", "unrecognized", "required", "expected"):
         assert raw not in said
+
+
+def test_every_command_is_among_those_that_are_told():
+    choices = next(iter(parser()._subparsers._group_actions)).choices  # type: ignore[union-attr]
+    assert COMMANDS.split(", ") == list(choices)  # type: ignore[arg-type]
 
 
 def test_what_is_right_is_taken_as_before():
