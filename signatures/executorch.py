@@ -43,10 +43,11 @@ from signatures._executorch_schema import (
     VALUE_TABLE,
     VERSION,
 )
+from signatures._flat_model import FlatModel
 from signatures._flatbuffer import ROOT_ADDRESS, FlatBuffer, Table, read_root_table
 from signatures.format import Format, Pattern
 from signatures.tensors import Tensor
-from signatures.verdict import Finding, Grade, Verdict, rejected
+from signatures.verdict import Grade, Verdict, rejected
 
 DIGITS = b"0123456789"
 IDENTIFIER = re.compile(rb"ET[0-9]{2}")
@@ -57,7 +58,6 @@ MAX_HEADER_BYTES = 4096
 MAX_FILE_BYTES = 1 << 42
 MAX_RANK = 64
 MAX_CONSTANTS = 1_000_000
-MAX_FINDINGS = 100
 MAX_NAMES = 64
 
 HEADER = Struct(
@@ -104,15 +104,12 @@ def read_header(raw: bytes) -> Header | None:
     )
 
 
-class _Program:
-    """What was read of one program, and what is wrong with it."""
+class _Program(FlatModel):
+    """What was read of one program."""
 
     def __init__(self, window: Window, header: Header, root: Table, flat: FlatBuffer) -> None:
-        self.window = window
+        super().__init__(window, root, flat)
         self.header = header
-        self.root = root
-        self.flat = flat
-        self.findings: list[Finding] = []
         self.end_bytes = header.program_bytes or -(-flat.end_bytes // 4) * 4  # the writer pads strings to 4
         if header.segment_base_bytes:
             self.end_bytes = header.segment_base_bytes + (header.segment_data_bytes or 0)
@@ -121,11 +118,6 @@ class _Program:
         self.plans = root.many(PLANS)
         self.names: set[str] = set()
         self.tensors = tuple(self._tensors())
-
-    def note(self, code: str, at_bytes: int | None, detail: str) -> None:
-        """Add a finding; past `MAX_FINDINGS` only the first ones are kept."""
-        if len(self.findings) < MAX_FINDINGS:
-            self.findings.append(Finding(code=code, offset_bytes=at_bytes, detail=detail))
 
     def _segment(self, table: Table | None) -> Extent | None:
         """Return where a segment lies in the file; None when it cannot be there."""
@@ -192,9 +184,7 @@ class _Program:
         room = self.constants[index] if index < len(self.constants) else None
         size_bytes = math.prod(shape) * item_bytes
         if room is None or min(shape, default=0) < 0 or size_bytes > room.size_bytes:
-            self.note(
-                "tensor-size", table.offset_bytes, f"{name} {dtype} {shape} does not fit where it should be"[:300]
-            )
+            self.note("tensor-size", table.offset_bytes, f"{name} {dtype} {shape} does not fit where it should be")
             return Tensor(name=name, dtype=dtype, shape=shape, layout=(), grade=Grade.DAMAGED.value)
         extent = Extent(offset_bytes=room.offset_bytes, size_bytes=size_bytes)
         grade = Grade.TRUNCATED if extent.end_bytes > self.window.size_bytes else Grade.CONSISTENT
@@ -217,29 +207,9 @@ def validate(window: Window) -> Verdict:
     if root is None or not flat.stands:
         return flat.refusal()
     program = _Program(window, header, root, flat)
-    for finding in flat.findings():
-        program.note(finding.code, finding.offset_bytes, finding.detail)
     if header.program_bytes is not None and flat.end_bytes > header.program_bytes:
         program.note("program-size", 16, f"the program goes on to {flat.end_bytes:#x}, past what the header tells")
-    return _verdict(program)
-
-
-def _verdict(program: _Program) -> Verdict:
-    codes = {finding.code for finding in program.findings}
-    grade = Grade.DAMAGED if codes - {"unknown-dtype"} else Grade.UNDECIDED if codes else Grade.CONSISTENT
-    end_bytes = program.end_bytes
-    if program.header.program_bytes is None and program.flat.cut:
-        end_bytes = max(end_bytes, program.window.size_bytes + 1)
-    if end_bytes > program.window.size_bytes:
-        grade = Grade.TRUNCATED
-        program.note("cut-short", program.window.size_bytes, f"the program goes on to {end_bytes:#x}, or further")
-    return Verdict(
-        grade=grade,
-        size_bytes=end_bytes,
-        findings=tuple(program.findings),
-        tensors=program.tensors,
-        facts=_facts(program),
-    )
+    return program.verdict(_facts(program), noun="program", cut=header.program_bytes is None and flat.cut)
 
 
 def _facts(program: _Program) -> dict[str, object]:

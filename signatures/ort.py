@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from imaging.extent import Extent
 from imaging.source import Source
 from imaging.window import Window
+from signatures._flat_model import FlatModel
 from signatures._flatbuffer import ROOT_ADDRESS, FlatBuffer, Table, read_root_table
 from signatures._onnx_schema import DATA_TYPES, STRING
 from signatures._ort_schema import (
@@ -48,34 +49,24 @@ from signatures._ort_schema import (
 )
 from signatures.format import Format, Pattern
 from signatures.tensors import Tensor
-from signatures.verdict import Finding, Grade, Verdict, rejected
+from signatures.verdict import Grade, Verdict, rejected
 
 MAGIC = b"ORTM"
 ROOT_FIELDS = range(2, 17)  # a version and a model at least; four are known
 ALIGN_BYTES = 8  # of the whole: there are 64-bit numbers in every model
 MAX_RANK = 64
-MAX_FINDINGS = 100
 MAX_NAMES = 64  # of each kind, kept as facts
 
 
-class _Model:
-    """What was read of one model, and what is wrong with it."""
+class _Model(FlatModel):
+    """What was read of one model."""
 
     def __init__(self, window: Window, root: Table, flat: FlatBuffer) -> None:
-        self.window = window
-        self.flat = flat
-        self.root = root
+        super().__init__(window, root, flat)
         self.end_bytes = -(-flat.end_bytes // ALIGN_BYTES) * ALIGN_BYTES
-        self.findings: list[Finding] = []
-        self.unknown = False
         self.model = root.one(SESSION_MODEL)
         self.graph = self.model.one(GRAPH) if self.model is not None else None
         self.tensors = tuple(self._tensors(self.graph)) if self.graph is not None else ()
-
-    def note(self, code: str, at_bytes: int | None, detail: str) -> None:
-        """Add a finding; past `MAX_FINDINGS` only the first ones are kept."""
-        if len(self.findings) < MAX_FINDINGS:
-            self.findings.append(Finding(code=code, offset_bytes=at_bytes, detail=detail[:300]))
 
     def _tensors(self, graph: Table) -> Iterator[Tensor]:
         """Yield the main graph's initializers; of sparse ones the values by the name and the indices apart."""
@@ -96,7 +87,6 @@ class _Model:
         dtype, bits = DATA_TYPES.get(kind, ("unknown", 0))
         grade, layout = Grade.CONSISTENT, self._layout(table)
         if dtype == "unknown":
-            self.unknown = True
             self.note("unknown-dtype", table.offset_bytes, f"{name!r} is of an unknown type")
         elif not self._fits(table, shape, kind, bits):
             grade = Grade.DAMAGED
@@ -139,31 +129,9 @@ def validate(window: Window) -> Verdict:
     if root is None or not flat.stands:
         return flat.refusal()
     model = _Model(window, root, flat)
-    for finding in flat.findings():
-        model.note(finding.code, finding.offset_bytes, finding.detail)
     if model.graph is None and not flat.cut:
         model.note("no-graph", None, "the model has no graph")
-    return _verdict(model)
-
-
-def _verdict(model: _Model) -> Verdict:
-    codes = {finding.code for finding in model.findings}
-    grade = Grade.CONSISTENT
-    if codes - {"unknown-dtype"}:
-        grade = Grade.DAMAGED
-    elif model.unknown:
-        grade = Grade.UNDECIDED
-    size_bytes = model.end_bytes
-    if model.flat.cut or model.end_bytes > model.window.size_bytes:
-        grade, size_bytes = Grade.TRUNCATED, max(size_bytes, model.window.size_bytes + 1)
-        model.note("cut-short", model.window.size_bytes, f"the model goes on to {size_bytes:#x}, or further")
-    return Verdict(
-        grade=grade,
-        size_bytes=size_bytes,
-        findings=tuple(model.findings),
-        tensors=model.tensors,
-        facts=_facts(model),
-    )
+    return model.verdict(_facts(model))
 
 
 def _facts(model: _Model) -> dict[str, object]:

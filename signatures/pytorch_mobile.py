@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from imaging.extent import Extent
 from imaging.source import Source
 from imaging.window import Window
+from signatures._flat_model import FlatModel
 from signatures._flatbuffer import ROOT_ADDRESS, FlatBuffer, Table, read_root_table
 from signatures._mobile_schema import (
     ATTRIBUTE_NAMES,
@@ -53,27 +54,22 @@ from signatures._mobile_schema import (
 )
 from signatures.format import Format, Pattern
 from signatures.tensors import Tensor
-from signatures.verdict import Finding, Grade, Verdict, rejected
+from signatures.verdict import Grade, Verdict, rejected
 
 MAGIC = b"PTMF"
 FIRST_VERSION, LAST_VERSION = 9, 64  # earlier ones are zips; today's is 9
 MAX_RANK = 64
-MAX_FINDINGS = 100
 MAX_NAMES = 64
 MAX_DEPTH = 64  # of objects in objects
 MAX_STEPS = 1_000_000
 ALIGN_BYTES, ALIGN_WITHOUT_STORAGES_BYTES = 16, 8
 
 
-class _Module:
-    """What was read of one module, and what is wrong with it."""
+class _Module(FlatModel):
+    """What was read of one module."""
 
     def __init__(self, window: Window, root: Table, flat: FlatBuffer) -> None:
-        self.window = window
-        self.root = root
-        self.flat = flat
-        self.findings: list[Finding] = []
-        self.unknown = False
+        super().__init__(window, root, flat)
         self.values = root.slots(VALUES)
         self.types = root.slots(TYPES)
         self.storages = [None if one is None else _place(one) for one in root.slots(STORAGES)]
@@ -82,11 +78,6 @@ class _Module:
         self._check_counts()
         self.names = self._named()
         self.tensors = tuple(self._tensors())
-
-    def note(self, code: str, at_bytes: int | None, detail: str) -> None:
-        """Add a finding; past `MAX_FINDINGS` only the first ones are kept."""
-        if len(self.findings) < MAX_FINDINGS:
-            self.findings.append(Finding(code=code, offset_bytes=at_bytes, detail=detail[:300]))
 
     def functions(self) -> list[Table]:
         """Return the module's methods; what is named as one and is none is noted."""
@@ -107,7 +98,6 @@ class _Module:
             )
         for value in self.values:
             if value is not None and value.number(VALUE_KIND, 1) > MAX_VALUE_KIND:
-                self.unknown = True
                 self.note("unknown-value", value.offset_bytes, f"a value is of kind {value.number(VALUE_KIND, 1)}")
 
     def value(self, index: int, kind: int) -> Table | None:
@@ -185,7 +175,6 @@ class _Module:
         layout: tuple[Extent, ...] = ()
         grade = Grade.CONSISTENT
         if dtype == "unknown":
-            self.unknown = True
             self.note("unknown-dtype", table.offset_bytes, f"{name!r} is of an unknown type")
         elif storage is None or (extent := _extent(storage, shape, strides, first, item_bytes)) is None:
             grade = Grade.DAMAGED
@@ -230,30 +219,7 @@ def validate(window: Window) -> Verdict:
     if root is None or not flat.stands or not root.place(VALUES):
         return flat.refusal()
     module = _Module(window, root, flat)
-    for finding in flat.findings():
-        module.note(finding.code, finding.offset_bytes, finding.detail)
-    return _verdict(module)
-
-
-def _verdict(module: _Module) -> Verdict:
-    facts = _facts(module)
-    codes = {finding.code for finding in module.findings}
-    grade = Grade.CONSISTENT
-    if codes - {"unknown-dtype", "unknown-value"}:
-        grade = Grade.DAMAGED
-    elif module.unknown:
-        grade = Grade.UNDECIDED
-    size_bytes = module.end_bytes
-    if module.flat.cut or module.end_bytes > module.window.size_bytes:
-        grade, size_bytes = Grade.TRUNCATED, max(size_bytes, module.window.size_bytes + 1)
-        module.note("cut-short", module.window.size_bytes, f"the module goes on to {size_bytes:#x}, or further")
-    return Verdict(
-        grade=grade,
-        size_bytes=size_bytes,
-        findings=tuple(module.findings),
-        tensors=module.tensors,
-        facts=facts,
-    )
+    return module.verdict(_facts(module), noun="module")
 
 
 def _facts(module: _Module) -> dict[str, object]:

@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from imaging.extent import Extent
 from imaging.source import Source
 from imaging.window import Window
+from signatures._flat_model import FlatModel
 from signatures._flatbuffer import ROOT_ADDRESS, FlatBuffer, Table, read_root_table
 from signatures._flexbuffer import map_integers
 from signatures._tflite_schema import (
@@ -48,13 +49,12 @@ from signatures._tflite_schema import (
 )
 from signatures.format import Format, Pattern
 from signatures.tensors import Tensor
-from signatures.verdict import Finding, Grade, Verdict, rejected
+from signatures.verdict import Grade, Verdict, rejected
 
 MAGIC = b"TFL3"
 MODEL_VERSION = 3
 MAX_RANK = 64
 MAX_FILE_BYTES = 1 << 42
-MAX_FINDINGS = 100
 MAX_NAMES = 64  # of each kind, kept as facts
 MAX_OPTIONS_BYTES = 1 << 16
 DISPATCH = "DISPATCH_OP"  # calls a program of an accelerator
@@ -62,17 +62,13 @@ APPENDED = re.compile(rb"<npu_byte_code>[\[*]*([0-9]{1,10})[\0,*]+([0-9]{1,10})[
 MAX_APPENDED_BYTES = 64
 
 
-class _Model:
-    """What was read of one model, and what is wrong with it."""
+class _Model(FlatModel):
+    """What was read of one model."""
 
     def __init__(self, window: Window, root: Table, flat: FlatBuffer) -> None:
-        self.window = window
-        self.root = root
-        self.flat = flat
+        super().__init__(window, root, flat)
         self.end_bytes = -(-flat.end_bytes // 4) * 4  # the writer pads strings to 4
         self.flat_end_bytes = self.end_bytes
-        self.findings: list[Finding] = []
-        self.unknown = False
         self.subgraphs = root.many(SUBGRAPHS)
         self.buffers = [self._place(buffer) for buffer in root.slots(BUFFERS)]
         self.custom = [code.text(CUSTOM_CODE) if code else "" for code in root.slots(OPERATOR_CODES)]
@@ -83,11 +79,6 @@ class _Model:
         for one in root.many(METADATA):
             self._appended_program(one)
         self.tensors = tuple(t for s in self.subgraphs for table in s.many(TENSORS) if (t := self._tensor(table)))
-
-    def note(self, code: str, at_bytes: int | None, detail: str) -> None:
-        """Add a finding; past `MAX_FINDINGS` only the first ones are kept."""
-        if len(self.findings) < MAX_FINDINGS:
-            self.findings.append(Finding(code=code, offset_bytes=at_bytes, detail=detail))
 
     def _place(self, buffer: Table | None) -> Extent | None:
         """Return where a buffer's bytes lie; None when it is broken or empty."""
@@ -143,12 +134,11 @@ class _Model:
         dtype, bits = DTYPES.get(table.number(TENSOR_TYPE, 1), ("unknown", 0))
         grade = Grade.CONSISTENT
         if dtype == "unknown":
-            self.unknown = True
             self.note("unknown-dtype", table.offset_bytes, f"{table.text(TENSOR_NAME)!r} is of an unknown type")
         elif bits and not table.place(TENSOR_SPARSITY) and not _fits(shape, bits, extent.size_bytes):
             grade = Grade.DAMAGED
             what = f"{table.text(TENSOR_NAME)!r} has {extent.size_bytes} bytes, which is not {dtype} {shape}"
-            self.note("tensor-size", table.offset_bytes, what[:300])
+            self.note("tensor-size", table.offset_bytes, what)
         if extent.end_bytes > self.window.size_bytes:
             grade = Grade.TRUNCATED
         return Tensor(name=table.text(TENSOR_NAME), dtype=dtype, shape=shape, layout=(extent,), grade=grade.value)
@@ -173,31 +163,9 @@ def validate(window: Window) -> Verdict:
     if root is None or not flat.stands or not root.place(SUBGRAPHS):
         return flat.refusal()
     model = _Model(window, root, flat)
-    for finding in flat.findings():
-        model.note(finding.code, finding.offset_bytes, finding.detail)
     if not model.subgraphs and not flat.cut:
         model.note("no-subgraph", None, "the model has no subgraph")
-    return _verdict(model)
-
-
-def _verdict(model: _Model) -> Verdict:
-    codes = {finding.code for finding in model.findings}
-    grade = Grade.CONSISTENT
-    if codes - {"unknown-dtype"}:
-        grade = Grade.DAMAGED
-    elif model.unknown:
-        grade = Grade.UNDECIDED
-    if model.flat.cut or model.end_bytes > model.window.size_bytes:
-        grade = Grade.TRUNCATED
-        detail = f"the model goes on to {model.end_bytes:#x}, or further"
-        model.note("cut-short", model.window.size_bytes, detail)
-    return Verdict(
-        grade=grade,
-        size_bytes=max(model.end_bytes, model.window.size_bytes + 1) if model.flat.cut else model.end_bytes,
-        findings=tuple(model.findings),
-        tensors=model.tensors,
-        facts=_facts(model),
-    )
+    return model.verdict(_facts(model))
 
 
 def _facts(model: _Model) -> dict[str, object]:

@@ -9,6 +9,7 @@ import pytest
 
 from fixtures.formats._flatbuffer_bytes import Node, write_flatbuffer
 from fixtures.formats.ort import FLOAT32, INT64, STRING, graph, node, of_bytes, plain, samples, session, tensor
+from signatures._flat_model import MAX_FINDINGS
 from signatures.ort import FORMAT
 from signatures.verdict import Grade
 from tests.signatures.zip_window import codes, ids, judge, patched, starts_in, truth
@@ -69,6 +70,13 @@ def test_an_initializer_of_another_size_than_its_dimensions_ask_for_is_the_damag
 def test_an_initializer_of_an_unknown_type_leaves_the_model_undecided():
     verdict = judge(FORMAT, with_tensor(tensor("w", 99, (4,), bytes(16))))
     assert (verdict.grade, codes(verdict)) == (Grade.UNDECIDED, {"unknown-dtype"})
+
+
+def test_a_wrong_initializer_counts_behind_more_unknown_ones_than_are_told():
+    unknown = [tensor(f"u{number}", 99, (1,), bytes(4)) for number in range(MAX_FINDINGS)]
+    verdict = judge(FORMAT, session(graph([*unknown, tensor("w", FLOAT32, (5,), bytes(16))], [])))
+    assert (verdict.grade, codes(verdict)) == (Grade.DAMAGED, {"unknown-dtype"})
+    assert verdict.tensors[-1].grade == "DAMAGED"
 
 
 def test_a_model_without_a_graph_is_told():
