@@ -132,6 +132,7 @@ class Model:
         shard_basis: why these files are one model's: "index file", "checkpoint metadata", "split numbers",
             "numbered names", "layers".
         missing_shards: names of the files that are not there, or what they held.
+        weights_missing: whether most of its weights' bytes lie in those, so that it is hardly more than a structure.
         same_content: paths of files that are copies of its files, byte for byte.
         versions: paths of the first files of models with the same tensors and other values: another step, or a
             fine-tune; in the order of their steps where all are known, the nearest 32 where there are more.
@@ -157,6 +158,7 @@ class Model:
     shards: int | None = None
     shard_basis: str = ""
     missing_shards: tuple[str, ...] = ()
+    weights_missing: bool = False
     same_content: tuple[str, ...] = ()
     versions: tuple[str, ...] = ()
     companions: tuple[Companion, ...] = ()

@@ -24,8 +24,8 @@ BASES = {"proven", "mapped", "contiguous", "probable"}
 EVIDENCE = {"hash", "checksum", "plausible", "none"}
 MODEL = {
     "name", "name_source", "family", "family_source", "parameters", "uncounted", "dtypes", "layers", "hidden_size",
-    "vocabulary", "step", "step_source", "files", "grade", "shards", "shard_basis", "missing_shards", "same_content",
-    "versions", "companions", "configured", "configured_why",
+    "vocabulary", "step", "step_source", "files", "grade", "shards", "shard_basis", "missing_shards",
+    "weights_missing", "same_content", "versions", "companions", "configured", "configured_why",
 }  # fmt: skip
 MISSING = {"name", "size_bytes", "sha256", "learnt_from", "same_size", "looked_for"}
 UNREAD_STATUS = set("?*/-")

@@ -17,24 +17,38 @@ WHY = "data"
 def with_data(models: Iterable[Model], files: Iterable[CarvedFile]) -> Iterator[Model]:
     """Yield the models with the data files that were found for them, each no better than these, and what is missing."""
     held: dict[int, list[tuple[object, str, Grade]]] = {}  # by where the model begins: name, path, grade
-    told: dict[str, tuple[int, list[str]]] = {}  # where a model begins, and the files that it tells of
+    told: dict[str, tuple[int, dict[str, int], int]] = {}  # where a model begins, what it tells of, its own weights
     for file in files:
         sizes = file.facts.get("external_files")
         if file.format == DATA:
             for start, name in models_of(file.facts):
                 held.setdefault(start, []).append((name, file.path, file.grade))
         elif isinstance(sizes, dict) and file.layout:
-            told[file.path] = file.layout[0].offset_bytes, [name for name in sizes if name]
+            named = {name: least_bytes for name, least_bytes in sizes.items() if name}
+            own_bytes = sum(tensor.size_bytes for tensor in file.tensors)
+            told[file.path] = file.layout[0].offset_bytes, named, own_bytes
     return (_with(model, held, *told[model.files[0]]) if model.files[0] in told else model for model in models)
 
 
 def _with(
-    model: Model, held: Mapping[int, Sequence[tuple[object, str, Grade]]], start: int, names: Sequence[str]
+    model: Model,
+    held: Mapping[int, Sequence[tuple[object, str, Grade]]],
+    start: int,
+    sizes: Mapping[str, int],
+    own_bytes: int,
 ) -> Model:
     data = held.get(start, ())
     paths = dict.fromkeys(path for _, path, _ in data)  # of a file that it calls by two names one
     companions = (*(Companion(path=path, why=WHY) for path in paths), *model.companions)
     grade = max((model.grade, *(grade for _, _, grade in data)), key=GRADES.index)
     there = {name for name, _, _ in data}
-    missing = bounded(name for name in names if name not in there)
-    return replace(model, companions=companions, grade=grade, missing_shards=(*model.missing_shards, *missing))
+    lost = [name for name in sizes if name not in there]
+    lost_bytes = sum(sizes[name] for name in lost)
+    return replace(
+        model,
+        companions=companions,
+        grade=grade,
+        missing_shards=(*model.missing_shards, *bounded(lost)),
+        weights_missing=bool(lost)
+        and 2 * lost_bytes >= own_bytes + sum(sizes.values()),  # also where it tells no length
+    )

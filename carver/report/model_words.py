@@ -114,18 +114,34 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:LISTED]) + more
 
 
-def families_sentence(models: Sequence[Model]) -> str:
-    """Return how many models of which families there are; "" without any."""
-    if not models:
-        return ""
-    families = Counter(model.family for model in models)
-    unknown = families.pop("", 0)
-    words = [f"{count:,} {name}" for name, count in sorted(families.items(), key=lambda pair: (-pair[1], pair[0]))]
+def families_sentence(models: Iterable[Model]) -> str:
+    """Return how many models of which families there are, those without their weights apart; "" without any."""
+    families: Counter[str] = Counter()
+    lacking = 0
+    for model in models:
+        if model.weights_missing:
+            lacking += 1
+        else:
+            families[model.family] += 1
+    holding = families.total()
+    said = [_holding(families)] if holding else []
+    if lacking:
+        who = f"{lacking:,} more" if holding else plural(lacking, "model", "models")
+        verb = "lacks its weights" if lacking == 1 else "lack their weights"
+        said.append(f"{who} {verb}: they lie in files that were not found.")
+    return " ".join(said)
+
+
+def _holding(families: Counter[str]) -> str:
+    """Return how many models hold weights, and of which families they are."""
+    count, unknown = families.total(), families[""]
+    known = sorted(((name, number) for name, number in families.items() if name), key=lambda pair: (-pair[1], pair[0]))
+    words = [f"{number:,} {name}" for name, number in known]
     shown = words[:8] + ([f"{len(words) - 8} more families"] if len(words) > 8 else [])
     shown += [f"{unknown:,} of a family that is not known"] if unknown else []
-    verb = "holds weights" if len(models) == 1 else "hold weights"
-    told = f": {', '.join(shown)}" if families else ""
-    return f"{plural(len(models), 'model', 'models')} {verb}{told}."
+    verb = "holds weights" if count == 1 else "hold weights"
+    told = f": {', '.join(shown)}" if known else ""
+    return f"{plural(count, 'model', 'models')} {verb}{told}."
 
 
 def telling(models: Iterable[Model], count: int) -> list[Model]:

@@ -53,6 +53,14 @@ def test_families_are_counted_and_the_unknown_are_said_to_be():
     assert families_sentence(many).endswith("1 F7, 3 more families.") or "3 more families" in families_sentence(many)
 
 
+def test_models_without_their_weights_do_not_hold_weights():
+    bare = example_model(family="BERT", weights_missing=True)
+    apart = "lacks its weights: they lie in files that were not found."
+    assert families_sentence([example_model(), bare]) == f"1 model holds weights: 1 ResNet-50. 1 more {apart}"
+    assert families_sentence([bare]) == f"1 model {apart}"
+    assert families_sentence([bare] * 2).startswith("2 models lack their weights: ")
+
+
 def test_known_families_and_shards_come_before_the_rest_and_the_larger_first():
     small, large, unknown = (
         example_model(parameters=1),

@@ -22,6 +22,7 @@ from imaging.image import open_image
 from signatures import onnx
 from signatures._onnx_data_plan import data_files
 from signatures.onnx_external_data import FORMAT
+from signatures.tensors import Tensor
 from signatures.verdict import Grade
 from tests import report_schema
 from tests.carver.made_models import a_file
@@ -121,7 +122,9 @@ def test_data_that_is_nowhere_is_missing_with_what_was_looked_for(tmp_path):
     words = {file["name"]: file["looked_for"] for file in report["missing"]}
     assert "no place stands out" in words["net.onnx.data"]
     assert "contradicts itself" in words["../../etc/passwd"]
-    assert "no place stands out" in (tmp_path / "case/report.html").read_text()
+    page = (tmp_path / "case/report.html").read_text()
+    assert "no place stands out" in page
+    assert "2 models lack their weights: they lie in files that were not found." in page
 
 
 def test_a_hostile_location_leaves_the_case_by_no_path(tmp_path):
@@ -264,6 +267,23 @@ def test_a_model_is_no_better_than_its_data():
     (told,) = with_data([example_model(files=(owner.path,), companions=())], [owner, data])
     assert (told.grade, [(one.path, one.why) for one in told.companions]) == (Grade.DAMAGED, [(data.path, "data")])
     assert missing_files([owner, data], []) == ()
+
+
+@pytest.mark.parametrize(
+    ("own_bytes", "found", "lacking"),
+    [(0, (), True), (29, (), True), (30, (), False), (0, ("a.data",), True), (0, ("b.data",), False)],
+    ids=["nowhere", "small ones held", "most held", "the smaller file found", "the larger file found"],
+)
+def test_a_model_lacks_its_weights_where_most_of_their_bytes_were_not_found(own_bytes, found, lacking):
+    held = [Tensor(name="w", dtype="uint8", shape=(own_bytes,), layout=(span(0, own_bytes),))] if own_bytes else []
+    sizes = {"external_files": {"a.data": 9, "b.data": 20}}
+    owner = a_file("files/a.onnx", held, form="onnx", facts=sizes, at_bytes=4096)
+    data = [
+        a_file(f"files/{name}", form="onnx_external_data", facts={"location": name, "model_starts": [4096]})
+        for name in found
+    ]
+    (told,) = with_data([example_model(files=(owner.path,))], [owner, *data])
+    assert told.weights_missing == lacking
 
 
 @pytest.mark.parametrize(
