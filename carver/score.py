@@ -23,7 +23,7 @@ import numpy as np
 
 from carver.listing import ListedFile, Listing, Runs
 from carver.recovery import SCHEMA_VERSION
-from carver.report.visible import visible
+from carver.visible import visible
 from imaging.extent import ExtentSet, span
 
 TOTAL = "all"

@@ -18,8 +18,17 @@ MAY_IMPORT = {
     "fixtures": {"fixtures"},
 }
 PACKAGES = set(MAY_IMPORT)
+MAY_USE = {  # rooms of `carver`
+    "identify": {"identify"},
+    "stages": {"stages", "identify"},
+    "report": {"report", "identify"},
+    "cli": {"cli", "report", "stages", "identify"},
+    "recover.py": {"report", "stages", "identify"},
+    "__main__.py": {"cli"},
+}
 ONLY_HERE_NUMBA = {"carver/bus_errors.py", "carver/kernels.py", "signatures/_compiling.py", "signatures/kernels.py"}
 MODULES = sorted(path for name in PACKAGES for path in (ROOT / name).rglob("*.py"))
+ENGINE = [path for path in MODULES if path.is_relative_to(ROOT / "carver")]
 
 
 def imported(tree: ast.AST) -> Iterator[str]:
@@ -28,6 +37,7 @@ def imported(tree: ast.AST) -> Iterator[str]:
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             yield ("." * node.level) + (node.module or "")
+            yield from (f"{node.module}.{alias.name}" for alias in node.names if node.module)
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -35,6 +45,15 @@ def test_no_arrow_runs_the_wrong_way(path: Path) -> None:
     room = path.relative_to(ROOT).parts[0]
     names = {name.split(".")[0] for name in imported(ast.parse(path.read_text())) if not name.startswith(".")}
     assert names & PACKAGES <= MAY_IMPORT[room]
+
+
+@pytest.mark.parametrize("path", ENGINE, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_room_of_the_engine_knows_one_that_stands_on_it(path: Path) -> None:
+    """What finds and writes knows neither the reports nor the command line, and the engine's own modules no room."""
+    rooms = {one.name for one in (ROOT / "carver").iterdir() if one.is_dir()}
+    names = (name.split(".") for name in imported(ast.parse(path.read_text())))
+    used = {name[1] for name in names if name[0] == "carver" and len(name) > 1} & rooms
+    assert used <= MAY_USE.get(path.relative_to(ROOT / "carver").parts[0], set())
 
 
 def test_numba_is_imported_by_the_kernels_alone() -> None:

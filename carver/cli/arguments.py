@@ -12,9 +12,9 @@ from typing import NoReturn
 
 from carver import __version__
 from carver.cli import imaging_arguments, map_arguments
-from carver.cli.complaints import harmless
 from carver.cli.mistyped import plainly
 from carver.cli.sizes import byte_range, count, share, size
+from carver.visible import visible
 from imaging.errors import UsageError
 
 EXIT_CODES = """exit codes:
@@ -37,7 +37,7 @@ class _Parser(argparse.ArgumentParser):
     """A parser that answers a wrong command with one line, not with a page of everything that can be typed."""
 
     def error(self, message: str) -> NoReturn:
-        said = harmless(plainly(message))
+        said = visible(plainly(message))
         self.exit(UsageError.exit_code, f"carver: {said} (`{self.prog} --help` shows what can be typed)\n")
 
 

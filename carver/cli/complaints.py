@@ -9,18 +9,13 @@ from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
+from carver.visible import visible
+
 
 def complain(text: str) -> None:
     """Tell on stderr; a terminal that is gone is no reason to fail."""
     with suppress(OSError):
-        print(f"carver: {harmless(text)}", file=sys.stderr, flush=True)
-
-
-def harmless(text: str) -> str:
-    """Return `text` with no character in it that drives a terminal."""
-    from carver.report.visible import visible  # here: the reports import numpy, and `--help` needs neither
-
-    return visible(text)
+        print(f"carver: {visible(text)}", file=sys.stderr, flush=True)
 
 
 def explain_crashes(*, verbose: bool) -> None:
@@ -33,7 +28,11 @@ def explain_crashes(*, verbose: bool) -> None:
         if verbose:
             traceback.print_exception(kind, error, trace)
         if isinstance(error, ModuleNotFoundError) and error.name:
-            _complain_of_missing(error.name)
+            missing = error.name.partition(".")[0]
+            complain(
+                f"carver is not installed whole: {missing} is missing; `pip install` carver again with the same "
+                "Python, as its README says"
+            )
             return
         last = traceback.extract_tb(trace)[-1:]
         where = f" at {Path(last[0].filename).name}:{last[0].lineno}" if last else ""
@@ -47,22 +46,11 @@ def explain_crashes(*, verbose: bool) -> None:
     sys.excepthook = hook
 
 
-def _complain_of_missing(module: str) -> None:
-    """Tell of a package that is not there; `complain` may itself need it."""
-    with suppress(OSError):
-        print(
-            f"carver: carver is not installed whole: {module.partition('.')[0]} is missing; `pip install` carver again "
-            "with the same Python, as its README says",
-            file=sys.stderr,
-            flush=True,
-        )
-
-
 class _VisibleFormatter(logging.Formatter):
     """Log lines with no character in them that drives a terminal."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return "\n".join(harmless(line) for line in super().format(record).split("\n"))
+        return "\n".join(visible(line) for line in super().format(record).split("\n"))
 
 
 def log_to_stderr(*, verbose: bool) -> None:

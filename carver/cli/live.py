@@ -16,7 +16,7 @@ from carver.cli import imaging_words as words
 from carver.cli import screen, signals
 from carver.cli.durations import duration
 from carver.cli.imaging_words import Road
-from carver.report.visible import visible
+from carver.visible import visible
 from imaging.rescue.forecast import Forecast, Forecaster
 from imaging.rescue.progress import Progress
 

@@ -13,16 +13,15 @@ from typing import Any
 
 from tqdm import tqdm
 
+from carver.amounts import human_size
 from carver.notices import Notice
 from carver.recovery import Recovery
 from carver.report.as_domain import FILE_NAME as DOMAIN_NAME
 from carver.report.as_domain import missing
 from carver.report.model_words import described, families_sentence, is_known, notes, telling
 from carver.report.summary import summarise
-from carver.report.visible import shortened, visible
 from carver.report.wording import (
     copies,
-    human_size,
     image_place,
     left_by_choice,
     nothing_came_back,
@@ -30,6 +29,7 @@ from carver.report.wording import (
     shared,
     simulation,
 )
+from carver.visible import shortened, visible
 from carver.whereabouts import State
 from imaging.closing import Closing
 from imaging.encodings import Caution

@@ -44,11 +44,11 @@ def _with(
     there = {name for name, _, _ in data}
     lost = [name for name in sizes if name not in there]
     lost_bytes = sum(sizes[name] for name in lost)
+    held_bytes = own_bytes + sum(sizes.values()) - lost_bytes
     return replace(
         model,
         companions=companions,
         grade=grade,
         missing_shards=(*model.missing_shards, *bounded(lost)),
-        weights_missing=bool(lost)
-        and 2 * lost_bytes >= own_bytes + sum(sizes.values()),  # also where it tells no length
+        weights_missing=bool(lost) and lost_bytes >= held_bytes,  # both are 0 where it tells no length
     )

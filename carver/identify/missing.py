@@ -7,6 +7,7 @@ from dataclasses import replace
 from itertools import chain
 from typing import Any
 
+from carver.amounts import human_size
 from carver.identify import checkpoints
 from carver.identify.hints import INDEX, SUMS, Sum, sums_of
 from carver.recovery import CarvedFile, MissingFile
@@ -43,6 +44,15 @@ def missing_files(
         *_tensorflow(files),
         *_external(files, sought),
     )
+
+
+def missing_line(file: MissingFile) -> str:
+    """Return one missing file in a line."""
+    words = [file.name] if file.name else []
+    words += [human_size(file.size_bytes)] if file.size_bytes is not None else []
+    words += [f"SHA-256 {file.sha256}"] if file.sha256 else []
+    words += [file.looked_for] if file.looked_for else []
+    return ", ".join(words)
 
 
 def _by_hashes(files: Iterable[CarvedFile], side_files: Iterable[CarvedFile]) -> Iterator[MissingFile]:

@@ -9,7 +9,7 @@ from carver.recovery import CarvedFile, Recovery
 from carver.report import Report
 from carver.report.alike import Alike
 from carver.report.summary import summarise
-from carver.report.visible import visible
+from carver.visible import visible
 from imaging.extent import layout_bytes
 from signatures.verdict import Grade
 

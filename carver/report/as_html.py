@@ -14,13 +14,15 @@ import numpy as np
 from markupsafe import Markup
 
 from carver.acquired import acquisition_rows, image_digests
+from carver.amounts import human_size
+from carver.identify.missing import missing_line
 from carver.recovery import CarvedFile, Recovery
 from carver.report import Report, as_csv, code_words, copy_words, model_words, wording
 from carver.report.as_json import condensed, document, plain
 from carver.report.map_picture import PATTERNS, STYLE, picture_in_page
 from carver.report.source_map import WORST_STATUSES, draw, map_source, status_class
 from carver.report.summary import GRADES, Summary, summarise
-from carver.report.visible import shortened, visible
+from carver.visible import shortened, visible
 from imaging.extent import Layout, layout_bytes
 from signatures import formats
 from signatures.tensors import Tensor
@@ -89,6 +91,7 @@ def render(recovery: Recovery) -> Iterator[str]:
         summary=summary,
         wording=wording,
         words=model_words,
+        missing_line=missing_line,
         models=model_words.telling(recovery.models, MAX_MODELS),
         headline=[*wording.headline(recovery, summary), model_words.families_sentence(recovery.models)],
         steps=wording.next_steps(recovery, summary),
@@ -192,7 +195,7 @@ def _template() -> jinja2.Template:
     )
     environment.filters |= {
         "hex": hex,
-        "size": wording.human_size,
+        "size": human_size,
         "count": lambda number: f"{number:,}",
         "short": shortened,
         "pieces": _pieces,

@@ -11,8 +11,9 @@ from collections.abc import Iterator, Mapping
 
 from markupsafe import Markup, escape
 
+from carver.amounts import human_size
 from carver.report.source_map import WORST_STATUSES, Counts, count_in_cells, status_class
-from carver.report.wording import STATUSES, human_size, plural
+from carver.report.wording import STATUSES, plural
 from imaging.extent import ExtentSet, span
 from imaging.mapfile import BlockStatus, Mapfile
 

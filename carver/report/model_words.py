@@ -8,8 +8,8 @@ from heapq import nsmallest
 
 from carver.identify.configured import BY_SIZES_ALONE, agrees
 from carver.identify.family_table import REFINED
-from carver.recovery import MissingFile, Model
-from carver.report.wording import human_size, plural
+from carver.recovery import Model
+from carver.report.wording import plural
 
 LISTED = 4  # paths in a sentence
 GOOD_ROOM = "files/"  # where files of a good grade are, and no others
@@ -152,12 +152,3 @@ def telling(models: Iterable[Model], count: int) -> list[Model]:
 def is_known(model: Model) -> bool:
     """Tell whether anything but its size can be said of a model."""
     return bool(model.family or model.shard_basis or model.configured)
-
-
-def missing_line(file: MissingFile) -> str:
-    """Return one missing file in a line."""
-    words = [file.name] if file.name else []
-    words += [human_size(file.size_bytes)] if file.size_bytes is not None else []
-    words += [f"SHA-256 {file.sha256}"] if file.sha256 else []
-    words += [file.looked_for] if file.looked_for else []
-    return ", ".join(words)

@@ -15,10 +15,11 @@ import numpy as np
 import numpy.typing as npt
 from markupsafe import Markup, escape
 
+from carver.amounts import human_size
 from carver.recovery import Recovery
 from carver.report.summary import Places, summarise
-from carver.report.visible import shortened, visible
-from carver.report.wording import GRADES, STATUSES, human_size
+from carver.report.wording import GRADES, STATUSES
+from carver.visible import shortened, visible
 from imaging.extent import ExtentSet, span
 from signatures.verdict import Grade
 

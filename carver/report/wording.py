@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from carver.amounts import human_size
 from carver.recovery import Recovery
 from carver.report.code_words import FAILED, GROUPS
 from carver.report.summary import Summary
@@ -110,15 +111,6 @@ STATUS_MEANS: Mapping[str, str] = {
 def plural(count: int, one: str, many: str) -> str:
     """Return "1 file" or "1,204 files"."""
     return f"{count:,} {one if count == 1 else many}"
-
-
-def human_size(size_bytes: int) -> str:
-    """Return a size in binary units, e.g. "1.2 MiB"; never rounded up into a unit it does not reach."""
-    if size_bytes < 1024:
-        return f"{size_bytes} B"
-    exponent = min((size_bytes.bit_length() - 1) // 10, 6)
-    tenths = size_bytes * 10 >> 10 * exponent
-    return f"{tenths // 10:,}.{tenths % 10} {'KMGTPE'[exponent - 1]}iB"
 
 
 def headline(recovery: Recovery, summary: Summary) -> list[str]:

@@ -20,12 +20,11 @@ from dataclasses import replace
 from itertools import chain
 from pathlib import Path, PurePosixPath
 
-from carver.identify.missing import DATA, models_of
+from carver.identify.missing import DATA, missing_line, models_of
 from carver.identify.naming import safe_name, safe_path
 from carver.output import PARTIAL_SUFFIX, make_folder, write_whole
 from carver.recovery import CarvedFile, Companion, MissingFile, Model, Recovery
-from carver.report.model_words import missing_line
-from carver.report.visible import shortened, visible
+from carver.visible import shortened, visible
 from imaging.errors import OutputError
 from imaging.ownership import give_to_caller
 

@@ -4,6 +4,7 @@ from html.parser import HTMLParser
 
 import pytest
 
+from carver.amounts import human_size
 from carver.recovery import CaseMetadata
 from carver.report import as_html, wording
 from carver.report.as_html import report_id
@@ -219,7 +220,7 @@ def test_long_lists_in_the_identity_are_not_spelled_out():
     ],
 )
 def test_sizes_are_never_rounded_up(size_bytes, shown):
-    assert wording.human_size(size_bytes).replace(",", "") == shown
+    assert human_size(size_bytes).replace(",", "") == shown
 
 
 def steps(**changes):

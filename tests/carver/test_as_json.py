@@ -7,7 +7,7 @@ import pytest
 
 from carver.report import Report, as_json, reports, summary, write_report, write_reports
 from carver.report.as_json import LINE_COLUMNS
-from carver.report.visible import shortened, visible
+from carver.visible import shortened, visible
 from imaging.errors import OutputError
 from signatures.verdict import Grade
 from tests.carver.recoveries import HOSTILE, MIB, carved, example, runs

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from carver.identify.missing import missing_line
 from carver.recovery import MissingFile
-from carver.report.model_words import described, families_sentence, human_count, missing_line, notes, telling
+from carver.report.model_words import described, families_sentence, human_count, notes, telling
 from signatures.verdict import Grade
 from tests.carver.recoveries import example_model
 
