@@ -66,7 +66,8 @@ class Window:
         """
         if offset_bytes < 0 or size_bytes <= 0 or offset_bytes >= self.size_bytes:
             return b""
-        size_bytes = min(size_bytes, self.size_bytes - offset_bytes)
+        if size_bytes > self.size_bytes - offset_bytes:
+            size_bytes = self.size_bytes - offset_bytes
         self._budget.spend(size_bytes)
         skip = offset_bytes - self._page_offset_bytes
         if skip < 0 or skip + size_bytes > len(self._page):

@@ -166,6 +166,7 @@ class FlatBuffer:
         self._followed = 0
         self._spans: list[tuple[int, int]] = []
         self._vtables: dict[int, tuple[int, tuple[int, ...]]] = {}
+        self._used: dict[tuple[str, tuple[int, ...]], int] = {}
         self._seen: dict[tuple[str, int], Table | None] = {}
 
     def root(self, name: str) -> Table | None:
@@ -218,14 +219,17 @@ class FlatBuffer:
 
     def _child(self, name: str, at_bytes: int) -> Table | None:
         """Follow the offset at `at_bytes` to a table; a fault there is kept, and None returned."""
-        self._followed += 1
-        if self._followed > MAX_OFFSETS:
-            raise BudgetExceeded(f"more than {MAX_OFFSETS} offsets to tables")
+        self._count(1)
         try:
             return self._table(name, self._follow(at_bytes))
         except MalformedError as fault:
             self._keep(fault)
             return None
+
+    def _count(self, offsets: int) -> None:
+        self._followed += offsets
+        if self._followed > MAX_OFFSETS:
+            raise BudgetExceeded(f"more than {MAX_OFFSETS} offsets to tables")
 
     def _keep(self, fault: MalformedError) -> None:
         self.cut = self.cut or isinstance(fault, CutShortError)
@@ -234,19 +238,18 @@ class FlatBuffer:
 
     def _read(self, at_bytes: int, size_bytes: int) -> bytes:
         """Return exactly these bytes and count them as part of the file."""
-        if at_bytes + size_bytes > MAX_BUFFER_BYTES:
+        end_bytes = at_bytes + size_bytes
+        if end_bytes > MAX_BUFFER_BYTES:
             raise MalformedError("offset", at_bytes)
-        self.end_bytes = max(self.end_bytes, at_bytes + size_bytes)
+        if end_bytes > self.end_bytes:
+            self.end_bytes = end_bytes
         raw = self.window.read_at(at_bytes, size_bytes)
         if len(raw) < size_bytes:
             raise CutShortError("cut-short", self.window.size_bytes)
         return raw
 
     def _follow(self, at_bytes: int) -> int:
-        offset: int = struct.unpack("<I", self._read(at_bytes, 4))[0]
-        if offset < 4 or at_bytes + offset >= MAX_BUFFER_BYTES:
-            raise MalformedError("offset", at_bytes)
-        return at_bytes + offset
+        return _target(at_bytes, int.from_bytes(self._read(at_bytes, 4), "little"))
 
     def _table(self, name: str, at_bytes: int) -> Table | None:
         key = (name, at_bytes)
@@ -262,8 +265,8 @@ class FlatBuffer:
         table = Table(name, at_bytes, self._read(at_bytes, max(table_bytes, used_bytes)), places)
         self._spans.append((at_bytes, at_bytes + used_bytes))
         self._seen[key] = table
-        for number, kind in enumerate(self.schema.get(name, ())):
-            if table.place(number):
+        for number, (place, kind) in enumerate(zip(places, self.schema.get(name, ()), strict=False)):
+            if place and not isinstance(kind, Number):  # scalars stay in the table's bytes
                 self._whole_field(table, number, kind)
         return table
 
@@ -273,13 +276,16 @@ class FlatBuffer:
         The size in its vtable may be another table's, a few bytes longer or shorter: Python's writer shares vtables
         that differ in it alone.
         """
-        kinds = self.schema.get(name, ())
-        sizes = [kind.size_bytes if isinstance(kind, Number) else 4 for kind in kinds] + [1] * len(places)
-        return max((place + sizes[number] for number, place in enumerate(places) if place), default=4)
+        if (name, places) not in self._used:
+            kinds = self.schema.get(name, ())
+            sizes = [kind.size_bytes if isinstance(kind, Number) else 4 for kind in kinds] + [1] * len(places)
+            ends = (place + sizes[number] for number, place in enumerate(places) if place)
+            self._used[name, places] = max(ends, default=4)
+        return self._used[name, places]
 
     def _vtable(self, table_at_bytes: int) -> tuple[int, tuple[int, ...]]:
         """Return the table's size and its fields' places, each of which must lie inside the table."""
-        back: int = struct.unpack("<i", self._read(table_at_bytes, 4))[0]
+        back = int.from_bytes(self._read(table_at_bytes, 4), "little", signed=True)
         at_bytes = table_at_bytes - back
         if at_bytes in self._vtables:
             return self._vtables[at_bytes]
@@ -305,7 +311,7 @@ class FlatBuffer:
             self._keep(fault)
 
     def _field(self, table: Table, number: int, kind: Kind) -> None:
-        """Read one field that is there; scalars stay in the table's bytes."""
+        """Read one field that is there."""
         at_bytes = table.offset_bytes + table.place(number)
         if isinstance(kind, Text):
             table.texts[number] = self._text(self._follow(at_bytes))
@@ -331,7 +337,7 @@ class FlatBuffer:
         self._spans.append((place, place + struct_bytes))
 
     def _text(self, at_bytes: int) -> str:
-        size_bytes: int = struct.unpack("<I", self._read(at_bytes, 4))[0]
+        size_bytes = int.from_bytes(self._read(at_bytes, 4), "little")
         if size_bytes > MAX_TEXT_BYTES:
             raise MalformedError("text-length", at_bytes)
         raw = self._read(at_bytes + 4, size_bytes + 1)
@@ -342,7 +348,7 @@ class FlatBuffer:
 
     def _vector(self, at_bytes: int, item_bytes: int) -> Vector:
         """Return where a vector lies; its items are not read, and it may end past the window."""
-        count: int = struct.unpack("<I", self._read(at_bytes, 4))[0]
+        count = int.from_bytes(self._read(at_bytes, 4), "little")
         end_bytes = at_bytes + 4 + count * item_bytes
         if at_bytes % 4 or end_bytes > MAX_BUFFER_BYTES:
             raise MalformedError("vector", at_bytes)
@@ -362,10 +368,22 @@ class FlatBuffer:
         vector = self._vector(at_bytes, 4)
         if vector.count > MAX_CHILDREN:
             raise MalformedError("vector", at_bytes)
-        for index in range(vector.count):
-            if vector.offset_bytes + 4 * index >= self.window.size_bytes:
-                return  # said by `cut`
-            yield self._child(name, vector.offset_bytes + 4 * index)
+        offsets = self.items(vector, "<u4", limit=vector.count)  # fewer when it is cut
+        self._count(len(offsets))
+        for place, offset in enumerate(offsets):
+            at_bytes = vector.offset_bytes + 4 * place
+            try:
+                yield self._table(name, _target(at_bytes, offset))
+            except MalformedError as fault:
+                self._keep(fault)
+                yield None
+
+
+def _target(at_bytes: int, offset: int) -> int:
+    """Return where the offset at `at_bytes` leads."""
+    if offset < 4 or at_bytes + offset >= MAX_BUFFER_BYTES:
+        raise MalformedError("offset", at_bytes)
+    return at_bytes + offset
 
 
 def read_root_table(read_at: Callable[[int, int], bytes]) -> tuple[bytes, tuple[int, ...]] | None:

@@ -35,9 +35,12 @@ class MalformedError(Exception):
     """
 
     def __init__(self, code: str, at_bytes: int) -> None:
-        super().__init__(f"{code} at {at_bytes:#x}")
+        super().__init__(code, at_bytes)
         self.code = code
         self.at_bytes = at_bytes
+
+    def __str__(self) -> str:  # made when it is asked for: a hostile file has a fault at every offset
+        return f"{self.code} at {self.at_bytes:#x}"
 
 
 class CutShortError(MalformedError):
