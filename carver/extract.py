@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from carver.output import output_error, sync_folder
+from carver.output import discard, output_error, sync_folder
 from imaging.errors import Interrupted, ReadFault
 from imaging.extent import Extent, ExtentSet, Layout, span
 from imaging.ownership import give_to_caller
@@ -95,10 +95,10 @@ def write_partial(
             os.close(descriptor)
         give_to_caller(partial)
     except OSError as fault:
-        partial.unlink(missing_ok=True)
+        discard(partial)
         raise output_error(partial, fault) from fault
     except BaseException:
-        partial.unlink(missing_ok=True)
+        discard(partial)
         raise
     return Written(
         partial=partial,
@@ -135,7 +135,7 @@ def name_all(files: Iterable[tuple[Written, Iterator[Path]]]) -> Iterator[Path]:
             sync_folder(path)
     except OSError as fault:
         for written, _ in files:
-            written.partial.unlink(missing_ok=True)
+            discard(written.partial)
         raise output_error(path, fault) from fault
 
 

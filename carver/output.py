@@ -23,7 +23,7 @@ def output_error(path: Path, fault: OSError) -> OutputError:
         return DestinationFullError(
             f"no room left {place}: everything done so far is saved; free some space and run the same command again"
         )
-    return OutputError(f"cannot write {path}: {os.strerror(fault.errno or 0)}")
+    return OutputError(f"cannot write {path}: {os.strerror(fault.errno or 0)}; mend that, or name another place")
 
 
 def make_folder(folder: Path) -> None:
@@ -53,6 +53,12 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def discard(partial: Path) -> None:
+    """Remove a file in the making after a fault, which is what is told: a disk that refuses writes keeps the file."""
+    with suppress(OSError):
+        partial.unlink(missing_ok=True)
+
+
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file that may be replaced by its newer self (see `write_pieces`)."""
     write_pieces(path, (content,))
@@ -75,8 +81,8 @@ def write_pieces(path: Path, pieces: Iterable[bytes]) -> None:
         partial.replace(path)
         sync_folder(path.parent)
     except OSError as fault:
-        partial.unlink(missing_ok=True)
+        discard(partial)
         raise output_error(path, fault) from fault
     except BaseException:
-        partial.unlink(missing_ok=True)
+        discard(partial)
         raise

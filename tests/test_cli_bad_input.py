@@ -97,6 +97,7 @@ def as_nobody(*arguments: object) -> Outcome:
     program = (
         "import os, sys\nimport carver.kernels, signatures.kernels\n"
         "import carver.cli.carve, carver.cli.scan, carver.cli.rescue, carver.cli.report, carver.cli.map\n"
+        "import carver.cli.score, encodings.utf_8_sig\n"
         "from carver.cli import main\ncarver.cli.carve.signatures.formats()\n"
         "os.setgroups([]); os.setgid(65534); os.setuid(65534)\nsys.exit(main())"
     )
@@ -132,6 +133,23 @@ def test_a_destination_that_cannot_be_written(small_image, tmp_path):
     command = ("carve", tmp_path / "small.img", "--out", tmp_path / "theirs" / "CASE")
     refused(as_nobody(*command), 4, "no permission to write", "another folder")
     assert list((tmp_path / "theirs").iterdir()) == []
+
+
+@pytest.mark.root
+def test_a_score_that_cannot_be_written_is_an_output_that_cannot(demo_case, demo_drive, tmp_path):
+    (tmp_path / "report.json").write_bytes((demo_case / "report.json").read_bytes())
+    (tmp_path / "truth.json").write_bytes((demo_drive / "truth.json").read_bytes())
+    for name, mode in (("theirs", 0o755), ("closed", 0o700)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name).chmod(mode)
+    _open_up(tmp_path)
+    command = ("score", tmp_path / "report.json", "--truth", tmp_path / "truth.json", "--junit")
+    for name in ("theirs", "closed"):
+        words = f"cannot write {tmp_path / name / 'junit.xml'}: Permission denied; mend that, or name another place"
+        refused(as_nobody(*command, tmp_path / name / "junit.xml"), 4, words)
+        assert list((tmp_path / name).iterdir()) == []
+    refused(carver(*command, tmp_path / "missing" / "junit.xml"), 4, "No such file or directory; mend that")
+    refused(carver(*command, tmp_path / "truth.json" / "junit.xml"), 4, "Not a directory; mend that")
 
 
 def _open_up(folder: Path) -> None:

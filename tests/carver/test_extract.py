@@ -184,6 +184,21 @@ def test_a_folder_that_is_gone_is_told_as_an_output_error(tmp_path: Path) -> Non
         write_partial(image_of(tmp_path), (span(0, 5),), tmp_path / "gone" / "p")
 
 
+def test_a_disk_that_turns_read_only_is_told_as_an_output_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuses(*arguments: object, **options: object) -> None:
+        raise OSError(errno.EROFS, "read-only")
+
+    monkeypatch.setattr(extract_room, "_put", refuses)
+    unlink, looked = Path.unlink, count()
+    monkeypatch.setattr(
+        Path, "unlink", lambda path, missing_ok: refuses() if next(looked) else unlink(path, missing_ok=missing_ok)
+    )
+    with pytest.raises(OutputError, match="Read-only file system; mend that"):
+        write_partial(image_of(tmp_path), (span(0, 5),), tmp_path / "p")
+
+
 def test_stopping_leaves_nothing_behind(tmp_path: Path, small_chunks: None) -> None:
     asked = count()
     with pytest.raises(Interrupted):

@@ -40,7 +40,7 @@ def test_the_order_to_run_again_is_left_out_where_a_pause_gives_another() -> Non
 def test_other_write_errors_are_told_in_the_systems_words() -> None:
     error = output_error(Path("x"), OSError(errno.EROFS, ""))
     assert type(error) is OutputError
-    assert str(error) == f"cannot write x: {os.strerror(errno.EROFS)}"
+    assert str(error) == f"cannot write x: {os.strerror(errno.EROFS)}; mend that, or name another place"
 
 
 def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
@@ -63,6 +63,13 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pyt
     monkeypatch.undo()
     assert (tmp_path / "case.json").read_bytes() == b"old"
     assert [path.name for path in tmp_path.iterdir()] == ["case.json"]
+
+
+def test_a_file_whose_folder_is_none_is_told_as_one_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_bytes(b"notes")
+    for folder in ("taken", "missing"):
+        with pytest.raises(OutputError, match=f"cannot write .*{folder}/junit.xml: .*; mend that, or name another"):
+            write_whole(tmp_path / folder / "junit.xml", b"new")
 
 
 def test_folders_are_made_with_those_above_them(tmp_path: Path) -> None:
