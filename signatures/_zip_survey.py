@@ -256,6 +256,8 @@ def _is_broken_directory(window: Window, survey: Survey, directory: Directory) -
         survey.directory = read_directory(window, tail.directory_offset_bytes, tail=tail)
         return True
     other = read_tail(window, directory.end_bytes)
+    if other is not None and not other.whole and other.directory_bytes != directory.end_bytes - directory.offset_bytes:
+        other = None  # what is left of it tells nothing
     if other is not None and other.start_bytes > 0:  # a zip inside this one, or this one's own end after a gap
         if not _note_displaced(window, survey, directory, other.start_bytes):
             survey.foreign_from(other.start_bytes)

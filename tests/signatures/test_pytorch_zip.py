@@ -121,6 +121,14 @@ def test_a_file_cut_after_its_directory_still_tells_its_length():
     assert "directory-cut" in codes(verdict)
 
 
+@pytest.mark.parametrize("left", [bytes(60), b"\xa5" * 60], ids=["zeros", "noise"])
+def test_half_an_end_record_does_not_tell_where_its_file_begins(left):
+    content = build(5).content
+    verdict = judge(FORMAT, content[:-60] + left)
+    assert codes(verdict) == {"directory-cut"}
+    assert (verdict.grade, verdict.size_bytes) == (Grade.TRUNCATED, len(content))
+
+
 @pytest.mark.parametrize("cut_bytes", [10, 99, 140, 300, 700])
 def test_a_file_cut_inside_its_directory_tells_the_length_that_it_had(cut_bytes):
     verdict = judge(FORMAT, BUILT.content[:-cut_bytes])
