@@ -2,7 +2,8 @@
 
 Candidates are judged each for itself, so several may claim the same bytes. The rules, in this order:
 
-1. Of several verdicts on one start the best grade stands; a general container (a zip) yields to a format proper.
+1. Of several verdicts on one start the best grade stands; a general container (a zip) yields to a format proper, and
+   the first of the parts of which a file is several (`Format.parts`) to that file if its end is known.
 2. What lies wholly inside a good file: a good file there is its child; one that is not good is an echo of it (a zip
    read from its third record) or chance, and is dropped, as is what begins inside proven bytes and is not good; what
    could not be decided is kept as its child. A damaged container owns what is in it like a good one.
@@ -20,8 +21,9 @@ places of a sector, were a disk laid out to make it so).
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from signatures.verdict import Grade
 
@@ -38,6 +40,7 @@ class Claim:
         start_bytes: where it begins in the image.
         size_bytes: how many bytes of the image it claims.
         container: whether its format stores whole files of others.
+        parts: the format of whose files it is several, or "".
         log_position: where its verdict stands.
     """
 
@@ -47,6 +50,7 @@ class Claim:
     grade: Grade
     container: bool
     log_position: tuple[int, int]
+    parts: str = ""
 
     @property
     def end_bytes(self) -> int:
@@ -85,15 +89,20 @@ def settle(claims: Iterable[Claim], explained: Callable[[Claim], Sequence[int]] 
     return settling.standing
 
 
-def _best_by_start(claims: Iterable[Claim]) -> list[Claim]:
-    """Keep the best claim on each start, sorted by start."""
-    best: list[Claim] = []
-    for claim in sorted(claims, key=lambda claim: claim.start_bytes):
-        if not best or best[-1].start_bytes != claim.start_bytes:
-            best.append(claim)
-        elif _preference(claim) < _preference(best[-1]):
-            best[-1] = claim
-    return best
+def _best_by_start(claims: Iterable[Claim]) -> Iterator[Claim]:
+    """Yield the best claim on each start, by start."""
+    for _, found in groupby(sorted(claims, key=_start), key=_start):
+        rivals = list(found)
+        several = [one for one in rivals if one.parts and one.grade in _KNOWN_END]
+        yield min((one for one in rivals if not _is_first_part(one, several)), key=_preference)
+
+
+def _start(claim: Claim) -> int:
+    return claim.start_bytes
+
+
+def _is_first_part(claim: Claim, several: Iterable[Claim]) -> bool:
+    return any(one.parts == claim.format and one.size_bytes > claim.size_bytes for one in several)
 
 
 def _preference(claim: Claim) -> tuple[int, bool, int, str, tuple[int, int]]:

@@ -76,6 +76,8 @@ class Format:
         proves: one sentence: which contents a checksum of this format covers.
         container: whether whole files of other formats are stored inside by design (a zip).
         side: whether it is a small file that tells of models (an index, a configuration) and is none itself.
+        parts: the format of whose files it is several, one right behind the other; the first of them begins where it
+            does and is no file of its own.
     """
 
     name: str
@@ -89,3 +91,4 @@ class Format:
     layouts: Layouts | None = None
     container: bool = False
     side: bool = False
+    parts: str = ""

@@ -7,10 +7,12 @@ is known by those it has, where these fit one place alone.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeAlias
 
+from carver.identify.lost_objects import unfolded
 from carver.recovery import CarvedFile
 from signatures.tensors import Tensor
 from signatures.verdict import Finding, Grade, Verdict
@@ -21,6 +23,8 @@ LOOSE: Final = "pytorch_zip"
 SUFFIX: Final = ".distcp"
 BASIS: Final = "checkpoint metadata"
 LONE: Final = "tensor"  # how a torch zip of nothing but a tensor calls it
+OBJECT: Final = re.compile(r"object (\d+)")
+OBJECTS: Final = re.compile(r"object \d+( to object \d+)?")  # as the format's findings begin
 MIN_PIECE_OBJECTS: Final = 3
 MAX_NAMES_LISTED: Final = 8
 
@@ -86,6 +90,7 @@ def object_lengths(tensors: Sequence[Tensor], size_bytes: int, facts: Mapping[st
 
 def with_names(verdict: Verdict, files: Files) -> Verdict:
     """Return the verdict on a file with its own name and its tensors', where a checkpoint's metadata tells them."""
+    verdict = unfolded(verdict, files.by_lengths) if files.by_lengths else verdict
     lengths = object_lengths(verdict.tensors, verdict.size_bytes, verdict.facts) if files.by_lengths else ()
     told, first, whole = files.place(lengths) if lengths else ([], 0, True)
     if not told:
@@ -97,12 +102,22 @@ def with_names(verdict: Verdict, files: Files) -> Verdict:
     if len(names) == 1 and first == 0:
         facts |= {"name": names[0].removesuffix(SUFFIX), "name_source": BASIS, "suffix": SUFFIX}
     (holds,) = held if len(held) == 1 else ((),)
+    findings = tuple(_telling(finding, holds[first:]) for finding in verdict.findings)
     return replace(
         verdict,
         facts=facts,
         tensors=tuple(_renamed(tensor, holds[first:]) for tensor in verdict.tensors),
-        findings=verdict.findings if whole else (*verdict.findings, _piece(names, first, len(lengths), told[0])),
+        findings=findings if whole else (*findings, _piece(names, first, len(lengths), told[0])),
     )
+
+
+def _telling(finding: Finding, holds: Sequence[str]) -> Finding:
+    """Return a finding about an object with the object's name beside its number."""
+    which, colon, rest = finding.detail.partition(":")
+    if not colon or not OBJECTS.fullmatch(which):
+        return finding
+    named = OBJECT.sub(lambda one: f"{one[0]} ({holds[int(one[1])]})" if int(one[1]) < len(holds) else one[0], which)
+    return replace(finding, detail=f"{named}{colon}{rest}")
 
 
 def _renamed(tensor: Tensor, holds: Sequence[str]) -> Tensor:

@@ -101,6 +101,7 @@ ZIP = {
     "not-keras": "the zip is not Keras's",
     "not-npz": "the zip is not NumPy's",
     "not-pytorch": "the zip is not PyTorch's",
+    "object-lost": "an object of a distributed checkpoint has lost both its ends; the others are told by their own",
     "overlapping-records": "one member of the zip begins inside another",
     "own-format": "another format of this list knows the zip better",
     "record-header-lost": "the head of a member is not where the zip's list says",

@@ -114,6 +114,7 @@ def _claims(
                 grade=Grade(verdict["grade"]),
                 container=formats[verdict["format"]].container,
                 log_position=(offset_bytes, index),
+                parts=formats[verdict["format"]].parts,
             )
 
 

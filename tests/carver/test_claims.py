@@ -18,7 +18,8 @@ INTACT, CONSISTENT, DAMAGED, TRUNCATED, UNDECIDED = (
     Grade.UNDECIDED,
 )
 GRADES = (INTACT, CONSISTENT, DAMAGED, TRUNCATED, UNDECIDED)
-CONTAINERS = ("keras", "npz", "pytorch_zip", "zip_archive")
+CONTAINERS = ("keras", "npz", "pytorch_zip", "torch_distributed", "zip_archive")
+PARTS = {"torch_distributed": "pytorch_zip"}
 
 
 def a_claim(form: str, grade: Grade, start: int, end: int, *, at: int = 0) -> Claim:
@@ -29,6 +30,7 @@ def a_claim(form: str, grade: Grade, start: int, end: int, *, at: int = 0) -> Cl
         grade=grade,
         container=form in CONTAINERS,
         log_position=(at, 0),
+        parts=PARTS.get(form, ""),
     )
 
 
@@ -72,6 +74,25 @@ CASES = {
     ),
     "same-start-the-better-grade": (
         [a_claim("npz", TRUNCATED, 512, 9000), a_claim("pytorch_zip", INTACT, 512, 2000)],
+        [("pytorch_zip", 512, None, None)],
+    ),
+    "several-with-one-damaged-before-the-first-of-them": (
+        [
+            a_claim("pytorch_zip", INTACT, 512, 2000),
+            a_claim("torch_distributed", DAMAGED, 512, 9000),
+        ],
+        [("torch_distributed", 512, None, None)],
+    ),
+    "several-without-their-end-and-the-first-of-them": (
+        [a_claim("torch_distributed", TRUNCATED, 512, 9000), a_claim("pytorch_zip", INTACT, 512, 2000)],
+        [("pytorch_zip", 512, None, None)],
+    ),
+    "several-that-are-damaged-and-a-good-file-of-another-kind": (
+        [a_claim("torch_distributed", DAMAGED, 512, 9000), a_claim("hdf5", INTACT, 512, 2000)],
+        [("hdf5", 512, None, None)],
+    ),
+    "several-yield-to-a-longer-one-of-their-parts": (
+        [a_claim("torch_distributed", DAMAGED, 512, 900), a_claim("pytorch_zip", INTACT, 512, 2000)],
         [("pytorch_zip", 512, None, None)],
     ),
     "same-start-and-grade-the-format-proper": (
@@ -249,7 +270,7 @@ some_claims = st.lists(
         lambda form, grade, sector, shift, size, at: a_claim(
             form, grade, sector * 512 + shift, sector * 512 + shift + size, at=at
         ),
-        form=st.sampled_from(("hdf5", "safetensors", "keras", "zip_archive")),
+        form=st.sampled_from(("hdf5", "safetensors", "keras", "zip_archive", "pytorch_zip", "torch_distributed")),
         grade=st.sampled_from(GRADES),
         sector=st.integers(0, 8),
         shift=st.sampled_from((0, 0, 1, 63)),
@@ -281,11 +302,13 @@ def test_every_parent_comes_first_and_holds_its_child(claims: list[Claim]) -> No
 
 
 @given(some_claims)
-def test_no_good_claim_vanishes_unless_a_better_one_has_its_start(claims: list[Claim]) -> None:
-    kept = {one.claim.start_bytes: one.claim.grade for one in settle(claims)}
+def test_no_good_claim_vanishes_unless_a_better_one_has_its_start_or_it_is_a_part(claims: list[Claim]) -> None:
+    kept = {one.claim.start_bytes: one.claim for one in settle(claims)}
     for claim in claims:
         if claim.grade.good:
-            assert GRADES.index(kept[claim.start_bytes]) <= GRADES.index(claim.grade)
+            stands = kept[claim.start_bytes]
+            better = GRADES.index(stands.grade) <= GRADES.index(claim.grade)
+            assert better or stands.end_bytes > claim.end_bytes
 
 
 @given(some_claims)
