@@ -124,7 +124,9 @@ def limit_notices(image: Path | None, folder: Path | None, size_bytes: int, root
         )
 
 
-def room_notices(image: Path | None, folder: Path | None, size_bytes: int, files_bytes: int | None) -> Iterator[Notice]:
+def room_notices(
+    image: Path | None, folder: Path | None, size_bytes: int, files_bytes: int | None, *, sparse: bool = False
+) -> Iterator[Notice]:
     """Yield that there is not room enough, or little.
 
     Args:
@@ -132,6 +134,7 @@ def room_notices(image: Path | None, folder: Path | None, size_bytes: int, files
         folder: the folder that gets files.
         size_bytes: of the image when it is whole.
         files_bytes: how much the recovered files need; None: not known yet.
+        sparse: zeros take no room in the image, and how many there are nobody knows before they are read.
     """
     place = image or folder
     if place is None or _is_read_only(block_stack.existing(place)):
@@ -143,10 +146,14 @@ def room_notices(image: Path | None, folder: Path | None, size_bytes: int, files
     where = f"{place} has {_gib(free_bytes)} free"
     stops = "make room or choose another drive; a run that fills it stops there, saved, and goes on later"
     if needed_bytes > free_bytes:
-        # an image begun before may be sparse: what it still needs is then less than it seems
-        level = Caution.WARN if held_bytes else Caution.REFUSE
-        advice = stops if held_bytes else f"make {_gib(needed_bytes - free_bytes)} of room, or choose another drive"
-        message = f"{where}, but {_gib(needed_bytes)} are needed"
+        # an image begun before may be sparse, too: what it still needs is then less than it seems
+        if held_bytes or (sparse and image is not None):
+            level, advice = Caution.WARN, stops
+        else:
+            level = Caution.REFUSE
+            advice = f"make {_gib(needed_bytes - free_bytes)} of room, or choose another drive"
+        but = ", less what is zeros (-S)" if sparse else ""
+        message = f"{where}, but {_gib(needed_bytes)} are needed{but}"
         yield Notice(code="destination-room", level=level, message=message, advice=advice)
     elif files_bytes is None and folder is not None and free_bytes - image_bytes < LITTLE_ROOM_BYTES:
         left = f", which leaves {_gib(free_bytes - image_bytes)}" if image_bytes else ""

@@ -37,6 +37,7 @@ def examine(
     folder: Path | None = None,
     image_bytes: int | None = None,
     files_bytes: int | None = None,
+    sparse: bool = False,
     allow_mounted: bool = False,
     roots: Roots | None = None,
 ) -> tuple[Notice, ...]:
@@ -51,6 +52,7 @@ def examine(
         folder: the folder that would get files (a case, or where the image goes).
         image_bytes: how much of the source the image takes; None: all of it.
         files_bytes: how much the recovered files need, where that is known.
+        sparse: zeros take no room in the image.
         allow_mounted: the user has said that a busy source is meant.
         roots: the kernel's trees.
     """
@@ -66,7 +68,7 @@ def examine(
         file = None if image is not None and image.is_block_device() else image
         notices += limit_notices(file, folder, source.size_bytes, roots)
         taken_bytes = source.size_bytes if image_bytes is None else min(image_bytes, source.size_bytes)
-        notices += room_notices(file, folder, taken_bytes, files_bytes)
+        notices += room_notices(file, folder, taken_bytes, files_bytes, sparse=sparse)
         # a busy drive is not read in vain, and one that an earlier run looked at before it began to image is spared
         if not any(notice.level is Caution.REFUSE for notice in notices) and not _is_begun(image, map_path):
             notices += _content_notices(Impatient(source), info)

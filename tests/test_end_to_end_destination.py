@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from fixtures import demo, ext4
@@ -79,6 +80,27 @@ def test_a_destination_that_cannot_hold_the_image_is_refused_before_anything_is_
         assert refused.code == 4
         assert "32.0 MiB are needed" in refused.complaint and "another drive" in refused.complaint
         assert list(disk.iterdir()) == []
+
+
+def test_a_sparse_image_is_begun_where_only_its_data_may_fit_and_goes_on_after_room_was_made(tmp_path):
+    source = tmp_path / "drive.img"
+    with source.open("wb") as file:
+        file.truncate(32 << 20)
+        for offset_bytes in (4 << 20, 20 << 20):
+            file.seek(offset_bytes)
+            file.write(np.random.default_rng(3).bytes(3 << 20))
+    with small_disk(tmp_path / "disk", "5m") as disk:
+        refused = carver("image", source, disk / "whole.img")
+        assert refused.code == 4 and "32.0 MiB are needed; make 27.0 MiB of room" in refused.complaint
+        command = ("image", "-S", source, disk / "sparse.img")
+        full = carver(*command)
+        assert full.code == 4
+        assert "less what is zeros (-S)" in full.err
+        assert "no room is left" in full.complaint and "make room and run the same command again" in full.complaint
+        enlarge(disk)
+        good(*command)
+        assert (disk / "sparse.img").read_bytes() == source.read_bytes()
+        assert (disk / "sparse.img").stat().st_blocks * 512 < 8 << 20
 
 
 def test_at_a_terminal_a_full_destination_pauses_and_enter_goes_on(demo_drive, demo_case, tmp_path):

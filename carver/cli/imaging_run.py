@@ -104,6 +104,7 @@ def check(options: Namespace, source: Source, road: Road, *, folder: Path | None
         map_path=road.map,
         folder=folder,
         image_bytes=_asked_bytes(road.options, source.size_bytes),
+        sparse=road.options.sparse,
         allow_mounted=options.allow_mounted_source,
     )
     screen.tell_notices(notices, quiet=options.quiet)

@@ -189,6 +189,8 @@ class ImageWriter(Closing):
         try:
             os.ftruncate(self._descriptor, size_bytes)
         except OSError as fault:
+            if fault.errno in (errno.ENOSPC, errno.EDQUOT):  # a file system without holes takes the room at once
+                raise self._failure(fault) from fault
             raise OutputError(
                 f"{self.path}: the destination cannot hold a file of {size_bytes} bytes ({fault.strerror}); "
                 "use a file system that can (FAT32 ends at 4 GiB)"

@@ -181,6 +181,14 @@ def test_an_image_that_does_not_fit_is_refused_and_one_begun_before_only_warned_
     assert "stops there, saved, and goes on later" in warned[0].line
 
 
+def test_a_sparse_image_that_may_not_fit_is_only_warned_of(image, quiet, tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10, 9, MIB))
+    (warned,) = _examine(image, quiet, image=tmp_path / "image.raw", sparse=True)
+    assert (warned.code, warned.level.value) == ("destination-room", "warn")
+    assert "2.2 MiB are needed, less what is zeros (-S)" in warned.line
+    assert "stops there, saved, and goes on later" in warned.line
+
+
 def test_what_an_image_already_holds_is_not_asked_for_twice(image, quiet, tmp_path, monkeypatch):
     target = tmp_path / "image.raw"
     target.write_bytes(TEXT)

@@ -468,6 +468,22 @@ def test_a_write_that_fails_is_told_by_its_kind(
     assert type(caught.value) is kind
 
 
+@pytest.mark.parametrize(
+    ("code", "kind", "words"),
+    [(errno.ENOSPC, DestinationFullError, "make room"), (errno.EFBIG, OutputError, "use a file system that can")],
+)
+def test_an_image_that_cannot_be_made_as_long_as_the_drive_is_told_why(
+    code: int, kind: type[OutputError], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "ftruncate", fail)
+    with pytest.raises(OutputError, match=words) as caught:
+        ImageWriter(tmp_path / "i.img", 4096)
+    assert type(caught.value) is kind
+
+
 def options_of(seed: int, folder: Path) -> tuple[list[object], RescueOptions]:
     """Return the same random wishes as arguments of ddrescue and as options of ours, positions off the sectors too."""
     rng = random.Random(seed)
