@@ -21,6 +21,7 @@ from imaging.ownership import give_to_caller
 BINDING = "case.json"
 METADATA = "case.toml"
 LOCK = ".lock"
+CUTS = "cut_short"
 OWN_BEFORE_BINDING = (LOCK, METADATA, BINDING + PARTIAL_SUFFIX, "lost+found")
 
 
@@ -30,11 +31,13 @@ class Case(Closing):
     Attributes:
         folder: where it is.
         binding: what `case.json` says: the source's locator and identity, the image and its map.
+        earlier_cuts: under how many earlier runs the image was cut short.
     """
 
     def __init__(self, folder: Path, binding: Mapping[str, Any], lock: int) -> None:
         self.folder = folder
         self.binding = dict(binding)
+        self.earlier_cuts: int = self.binding.get(CUTS, 0)
         self._lock = lock
 
     @classmethod
@@ -52,6 +55,7 @@ class Case(Closing):
             if not (folder / BINDING).exists():
                 _begin(folder / BINDING, {"locator": locator, "identity": dict(identity)})
             case.binding = _read_binding(folder / BINDING)
+            case.earlier_cuts = case.binding.get(CUTS, 0)
             source = case.binding["source"]
             difference = same_identity(source["identity"], identity)
             if difference:
@@ -83,6 +87,10 @@ class Case(Closing):
         if changed != self.binding:
             self.binding = changed
             _write_json(self.folder / BINDING, self.binding)
+
+    def note_cut_short(self) -> None:
+        """Keep that the image was cut short under this run, once for all of it."""
+        self.note(**{CUTS: self.earlier_cuts + 1})
 
     def close(self) -> None:
         """Let another process have it."""

@@ -24,6 +24,7 @@ from carver.report import write_reports
 from carver.stagelog import StageLog
 from carver.stages import Choices, Hooks
 from carver.stages.claiming import Planned, plan_files
+from carver.stages.cut_short import note_if_cut_short
 from carver.stages.extracting import extract_files
 from carver.stages.gathering import gather_models
 from carver.stages.judging import judge_hits, rejected_counts
@@ -82,6 +83,7 @@ def recover(
         extract_files(case, image, plan.verdicts, plan.files, formats, choices, hooks).close()
         rejected, sought = rejected_counts(plan.verdicts), sought_data(plan.verdicts)
     del plan  # a million claims and layouts
+    note_if_cut_short(case, image)
     unread = never_read(image, case.folder)
     lost = elsewhere(carved_files(case.folder / FILES)[0], case.folder, hooks.stop)
     case.note(

@@ -134,8 +134,8 @@ def _check_length(image: MappedImage) -> None:
     if present_bytes < size_bytes:
         raise InputError(
             f"{image.source.locator} was cut short while it was carved: {screen.human(present_bytes)} of "
-            f"{screen.human(size_bytes)} are left, and files behind that were not looked at, or not whole; make the "
-            "image anew and carve it into another case folder"
+            f"{screen.human(size_bytes)} are left, and files behind that were not looked at, or not whole; put "
+            "the whole image back and run the same command again: all of it is looked at anew"
         )
 
 

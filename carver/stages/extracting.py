@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, count
 from pathlib import Path
@@ -14,14 +14,16 @@ from carver import __version__
 from carver.case import Case
 from carver.claims import Owned
 from carver.extract import Written, name_all, write_partial
-from carver.identify.checkpoints import with_names
+from carver.identify.checkpoints import LOOSE, with_names
 from carver.identify.hints import Hints, Told, gather, named, proven
+from carver.identify.loose_objects import Zip, loose_objects, with_place
 from carver.identify.naming import safe_name, stem_of, suffix_of
 from carver.output import PARTIAL_SUFFIX, make_folder
 from carver.recovery import CarvedFile
 from carver.stagelog import StageLog, read_log
 from carver.stages import Choices, Hooks, digest
 from carver.stages.claiming import Planned, verdict_entry
+from carver.stages.cut_short import note_if_cut_short
 from carver.verdict_json import carved_to_json, verdict_from_json
 from imaging.extent import ExtentSet, layout_bytes, span
 from imaging.image import MappedImage
@@ -69,6 +71,7 @@ def extract_files(
     total_bytes = sum(layout_bytes(plan.layout) for plan in planned)
     batch = _Batch(case.folder, files)
     hints = gather(_told(verdicts, planned, formats))
+    loose = loose_objects(_zips(planned), hints.checkpoints)
     try:
         for plan in planned[len(batch.paths) :]:
             verdict = final_verdict(verdict_from_json(verdict_entry(verdicts, plan.owned.claim)), plan.owned)
@@ -86,10 +89,13 @@ def extract_files(
             )
             verdict = _with_unreadable(_with_evidence(verdict, seen), written.unreadable)
             verdict = with_names(proven(verdict, written.sha256, written.size_bytes, hints), hints.checkpoints)
+            verdict = with_place(verdict, loose.get(plan.owned.claim.start_bytes))
             batch.add(_waiting(plan, verdict, written, formats[plan.owned.claim.format], hints))
             if batch.due():
+                note_if_cut_short(case, image)
                 batch.flush()
     finally:
+        note_if_cut_short(case, image)
         batch.flush()  # whatever ended it: the files that are whole are kept
     _set_aside(case.folder, batch.taken)
     files.finish()
@@ -127,6 +133,13 @@ def _told(verdicts: StageLog, planned: Sequence[Planned], formats: Mapping[str, 
         if formats[claim.format].side:
             facts = verdict_entry(verdicts, claim)["facts"]
             yield Told(format=claim.format, start_bytes=claim.start_bytes, facts=facts)
+
+
+def _zips(planned: Iterable[Planned]) -> Iterator[Zip]:
+    """Yield the torch zips among the planned files."""
+    for claim in (plan.owned.claim for plan in planned):
+        if claim.format == LOOSE and claim.grade is not Grade.UNDECIDED:
+            yield Zip(start_bytes=claim.start_bytes, size_bytes=claim.size_bytes)
 
 
 class _Batch:

@@ -17,6 +17,7 @@ from carver.hits import HitStore
 from carver.scan import Hits
 from carver.stagelog import StageLog
 from carver.stages import Choices, Hooks, digest
+from carver.stages.cut_short import note_if_cut_short
 from carver.stages.seeking import seek_data
 from carver.stages.watched import Watched
 from carver.verdict_json import layout_pairs, verdict_to_json
@@ -61,12 +62,15 @@ def judge_hits(
                 for candidate, verdict in pairs:
                     batch.add(candidate, verdict)
                 if batch.due():
+                    note_if_cut_short(case, image)
                     verdicts.append(batch.take())
         finally:
+            note_if_cut_short(case, image)
             if batch.count:
                 verdicts.append(batch.take())
     told = None if sought else seek_data(image, verdicts, formats, choices, hooks)
     if told is not None:
+        note_if_cut_short(case, image)
         verdicts.append({"through": batch.through, "rejected": {}, **told})
     verdicts.finish()
     return verdicts

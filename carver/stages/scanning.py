@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -11,12 +12,15 @@ from carver.following import Follower, Grid, KnownHits, follow_key
 from carver.hits import HitStore, unreadable
 from carver.scan import CHUNK_BYTES, scan
 from carver.stages import Choices, Hooks, digest
+from carver.stages.cut_short import note_if_cut_short
 from imaging.errors import Interrupted
 from imaging.extent import ExtentSet, span
 from imaging.image import MappedImage
 from imaging.mapfile import BlockStatus
 from imaging.mapstore import MapStore
 from signatures.format import Format
+
+log = logging.getLogger(__name__)
 
 
 def scan_image(
@@ -29,9 +33,11 @@ def scan_image(
         OutputError: the case folder cannot be written.
     """
     chosen = [formats[name] for name in choices.formats]
-    store = HitStore(case.folder, _scan_key(image, formats, choices))
+    store = HitStore(case.folder, _scan_key(case, image, formats, choices))
     if store.finished:
         return store
+    if case.earlier_cuts and not store.resume_at_bytes:
+        log.warning("the image was cut short under an earlier run: nothing that it saw is trusted, all is done anew")
     domain = None if choices.domain is None else ExtentSet((choices.domain,))
     found = scan(
         image.source,
@@ -45,6 +51,7 @@ def scan_image(
     )
     try:
         for chunk in found:
+            note_if_cut_short(case, image)
             store.append(chunk)
     finally:
         store.commit()
@@ -117,9 +124,11 @@ def never_read(image: MappedImage, folder: Path) -> tuple[tuple[int, int, str], 
     return tuple(sorted((*(blocks or ()), *bad)))
 
 
-def _scan_key(image: MappedImage, formats: Mapping[str, Format], choices: Choices) -> dict[str, object]:
+def _scan_key(case: Case, image: MappedImage, formats: Mapping[str, Format], choices: Choices) -> dict[str, object]:
     unread = image.source.unread
+    cuts = {"cut_short": case.earlier_cuts} if case.earlier_cuts else {}  # cases of earlier versions go on
     return {
+        **cuts,
         "image_bytes": image.source.size_bytes,
         "unread": None if unread is None else digest([unread.starts.tolist(), unread.ends.tolist()]),
         "patterns": build([formats[name] for name in choices.formats]).digest,

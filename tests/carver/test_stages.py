@@ -6,6 +6,7 @@ import os
 import shutil
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from itertools import count
@@ -133,6 +134,44 @@ def test_what_an_image_lost_after_it_was_scanned_counts_as_never_read(
         with pytest.raises(InputError, match="was cut short while it was carved: 4"):
             finish(recovery, image, tmp_path / "case", Namespace(json=False, strict=True))
     assert "were never read" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("killed", [False, True], ids=["to its end", "killed"])
+@pytest.mark.parametrize("stage", ["scanning", "judging", "writing"])
+def test_what_a_run_saw_of_an_image_cut_short_is_not_trusted_by_the_next(
+    disk: Path, tmp_path: Path, in_process: None, monkeypatch: pytest.MonkeyPatch, stage: str, killed: bool
+) -> None:
+    wanted = carve(tmp_path / "whole", disk)
+    folder, path, append = tmp_path / "case", tmp_path / "disk.img", StageLog.append
+    shutil.copy(disk, path)
+    size_bytes = path.stat().st_size
+
+    def cut(here: str, done: int, total: int) -> None:
+        if here == stage:
+            os.truncate(path, 4096)
+
+    def dies(log: StageLog, *entries: dict[str, object]) -> int:
+        append(log, *entries)
+        if path.stat().st_size < size_bytes:
+            raise Killed
+        return 0
+
+    if killed:
+        monkeypatch.setattr(StageLog, "append", dies)
+    image = open_image(path)
+    with (
+        image.source,
+        Case.create(folder, locator="disk.img", identity={"size_bytes": size_bytes}) as case,
+        pytest.raises(Killed) if killed else nullcontext(),
+    ):
+        recover(case, image, FORMATS, CHOICES, Hooks(on_progress=cut), command="carver carve")
+    monkeypatch.setattr(StageLog, "append", append)
+    if not killed:
+        assert outcome(folder)["report"] != wanted["report"]
+    shutil.copy(disk, path)
+    for _ in range(2):  # the third run goes on from the second
+        assert carve(folder, path)["report"] == wanted["report"]
+    assert (folder / "scan.1.jsonl").exists() and not (folder / "scan.2.jsonl").exists()
 
 
 def test_candidates_that_are_no_files_are_counted_by_reason(disk: Path, tmp_path: Path, in_process: None) -> None:
