@@ -39,7 +39,7 @@ MEMORY_BYTES = 6 << 30
 MAX_SEED_BYTES = 1 << 16
 FEW_SEEDS = 1  # where all are larger
 TELL_EVERY = 10_000
-SMALL_SEED_BYTES = 1 << 11  # of atheris: what an input costs goes with its size, and coverage wants many
+SMALL_SEED_BYTES = 1 << 10  # of atheris: what an input costs goes with its size, and coverage wants many
 KEEP = os.environ.get("CARVER_KEEP", "")
 
 
