@@ -53,6 +53,7 @@ def _run(options: Namespace, stop: Callable[[], bool]) -> int:
         keep_head(case, options)
         if options.dry_run:
             _dry_run(case, image, options, stop)
+            check_length(image)
             return 0
         recovery = carve_into(case, image, options, stop)
     return finish(recovery, image, options.out, options)
@@ -110,13 +111,13 @@ def finish(recovery: Recovery, image: MappedImage, folder: Path, options: Namesp
     """Tell how it ended.
 
     Raises:
-        InputError: the image was cut short while it was carved.
+        InputError: the image was cut short meanwhile.
         StrictShortfall: with --strict, when something is damaged or was never read.
     """
     screen.tell_recovery(recovery, folder)
     if options.json:
         screen.put_json(screen.summary_json(recovery, folder))
-    _check_length(image)
+    check_length(image)
     if options.strict:
         unread = recovery.source.unread
         damaged = sum(count for grade, count in summarise(recovery).grades_of_all.items() if not grade.good)
@@ -129,11 +130,16 @@ def finish(recovery: Recovery, image: MappedImage, folder: Path, options: Namesp
     return 0
 
 
-def _check_length(image: MappedImage) -> None:
+def check_length(image: MappedImage) -> None:
+    """Complain of an image that is shorter now than it was when it was opened.
+
+    Raises:
+        InputError: it is.
+    """
     present_bytes, size_bytes = image.source.present_bytes(), image.source.size_bytes
     if present_bytes < size_bytes:
         raise InputError(
-            f"{image.source.locator} was cut short while it was carved: {screen.human(present_bytes)} of "
+            f"{image.source.locator} was cut short while it was read: {screen.human(present_bytes)} of "
             f"{screen.human(size_bytes)} are left, and files behind that were not looked at, or not whole; put "
             "the whole image back and run the same command again: all of it is looked at anew"
         )

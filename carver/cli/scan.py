@@ -11,7 +11,7 @@ from carver.automaton import build
 from carver.candidates import Candidate, candidates
 from carver.case import Case
 from carver.cli import screen
-from carver.cli.carve import choices, open_checked
+from carver.cli.carve import check_length, choices, open_checked
 from carver.cli.opening import check_path
 from carver.cli.sizes import MAX_POSITION_BYTES
 from carver.report.wording import NOTHING_CAME_BACK, plural
@@ -40,6 +40,7 @@ def run(options: Namespace, stop: Callable[[], bool]) -> int:
             _put(candidate, as_json=options.json)
             total += 1
     screen.say(_next_step(options, total))
+    check_length(image)
     return 0
 
 

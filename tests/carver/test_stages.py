@@ -18,6 +18,7 @@ import signatures
 from carver.candidates import Candidate
 from carver.case import Case
 from carver.claims import Claim, Owned
+from carver.cli import arguments
 from carver.cli.carve import finish
 from carver.judge import judge
 from carver.recover import plan_recovery, recover
@@ -131,9 +132,28 @@ def test_what_an_image_lost_after_it_was_scanned_counts_as_never_read(
     ):
         recovery = recover(case, image, FORMATS, CHOICES, Hooks(on_progress=cut), command="carver carve")
         assert recovery.source.unread == ((4096, size_bytes - 4096, "-"),)
-        with pytest.raises(InputError, match="was cut short while it was carved: 4"):
+        with pytest.raises(InputError, match="was cut short while it was read: 4"):
             finish(recovery, image, tmp_path / "case", Namespace(json=False, strict=True))
     assert "were never read" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["carve --dry-run", "scan"])
+def test_a_list_of_an_image_cut_short_meanwhile_ends_as_a_fault(
+    disk: Path, tmp_path: Path, in_process: None, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    path = tmp_path / "disk.img"
+    shutil.copy(disk, path)
+    options = arguments.parse([*command.split(), str(path)])
+    room = importlib.import_module(f"carver.cli.{options.command}")
+
+    def cut(options: Namespace, folder: Path | None) -> MappedImage:
+        image = open_image(options.image)
+        os.truncate(path, 4096)
+        return image
+
+    monkeypatch.setattr(room, "open_checked", cut)
+    with pytest.raises(InputError, match="was cut short while it was read: 4"):
+        room.run(options, lambda: False)
 
 
 @pytest.mark.parametrize("killed", [False, True], ids=["to its end", "killed"])
