@@ -7,25 +7,39 @@ from dataclasses import replace
 from typing import TypeAlias
 
 from imaging.window import Window
-from signatures._zip import HAS_DESCRIPTOR, IS_UTF8, Entry, LocalHeader, read_local_header
-from signatures._zip_records import Record, sized_record
+from signatures._zip import (
+    DESCRIPTOR,
+    ENCRYPTED,
+    HAS_DESCRIPTOR,
+    IS_UTF8,
+    LOCAL_BYTES,
+    MAX_NAME_BYTES,
+    NARROW_DESCRIPTOR_BYTES,
+    WIDE_DESCRIPTOR_BYTES,
+    Entry,
+    LocalHeader,
+    read_local_header,
+)
+from signatures._zip_records import Record, contents_crc, sized_record
 
 TORCH_FLAGS = HAS_DESCRIPTOR | IS_UTF8
+MAX_EXTRA_BYTES = 0xFFFF  # APPNOTE 4.4.11
 Note: TypeAlias = Callable[[str, int | None, str], None]
 
 
-def checked_record(window: Window, entry: Entry, hopped: Record | None, *, note: Note) -> Record:
+def checked_record(window: Window, entry: Entry, hopped: Record | None, *, next_bytes: int, note: Note) -> Record:
     """Return the record that an entry of the directory tells of, its contents checked; differences are noted.
 
     Args:
         window: the file.
         entry: of the directory.
         hopped: the record that was followed at this place before, so that it need not be read again.
+        next_bytes: where the next record begins by the directory, or the directory itself.
         note: takes a finding's code, place and detail.
     """
     header = read_local_header(window, entry.offset_bytes)
     if header is None:
-        return _headless(entry)
+        return _headless(window, entry, next_bytes)
     record = hopped
     if record is None or not record.whole or record.packed_bytes != entry.packed_bytes:
         sizes = {"packed_bytes": entry.packed_bytes, "size_bytes": entry.size_bytes}
@@ -67,8 +81,13 @@ def _is_padding_whole(header: LocalHeader) -> bool:
     return padding.startswith(b"FB") and len(padding) == 4 + size_bytes and not padding[4:].strip(b"Z")
 
 
-def _headless(entry: Entry) -> Record:
-    data_offset_bytes = entry.offset_bytes + 30 + len(entry.name.encode())
+def _headless(window: Window, entry: Entry, next_bytes: int) -> Record:
+    """Return a record without its header; if something is where its data should be, that is checked."""
+    found = _data_before(window, entry, next_bytes)
+    computed = None
+    if found is not None:
+        computed = contents_crc(window, entry.method, found, entry.packed_bytes, entry.size_bytes)
+    data_offset_bytes = entry.offset_bytes + LOCAL_BYTES + len(entry.name.encode()) if found is None else found
     return Record(
         name=entry.name,
         flags=entry.flags,
@@ -78,8 +97,29 @@ def _headless(entry: Entry) -> Record:
         packed_bytes=entry.packed_bytes,
         size_bytes=entry.size_bytes,
         declared_crc=entry.crc,
-        computed_crc=None,
-        end_bytes=data_offset_bytes + entry.packed_bytes,
-        whole=False,
+        computed_crc=computed,
+        end_bytes=data_offset_bytes + entry.packed_bytes if found is None else next_bytes,
+        whole=found is not None,
         headless=True,
     )
+
+
+def _data_before(window: Window, entry: Entry, next_bytes: int) -> int | None:
+    """Return where a record's data begins, which ends right before the next record or before its own descriptor.
+
+    None where a descriptor should be and is not, or where the header would be longer than one can be.
+    """
+    trailer_bytes = _descriptor_before(window, next_bytes) if entry.flags & HAS_DESCRIPTOR else 0
+    if trailer_bytes is None or entry.flags & ENCRYPTED:
+        return None
+    offset_bytes = next_bytes - trailer_bytes - entry.packed_bytes
+    header_bytes = offset_bytes - entry.offset_bytes - LOCAL_BYTES
+    return offset_bytes if 0 < header_bytes <= MAX_NAME_BYTES + MAX_EXTRA_BYTES else None
+
+
+def _descriptor_before(window: Window, end_bytes: int) -> int | None:
+    """Return how long the descriptor is that ends there; None when there is none."""
+    for size_bytes in (WIDE_DESCRIPTOR_BYTES, NARROW_DESCRIPTOR_BYTES):
+        if window.read_at(end_bytes - size_bytes, len(DESCRIPTOR)) == DESCRIPTOR:
+            return size_bytes
+    return None

@@ -47,7 +47,8 @@ class Record:
         computed_crc: over the (inflated) contents; None when the data could not be followed to its end.
         end_bytes: the first byte after data and descriptor.
         whole: the end was found where it should be.
-        headless: its local header is gone; the directory alone tells of it.
+        headless: its local header is gone; the directory alone tells of it. It is whole if its data is where the next
+            record says that it ends, and then that was checked.
     """
 
     name: str
@@ -62,6 +63,11 @@ class Record:
     end_bytes: int
     whole: bool
     headless: bool = False
+
+    @property
+    def lost(self) -> bool:
+        """Whether its header is gone and its contents were not found whole without it."""
+        return self.headless and self.computed_crc != self.declared_crc
 
     @property
     def unproven(self) -> bool:

@@ -319,11 +319,13 @@ def _check_by_directory(window: Window, survey: Survey) -> None:
     hopped = {record.offset_bytes: record for record in survey.records}
     checked: list[Record] = []
     reach_bytes = 0
-    for entry in sorted(directory.entries, key=lambda e: e.offset_bytes):
+    entries = sorted(directory.entries, key=lambda e: e.offset_bytes)
+    ends = [*(entry.offset_bytes for entry in entries[1:]), directory.tail.directory_offset_bytes]
+    for entry, next_bytes in zip(entries, ends, strict=False):
         if entry.offset_bytes < reach_bytes:
             survey.note("overlapping-records", entry.offset_bytes, f"{entry.name} lies inside the record before it")
             continue
-        record = checked_record(window, entry, hopped.get(entry.offset_bytes), note=survey.note)
+        record = checked_record(window, entry, hopped.get(entry.offset_bytes), next_bytes=next_bytes, note=survey.note)
         checked.append(record)
         reach_bytes = record.data_offset_bytes + record.packed_bytes
     _note_duplicate(survey, checked)
@@ -352,9 +354,11 @@ def _note_duplicate(survey: Survey, records: list[Record]) -> None:
 def _note_headless(survey: Survey, records: list[Record]) -> None:
     """Note the members whose local headers are gone, together: of a file in pieces they are many."""
     if records:
-        what = f"the local header of {records[0].name} is gone"
+        proven = sum(1 for record in records if not record.lost)
+        what = f"the local header of {records[0].name} is gone" + (", its contents are whole" if proven else "")
         if len(records) > 1:
             what = f"the local headers of {len(records)} members are gone, {records[0].name} to {records[-1].name}"
+            what += f"; the contents of {proven} are whole" if proven else ""
         survey.note("record-header-lost", records[0].offset_bytes, what)
 
 

@@ -58,9 +58,11 @@ def validate(window: Window) -> Verdict:
         BudgetExceeded, ReadFault: from the window.
     """
     first = read_local_header(window, 0)
-    if first is None or not first.name.endswith(SUFFIX):
+    if first is not None and not first.name.endswith(SUFFIX):
         return rejected("not-npz", at_bytes=0, detail="the first member is no .npy")
     survey = survey_zip(window, root="")
+    if first is None and not _has_directory(survey):
+        return rejected("not-npz", at_bytes=0, detail="no member, and no directory that tells of one")
     if survey.missing_head_bytes:
         return rejected("starts-earlier", at_bytes=0, detail="an inner member of a longer zip")
     if not all(record.name.endswith(SUFFIX) for record in survey.records):
@@ -82,13 +84,18 @@ def validate(window: Window) -> Verdict:
     )
 
 
+def _has_directory(survey: Survey) -> bool:
+    """Tell whether a directory was found whose file begins where the window does."""
+    return bool(survey.records) and survey.directory is not None and survey.directory.tail is not None
+
+
 def _array(window: Window, survey: Survey, record: Record) -> Tensor:
     """Describe one member as a tensor; a member without an array header is told and kept as bytes."""
     grade = record_grade(window, record)
     head = _head(window, record)
-    if head is None:
+    if head is None and not record.lost:  # of such it is told already
         survey.note("array-header", record.data_offset_bytes, f"{record.name} has no NumPy array header")
-    elif head.dtype == "object":
+    if head is not None and head.dtype == "object":
         survey.note("object-array", record.data_offset_bytes, f"{record.name} is a pickle; it is never loaded")
         _tell_unsafe(window, survey, record, head)
     if head is not None and head.size_bytes not in (None, record.size_bytes):

@@ -134,7 +134,7 @@ def _tensors(reading: _Reading) -> list[Tensor]:
     tensors: list[Tensor] = []
     for pickle_name, folder, prefix in _pickles(reading):
         record = reading.by_name.get(f"{reading.survey.root}/{pickle_name}")
-        if record is None or record.headless:
+        if record is None or record.lost:
             continue
         pickle = _read_record(reading.read, reading.window, record) if record.packed_bytes else None
         if pickle is None:
@@ -168,7 +168,7 @@ def _read_other_pickles(reading: _Reading) -> None:
     """Read what else a loader may take for a pickle: torch finds names in any case, and the last of equal ones."""
     told = {id(pickle) for pickle in reading.pickles.values()}
     for record in reading.survey.records:
-        if record.name.lower().endswith(".pkl") and record.packed_bytes and not record.headless:
+        if record.name.lower().endswith(".pkl") and record.packed_bytes and not record.lost:
             pickle = _read_record(reading.read, reading.window, record)
             if pickle is not None and id(pickle) not in told:
                 reading.pickles[f"{record.name} at {record.offset_bytes:#x}"] = pickle

@@ -38,7 +38,7 @@ def sector(at_bytes: int) -> tuple[int, int]:
     ("lost", "hit"),
     [
         (sector(STARTS[2] + 4000), ["model.b"]),
-        ((STARTS[2], STARTS[2] + 46), ["model.b"]),
+        ((STARTS[2], STARTS[2] + 300), ["model.b"]),
         (sector(STARTS[4] - 40), ["model.d"]),
         ((STARTS[2] + 3000, STARTS[4] + 4000), ["model.b", "model.c", "model.d"]),
         ((STARTS[1] + 800, STARTS[4] + 4000), ["model.a", "model.b", "model.c", "model.d"]),

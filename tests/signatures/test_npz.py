@@ -160,3 +160,56 @@ def test_hostile_bytes_never_raise():
             content[rng.randrange(len(content))] = rng.randrange(256)
         if zlib.crc32(bytes(content)) not in {zlib.crc32(sample.content) for sample in SAMPLES}:
             judge(FORMAT, bytes(content))
+
+
+def gap(content: bytes, low: int, high: int) -> bytes:
+    return patched(content, low, bytes(high - low)) + bytes(600)
+
+
+def grades(verdict) -> dict[str, str]:
+    return {tensor.name: tensor.grade for tensor in verdict.tensors}
+
+
+def heads(content: bytes) -> list[int]:
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        return [entry.header_offset for entry in archive.infolist()]
+
+
+@pytest.mark.parametrize("sample", SAMPLES, ids=ids(SAMPLES))
+def test_behind_a_lost_beginning_the_directory_names_the_arrays_and_proves_them(sample):
+    content, names = sample.content, [name for name, _, _ in sample.tensors]
+    lost = gap(content, 0, heads(content)[1] + 20)  # the second array loses just its header
+    assert 512 in starts_in(FORMAT, bytes(512) + lost)
+    verdict = judge(FORMAT, lost)
+    assert (verdict.grade, verdict.size_bytes) == (Grade.DAMAGED, len(content))
+    assert codes(verdict) == {"record-header-lost"}
+    assert grades(verdict) == {name: "DAMAGED" if name == names[0] else "INTACT" for name in names}
+    assert [one for one in truth(verdict) if one[0] != names[0]] == sorted(sample.tensors[1:])
+
+
+@pytest.mark.parametrize("sample", SAMPLES, ids=ids(SAMPLES))
+def test_a_hole_in_the_middle_costs_the_arrays_in_it_and_no_name(sample):
+    content, names, at = sample.content, [name for name, _, _ in sample.tensors], heads(sample.content)
+    verdict = judge(FORMAT, gap(content, at[1] + 150, at[4] - 30))
+    assert grades(verdict) == {name: "DAMAGED" if name in names[1:4] else "INTACT" for name in names}
+    verdict = judge(FORMAT, gap(content, at[2], at[2] + 35))
+    assert set(grades(verdict).values()) == {"INTACT"}
+    assert truth(verdict) == sorted(sample.tensors)
+    assert verdict.grade is Grade.DAMAGED
+    (told,) = verdict.findings
+    assert told.detail == f"the local header of {names[2]}.npy is gone, its contents are whole"
+
+
+def test_an_array_without_header_whose_numbers_changed_is_damaged():
+    content, at = SAMPLES[0].content, heads(SAMPLES[0].content)
+    inside = next(t for t in judge(FORMAT, content).tensors if t.name == "turned").layout[0].offset_bytes
+    verdict = judge(FORMAT, patched(gap(content, at[2], at[2] + 35), inside, b"\xff\xff"))
+    assert {name for name, grade in grades(verdict).items() if grade == "DAMAGED"} == {"turned"}
+    assert codes(verdict) == {"record-header-lost"}
+    assert "whole" not in verdict.findings[0].detail
+
+
+def test_a_directory_of_other_members_behind_a_lost_beginning_is_no_npz():
+    content = zipped({"a.txt": b"x" * 70, "b.npy": b"y" * 70})
+    assert codes(judge(FORMAT, gap(content, 0, 30))) == {"not-npz"}
+    assert codes(judge(FORMAT, bytes(5000))) == {"not-npz"}

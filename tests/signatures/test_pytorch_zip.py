@@ -277,6 +277,20 @@ def test_the_end_of_a_file_whose_front_is_another_ones_tells_shortly_what_it_has
     assert "model/data/4" in verdict.facts["unreferenced_records"]
 
 
+@pytest.mark.parametrize("lost_name", ["data.pkl", "data/1"])
+def test_a_record_that_lost_its_header_alone_is_proven_by_what_the_directory_tells(lost_name):
+    content = BUILT.content
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        (at,) = (one.header_offset for one in archive.infolist() if one.filename.endswith(f"/{lost_name}"))
+    verdict = judge(FORMAT, patched(content, at, bytes(30)))
+    assert verdict.grade is Grade.DAMAGED
+    assert {tensor.grade for tensor in verdict.tensors} == {"INTACT"}
+    assert truth(verdict) == sorted(BUILT.tensors)
+    (told,) = verdict.findings
+    assert (told.code, told.offset_bytes) == ("record-header-lost", at)
+    assert told.detail.endswith(f"{lost_name} is gone, its contents are whole")
+
+
 def test_storages_that_are_not_there_are_told_together():
     verdict = judge(FORMAT, BUILT.content[: record_data(BUILT.content, "model/data/4")])
     (told,) = (one for one in verdict.findings if one.code == "record-missing")
