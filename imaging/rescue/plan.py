@@ -190,15 +190,16 @@ class Territory:
 def settle(read: Read, good_bytes: int, geometry: Geometry) -> Iterator[Mark]:
     """Yield what a read makes of its bytes: what came is finished, the rest failed.
 
-    A rest of one sector is bad, since no smaller read can win anything of it; a longer one is to be trimmed. What
-    failed of a read larger than a cluster stays as it is: it will be read again in clusters.
+    A rest inside one sector is bad, since no smaller read can win anything of it; one that reaches into another is to
+    be trimmed. What failed of a read larger than a cluster stays as it is: it will be read again in clusters.
     """
     extent = read.extent
     if good_bytes > 0:
         yield Mark(extent=Extent(offset_bytes=extent.offset_bytes, size_bytes=good_bytes), status=BlockStatus.FINISHED)
     rest = span(extent.offset_bytes + good_bytes, extent.end_bytes)
     if rest.size_bytes > 0 and extent.size_bytes <= max(geometry.cluster_bytes, geometry.sector_bytes):
-        failed_whole = read.phase is Phase.COPYING and rest.size_bytes > geometry.sector_bytes
+        sectors = range(rest.offset_bytes // geometry.sector_bytes, -(-rest.end_bytes // geometry.sector_bytes))
+        failed_whole = read.phase is Phase.COPYING and len(sectors) > 1  # one may be good, however short the rest is
         yield Mark(extent=rest, status=BlockStatus.NON_TRIMMED if failed_whole else BlockStatus.BAD_SECTOR)
 
 

@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from imaging.errors import UsageError
@@ -320,6 +320,9 @@ option_sets = st.builds(
 
 
 @given(bad=st.lists(small_extents, max_size=8), options=option_sets, sector=st.sampled_from([512, 4096]))
+@example(  # a piece as long as a sector that lies in two
+    bad=[span(252_416, 254_464)], options=RescueOptions(cluster_bytes=51_200, initial_skip_bytes=4096), sector=4096
+)
 @settings(deadline=None)
 def test_every_plan_finds_every_good_sector_and_tries_no_sector_more_often_than_it_may(
     bad: list[Extent], options: RescueOptions, sector: int
