@@ -28,7 +28,6 @@ from signatures._zip import (
     tail_before,
 )
 from signatures._zip_records import Record, follow, marks, record_contents
-from signatures._zip_survey import MAX_SEARCH_BYTES
 
 ROOT = "archive"
 FIRST_RECORD = f"{ROOT}/data.pkl"
@@ -38,7 +37,8 @@ MAX_PICKLE_BYTES = 1 << 20  # of one tensor or one small object
 MAX_SMALL_RECORDS = 8  # before the storages
 MAX_STORAGES = 1000
 MAX_SMALL_BYTES = 4096
-MIN_LOOK_BYTES = 64 << 20  # behind what may be the end of a file; more of a long one
+MIN_LOOK_BYTES = 64 << 20  # behind what may be the end of a file; behind a long one as much as it is long
+MIN_SURE_LOOK_BYTES = 1 << 30  # the same where the file must go on: the next end may be that of a large tensor
 MAX_LOST_BYTES = 64 << 20  # without any structure: more may be room between two files
 MAX_MARKS = 100_000
 
@@ -80,7 +80,7 @@ def behind_whole(window: Window, end_bytes: int) -> Place | None:
     if begins_object(window, end_bytes):
         return Place(start_bytes=end_bytes)
     if _must_go_on(window, end_bytes):
-        return _taken(_search(window, end_bytes, MAX_SEARCH_BYTES), end_bytes)
+        return _taken(_search(window, end_bytes, max(MIN_SURE_LOOK_BYTES, end_bytes)), end_bytes)
     return None if only_zeros_follow(window, end_bytes) else object_at(window, end_bytes)
 
 
@@ -100,7 +100,7 @@ def behind_cut(window: Window, start_bytes: int) -> tuple[int, Place | None]:
     """Return how long an object without its end was, 0 where its pickle does not tell, and the next one."""
     told_bytes = size_of_object(window.part(start_bytes, window.size_bytes - start_bytes)) or 0
     from_bytes = start_bytes + (told_bytes or 1)
-    reach_bytes = told_bytes + MAX_SEARCH_BYTES if told_bytes else MAX_LOST_BYTES
+    reach_bytes = told_bytes + max(MIN_SURE_LOOK_BYTES, from_bytes) if told_bytes else MAX_LOST_BYTES
     found = _search(window, start_bytes + 1, reach_bytes)
     if found is None or found.start_bytes < from_bytes:  # another file's head where its own bytes should be
         return told_bytes, None

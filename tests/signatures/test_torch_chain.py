@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import random
 
 import numpy as np
@@ -11,7 +12,7 @@ from fixtures.formats import torch_distributed as distcp
 from fixtures.formats.pytorch_zip import Member, write_archive
 from imaging.extent import span
 from imaging.window import Window
-from signatures import torch_distributed
+from signatures import _torch_chain, torch_distributed
 from signatures.verdict import Grade
 from tests.signatures.zip_window import MemorySource, codes, judge, patched, starts_in
 
@@ -145,6 +146,42 @@ def test_behind_a_whole_file_that_zeros_follow_nothing_is_looked_for():
     source = Watched(content + bytes(200_000))
     assert FORMAT.validate(Window(source, (span(0, source.size_bytes),))).grade is Grade.INTACT
     assert source.last_read_bytes < len(content)
+
+
+def test_behind_a_cut_object_is_not_looked_without_end(monkeypatch):
+    monkeypatch.setattr(_torch_chain, "MIN_SURE_LOOK_BYTES", 1 << 16)
+    source = Watched(CONTENT[:-60] + bytes(1 << 22))
+    window = Window(source, (span(0, source.size_bytes),))
+    assert _torch_chain.behind_cut(window, STARTS[5]) == (len(OBJECTS[5]), None)
+    assert source.last_read_bytes < len(CONTENT) + (1 << 17)
+
+
+def test_what_torch_writes_comes_back_around_a_lost_sector(tmp_path):
+    torch = pytest.importorskip("torch")
+    from torch.distributed import checkpoint
+
+    weights = {f"w{number}": torch.randn(30 + number, 50) for number in range(5)}
+    checkpoint.save({"model": weights, "lr": 0.1}, checkpoint_id=str(tmp_path / "dcp"))
+    (path,) = (tmp_path / "dcp").glob("*.distcp")
+    content = path.read_bytes()
+    whole = judge(FORMAT, content)
+    ends = np.cumsum(whole.facts["object_bytes"]).tolist()
+    for at, hit in (
+        (whole.tensors[2].layout[0].offset_bytes + 1000, {"3"}),
+        (ends[2], {"3"}),
+        (ends[3] - 200, {"3", "4"}),
+    ):
+        low = at // 512 * 512
+        verdict = judge(FORMAT, patched(content, low, bytes(512)) + bytes(5000))
+        assert (verdict.grade, verdict.size_bytes) == (Grade.DAMAGED, len(content))
+        lost = {name for name, grade in grades(verdict).items() if grade == "DAMAGED"}
+        assert lost
+        assert lost <= hit
+        for number in verdict.facts["damaged_objects"]:
+            assert str(number) in hit | {"2"}
+        for number, (start, end) in enumerate(zip([0, *ends], ends, strict=False)):
+            if number not in verdict.facts["damaged_objects"]:
+                torch.load(io.BytesIO(content[start:end]), weights_only=True)
 
 
 def test_one_zip_alone_with_anything_behind_it_is_no_distributed_checkpoint():
