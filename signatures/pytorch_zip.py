@@ -243,11 +243,13 @@ def _placed(reading: _Reading, stored: StoredTensor, folder: str, prefix: str) -
         if first_use:
             reading.missing.append(record_name)
     else:
-        if first_use and stored.storage_bytes not in (None, record.size_bytes) and record.whole:
+        is_foreign = record.whole and stored.storage_bytes not in (None, record.size_bytes)  # whole, and another's
+        if first_use and is_foreign:
             what = f"{record_name} has {record.size_bytes} bytes, data.pkl wants {stored.storage_bytes}"
             reading.note("storage-size-mismatch", record.offset_bytes, what)
         if stored.offset_bytes + stored.size_bytes <= record.size_bytes:
-            layout, grade = _range_of(record, stored), record_grade(reading.window, record)
+            layout = _range_of(record, stored)
+            grade = Grade.DAMAGED if is_foreign else record_grade(reading.window, record)
     return Tensor(name=prefix + stored.name, dtype=stored.dtype, shape=stored.shape, layout=layout, grade=grade.value)
 
 
