@@ -112,20 +112,27 @@ def with_names(verdict: Verdict, files: Files) -> Verdict:
 
 
 def _telling(finding: Finding, holds: Sequence[str]) -> Finding:
-    """Return a finding about an object with the object's name beside its number."""
+    """Return a finding about an object, or about its tensor, with the name that it has."""
     which, colon, rest = finding.detail.partition(":")
-    if not colon or not OBJECTS.fullmatch(which):
+    if not colon:
         return finding
-    named = OBJECT.sub(lambda one: f"{one[0]} ({holds[int(one[1])]})" if int(one[1]) < len(holds) else one[0], which)
+    if OBJECTS.fullmatch(which):
+        known = len(holds)
+        named = OBJECT.sub(lambda one: f"{one[0]} ({holds[int(one[1])]})" if int(one[1]) < known else one[0], which)
+    else:
+        named = _name_of(which, holds)
     return replace(finding, detail=f"{named}{colon}{rest}")
 
 
-def _renamed(tensor: Tensor, holds: Sequence[str]) -> Tensor:
-    number, dot, rest = tensor.name.partition(".")
-    if tensor.name == LONE:
-        number, rest = "0", ""
+def _name_of(numbered: str, holds: Sequence[str]) -> str:
+    """Return the name of a tensor that is named by its object's number."""
+    number, dot, rest = numbered.partition(".")
     known = number.isdecimal() and int(number) < len(holds)
-    return replace(tensor, name=f"{holds[int(number)]}{dot}{rest}") if known else tensor
+    return f"{holds[int(number)]}{dot}{rest}" if known else numbered
+
+
+def _renamed(tensor: Tensor, holds: Sequence[str]) -> Tensor:
+    return replace(tensor, name=_name_of("0" if tensor.name == LONE else tensor.name, holds))
 
 
 def _piece(names: Sequence[str], first: int, count: int, told: Entry) -> Finding:

@@ -16,7 +16,7 @@ from imaging.extent import span
 from signatures.tensors import Tensor
 from signatures.verdict import Finding, Grade, Verdict
 
-TOLD_OF: Final = re.compile(r"object (\d+)(?=: )")  # as the format's findings begin
+TOLD_OF: Final = re.compile(r"(object )?(\d+)(?=(\.[^:]*)?: )")  # an object, or its tensor
 
 
 def unfolded(verdict: Verdict, known: Iterable[tuple[int, ...]]) -> Verdict:
@@ -78,6 +78,9 @@ def _renumbered(finding: Finding, numbers: Sequence[int], counts: dict[int, int]
     told = TOLD_OF.match(finding.detail)
     if told is None:
         return finding
-    first, count = numbers[int(told[1])], counts[int(told[1])]
-    new = f"object {first}" if count == 1 else f"object {first} to object {first + count - 1}"
+    what, old = told[1] or "", int(told[2])
+    if old >= len(counts):
+        return finding
+    last = numbers[old] + counts[old] - 1
+    new = f"{what}{last}" if counts[old] == 1 else f"{what}{numbers[old]} to {what}{last}"
     return replace(finding, detail=new + finding.detail[told.end() :])
