@@ -2,7 +2,8 @@
 
 Each is written by torch.save to a stream, so its root is `archive` and its offsets count from its own start; it holds
 one tensor or one small object. Which is which, only the `.metadata` beside them tells. Found from the first zip: how
-long that is, its own pickle tells, and another must begin right there. Facts: torch.distributed.checkpoint.filesystem.
+long that is, its own pickle tells, and another must follow. One that is damaged ends nothing while the file is seen to
+go on behind it (`_torch_chain`). Facts: torch.distributed.checkpoint.filesystem.
 """
 
 from __future__ import annotations
