@@ -143,7 +143,7 @@ def _tensors(reading: _Reading) -> list[Tensor]:
         reading.pickles[pickle_name] = pickle
         if not pickle.complete:
             reading.note("pickle-cut", record.data_offset_bytes, f"{pickle_name} breaks off; its names may be partial")
-        tensors.extend(_placed(reading, stored, folder, prefix) for stored in tensors_of(pickle.value))
+        tensors.extend(_placed(reading, record, stored, folder, prefix) for stored in tensors_of(pickle.value))
     tensors.extend(_exported(reading))
     _read_other_pickles(reading)
     for pickle_name, pickle in reading.pickles.items():
@@ -182,7 +182,7 @@ def _exported(reading: _Reading) -> Iterator[Tensor]:
                 continue
             if name.endswith("_config.json"):
                 raw = record_contents(reading.window, record, limit_bytes=MAX_TABLE_BYTES) or b""
-                yield from (_placed(reading, stored, folder, "") for stored in tensors_of_table(raw))
+                yield from (_placed(reading, record, stored, folder, "") for stored in tensors_of_table(raw))
                 for tensor_name, inner in pickled_of_table(raw):
                     yield from _inside(reading, f"{reading.survey.root}/{folder}/{inner}", tensor_name)
             elif name.endswith(".pt"):
@@ -228,8 +228,8 @@ def _note_lost_names(reading: _Reading, tensors: list[Tensor]) -> None:
         reading.note("names-lost", None, what)
 
 
-def _placed(reading: _Reading, stored: StoredTensor, folder: str, prefix: str) -> Tensor:
-    """Give a tensor its place in the file and the grade of its storage's record."""
+def _placed(reading: _Reading, told_by: Record, stored: StoredTensor, folder: str, prefix: str) -> Tensor:
+    """Give a tensor its place in the file and its storage's grade; it is proven no further than what tells of it."""
     if stored.storage_key is None:  # its shape is all there is, and the pickle tells that
         return Tensor(name=prefix + stored.name, dtype=stored.dtype, shape=stored.shape, layout=())
     record_name = f"{reading.survey.root}/{folder}/{stored.storage_key}"
@@ -250,6 +250,8 @@ def _placed(reading: _Reading, stored: StoredTensor, folder: str, prefix: str) -
         if stored.offset_bytes + stored.size_bytes <= record.size_bytes:
             layout = _range_of(record, stored)
             grade = Grade.DAMAGED if is_foreign else record_grade(reading.window, record)
+            if grade is Grade.INTACT and record_grade(reading.window, told_by) is not Grade.INTACT:
+                grade = Grade.CONSISTENT
     return Tensor(name=prefix + stored.name, dtype=stored.dtype, shape=stored.shape, layout=layout, grade=grade.value)
 
 

@@ -488,6 +488,15 @@ def test_a_pickle_that_breaks_off_caps_the_grade():
     assert verdict.grade is Grade.CONSISTENT
 
 
+def test_a_tensor_is_proven_no_further_than_the_pickle_that_tells_its_name_and_place():
+    names = [one.name for one in judge(FORMAT, BUILT.content).tensors]
+    at = BUILT.content.index(names[0].encode(), record_data(BUILT.content, "model/data.pkl"))
+    verdict = judge(FORMAT, patched(BUILT.content, at, b"X"))
+    assert verdict.grade is Grade.DAMAGED
+    assert [one.name for one in verdict.tensors] == [f"X{names[0][1:]}", *names[1:]]
+    assert {one.grade for one in verdict.tensors} == {"CONSISTENT"}
+
+
 def test_a_damaged_deflated_pickle_is_told():
     sample = rezipped(BUILT, 1)
     at = record_data(sample.content, "model/data.pkl")
