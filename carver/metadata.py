@@ -8,8 +8,9 @@ import os
 import tomllib
 from pathlib import Path
 
+from carver.output import output_error
 from carver.recovery import CaseMetadata
-from imaging.errors import InputError, OutputError
+from imaging.errors import InputError
 from imaging.ownership import give_to_caller
 
 MAX_BYTES = 1 << 20
@@ -91,7 +92,7 @@ def write_template(path: Path, metadata: CaseMetadata) -> bool:
     except FileExistsError:
         return False
     except OSError as fault:
-        raise OutputError(f"cannot write {path}: {os.strerror(fault.errno or 0)}") from fault
+        raise output_error(path, fault) from fault
     give_to_caller(path)
     return True
 

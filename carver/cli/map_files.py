@@ -111,4 +111,4 @@ def write_new(path: Path, content: bytes) -> None:
 
 def _unwritten(what: object, fault: OSError) -> OutputError:
     # no DestinationFullError, after which the command is run again: what came from standard input is gone
-    return OutputError(f"cannot write {what}: {os.strerror(fault.errno or 0)}")
+    return OutputError(f"cannot write {what}: {os.strerror(fault.errno or 0)}; mend that, or name another place")

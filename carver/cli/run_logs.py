@@ -117,8 +117,10 @@ class RunLogs:
         try:
             self._files.close()
         except OSError as fault:
-            raise OutputError(f"cannot write the log: {os.strerror(fault.errno or 0)}") from fault
+            reason = os.strerror(fault.errno or 0)
+            raise OutputError(f"cannot write the end of a log: {reason}; the map tells how far the image is") from fault
 
 
 def _unwritten(path: Path, fault: OSError) -> OutputError:
-    return OutputError(f"cannot write the log {path}: {os.strerror(fault.errno or 0)}")
+    reason = os.strerror(fault.errno or 0)
+    return OutputError(f"cannot write the log {path}: {reason}; mend that, name another place, or go on without a log")
