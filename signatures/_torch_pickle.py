@@ -9,7 +9,7 @@ from typing import Any, Final
 from signatures._pickle import Node, Persistent, each_pair
 from signatures._pickle_globals import Global
 
-MAX_DEPTH = 64
+MAX_DEPTH = 256  # a pickler of Python gives up not far beyond
 MAX_VISITS = 2_000_000
 MAX_TENSORS = 1_000_000
 MAX_RANK = 64
@@ -84,20 +84,24 @@ class StoredTensor:
 
 
 def tensors_of(value: object) -> Iterator[StoredTensor]:
-    """Yield every tensor below `value`, by its path of keys and attributes; bounded in depth, visits and number."""
+    """Yield every tensor below `value`, by its path of keys and attributes; bounded in depth, visits and number.
+
+    What an object is itself a part of, as a layer that knows its model, is not met again below it.
+    """
     visits = 0
     found = 0
-    pending: list[tuple[tuple[str, ...], Any, int]] = [((), value, 0)]
+    pending: list[tuple[tuple[str, ...], Any, tuple[Any, ...]]] = [((), value, ())]
     while pending and visits < MAX_VISITS and found < MAX_TENSORS:
-        path, thing, depth = pending.pop()
+        path, thing, above = pending.pop()
         visits += 1
         tensor = _tensor(".".join(path), thing)
         if tensor is not None:
             found += 1
             yield tensor
-        if depth < MAX_DEPTH:
-            below = [(_join(path, key), child, depth + 1) for key, child in _children(thing)]
-            pending.extend(reversed(below))
+        if len(above) < MAX_DEPTH:
+            above = (*above, thing)
+            below = [(key, child) for key, child in _children(thing) if not any(child is one for one in above)]
+            pending.extend((_join(path, key), child, above) for key, child in reversed(below))
 
 
 def _join(path: tuple[str, ...], key: object) -> tuple[str, ...]:

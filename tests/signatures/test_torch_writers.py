@@ -207,3 +207,28 @@ def test_a_file_beyond_four_gibibytes_tells_its_length_and_every_tensor(tmp_path
     whole = {tensor.name for tensor in verdict.tensors if tensor.grade == Grade.INTACT}
     assert whole == set(tensors) - ({"half", "empty"} if cut_bytes > 300 else set())
     path.unlink()
+
+
+class Layer(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.rand(2))
+
+
+def test_a_layer_that_knows_its_model_does_not_multiply_the_tensors():
+    whole = torch.nn.ModuleList([Layer() for _ in range(12)])
+    for layer in whole:
+        layer.model = [whole]
+    state = {"net": whole, "bias": torch.rand(1)}
+    state["self"] = state
+    verdict = judge(formats()["pytorch_zip"], held(lambda file: torch.save(state, file)))
+    assert [tensor.name for tensor in verdict.tensors] == [*(f"net.{number}.weight" for number in range(12)), "bias"]
+
+
+def test_a_tensor_below_two_hundred_containers_is_found():
+    state = torch.rand(3)
+    for _ in range(100):
+        state = {"in": [state]}
+    verdict, pieces = told(held(lambda file: torch.save(state, file)))
+    assert verdict.tensors[0].name == "in.0" + ".in.0" * 99
+    assert len(pieces) == 1
