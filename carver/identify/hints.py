@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, Final
 
 from carver.identify.checkpoints import METADATA, Files
 from signatures.tensors import Tensor, names_digest
@@ -17,6 +17,12 @@ from signatures.verdict import DataEvidence, Finding, Grade, Verdict
 
 POINTER, INDEX, SUMS, DOWNLOAD = "git_lfs_pointer", "weights_index", "sha256_list", "huggingface_download"
 WITNESSES = {POINTER: "a Git LFS pointer", SUMS: "a list of SHA-256 sums", DOWNLOAD: "the record of a download"}
+TORCH = ("pytorch_zip", "pytorch_legacy")
+READ_AS: Final = {  # what libraries take a shard for, by its name alone
+    ".safetensors": ("safetensors",),
+    ".h5": ("hdf5",),
+    **dict.fromkeys((".bin", ".pt", ".pth", ".ckpt"), TORCH),
+}
 CONTESTED_CODES = frozenset(("foreign-file-inside", "overlaps-proven-file"))  # guesses that a hash refutes
 
 
@@ -108,15 +114,21 @@ def proven(verdict: Verdict, sha256: str, size_bytes: int, hints: Hints) -> Verd
     )
 
 
-def named(tensors: Sequence[Tensor], sha256: str, hints: Hints) -> tuple[str, str, str] | None:
+def may_be_called(name: str, form: str) -> bool:
+    """Tell whether a library would read a file of this format under this name: many models lie in two formats."""
+    return form in READ_AS.get(PurePosixPath(name).suffix, (form,))
+
+
+def named(tensors: Sequence[Tensor], form: str, sha256: str, hints: Hints) -> tuple[str, str, str] | None:
     """Return (stem, suffix, source) of the name that a list gives to the hash, or an index to a file of these tensors.
 
-    None where no name is told, or more than one.
+    None where no name is told, or more than one that a file of this format may have.
     """
     listed = hints.names.get(sha256, ())
     if len(listed) == 1:
         return (*_split(listed[0]), "SHA-256 list")
-    names = hints.shards.get(names_digest(tensor.name for tensor in tensors), ()) if tensors and hints.shards else ()
+    told = hints.shards.get(names_digest(tensor.name for tensor in tensors), ()) if tensors and hints.shards else ()
+    names = [name for name in told if may_be_called(name, form)]
     return (*_split(names[0]), "index file") if len(names) == 1 else None
 
 

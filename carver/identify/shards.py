@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from carver.identify import checkpoints
 from carver.identify.family_table import DECODERS
-from carver.identify.hints import INDEX
+from carver.identify.hints import INDEX, may_be_called
 from carver.identify.parts import Part, tensor_names
 from carver.recovery import CarvedFile
 
@@ -100,10 +100,12 @@ def _by_index(parts: Sequence[Part], side_files: Iterable[CarvedFile]) -> Iterat
 def _of_index(
     side: CarvedFile, shards: Sequence[tuple[str, str]], fitting: Mapping[str, list[Part]]
 ) -> Iterator[Group]:
-    held = {
-        fitting[digest][0].file.path: fitting[digest][0] for _, digest in shards if len(fitting.get(digest, ())) == 1
+    fit = {
+        name: [part for part in fitting.get(digest, ()) if may_be_called(name, part.file.format)]
+        for name, digest in shards
     }
-    missing = (_missing_word(name, len(fitting.get(digest, ()))) for name, digest in shards)
+    held = {parts[0].file.path: parts[0] for parts in fit.values() if len(parts) == 1}
+    missing = (_missing_word(name, len(parts)) for name, parts in fit.items())
     if held:
         yield Group(
             name=str(side.facts.get("name", "")).partition(".")[0],

@@ -119,7 +119,7 @@ def _waiting(plan: Planned, verdict: Verdict, written: Written, form: Format, hi
     """Choose the name: what other files on the source call this one, else what the contents give."""
     stem, source = stem_of(verdict.facts, form.name, plan.owned.claim.start_bytes)
     suffix = suffix_of(verdict.facts, form.suffix)
-    told = named(verdict.tensors, written.sha256, hints)
+    told = named(verdict.tensors, form.name, written.sha256, hints)
     if told is not None and safe_name(told[0]):
         stem, suffix, source = safe_name(told[0]), suffix_of({"suffix": told[1]}, suffix), told[2]
     return _Waiting(

@@ -56,10 +56,19 @@ def test_a_shard_gets_the_one_name_that_indices_give_its_tensors():
         shards = [{"name": name, "tensors": 2, "names_sha256": names_digest(["a", "b"])} for name in names]
         return gather(Told(format="weights_index", start_bytes=0, facts={"shards": [shard]}) for shard in shards)
 
-    assert named(tensors, DIGEST, told("m-1.tar.bin", "m-1.tar.bin")) == ("m-1.tar", ".bin", "index file")
-    assert named(tensors, DIGEST, told("m-1.bin", "n-1.bin")) is None
-    assert named(tensors[:1], DIGEST, told("m-1.bin")) is None
-    assert named(tensors, DIGEST, Hints()) is None
+    assert named(tensors, "pytorch_zip", DIGEST, told("m-1.tar.bin", "m-1.tar.bin")) == (
+        "m-1.tar",
+        ".bin",
+        "index file",
+    )
+    assert named(tensors, "pytorch_zip", DIGEST, told("m-1.bin", "n-1.bin")) is None
+    assert named(tensors[:1], "pytorch_zip", DIGEST, told("m-1.bin")) is None
+    assert named(tensors, "pytorch_zip", DIGEST, Hints()) is None
+    both = told("pytorch_model-1.bin", "model-1.safetensors")
+    assert named(tensors, "pytorch_legacy", DIGEST, both) == ("pytorch_model-1", ".bin", "index file")
+    assert named(tensors, "safetensors", DIGEST, both) == ("model-1", ".safetensors", "index file")
+    assert named(tensors, "safetensors", DIGEST, told("pytorch_model-1.bin")) is None
+    assert named(tensors, "onnx", DIGEST, told("m-1.of-its-own")) == ("m-1", ".of-its-own", "index file")
 
 
 def told_sums(*names: str) -> Told:
@@ -70,8 +79,8 @@ def told_sums(*names: str) -> Told:
 def test_a_list_of_sums_proves_and_names_and_a_record_of_a_download_proves():
     hints = gather([told_sums("runs/best.pt", "C:\\\\old\\\\best.pt")])
     assert proven(a_verdict(), DIGEST, 77, hints).data_evidence is DataEvidence.HASH
-    assert named([], DIGEST, hints) == ("best", ".pt", "SHA-256 list")
-    assert named([], DIGEST, gather([told_sums("a.pt", "b.pt")])) is None
+    assert named([], "pytorch_zip", DIGEST, hints) == ("best", ".pt", "SHA-256 list")
+    assert named([], "pytorch_zip", DIGEST, gather([told_sums("a.pt", "b.pt")])) is None
     record = Told(format="huggingface_download", start_bytes=0, facts={"names_sha256": DIGEST})
     assert "download" in proven(a_verdict(), DIGEST, 77, gather([record])).findings[0].detail
 

@@ -61,6 +61,17 @@ def test_of_two_files_that_fit_one_shard_none_is_mixed_in():
     assert models[1].versions == models[2].files and models[2].versions == models[1].files
 
 
+def test_a_model_that_lies_in_two_formats_is_grouped_in_each_by_its_own_index():
+    """As many downloads do: the shards of both hold the same tensors."""
+    torch = [a_file(f"files/{n}.bin", tensors(PIECES[n]), form="pytorch_zip") for n in range(3)]
+    names = [name.replace(".safetensors", ".bin") for name in SHARDS]
+    shards = [{**told, "name": name} for told, name in zip(index().facts["shards"], names, strict=True)]
+    torch_index = a_file("files/torch.json", form="weights_index", facts={"shards": shards}, side=True)
+    models = assemble([shard(0), torch[0], torch[1], shard(1), shard(2)], [torch_index, index()])
+    assert [model.files for model in models] == [("files/0-", "files/1-", "files/2-"), ("files/0.bin", "files/1.bin")]
+    assert [model.missing_shards for model in models] == [(), (names[2],)]
+
+
 def test_the_parts_of_a_split_gguf_are_grouped_by_its_numbers():
     def part(number: int, name: str = "") -> CarvedFile:
         facts = {"split_number": number, "split_count": 3, "split_tensors": 9} | ({"name": name} if name else {})
