@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from imaging.window import Window
 from signatures._zip import CENTRAL_BYTES, ENCRYPTED, END_BYTES, LOCATOR_BYTES, ZIP64_END_BYTES, read_tail
 from signatures._zip_records import Record
@@ -21,21 +23,27 @@ DAMAGE_CODES = frozenset(
         "unread",
     )
 )
-CAPPING_CODES = frozenset(("crc-absent", "encrypted"))
+CAPPING_CODES = frozenset(("crc-absent", "encrypted", "method-unknown"))
 
 
 def judge_records(window: Window, survey: Survey) -> None:
     """Add one finding for each record that is not proven."""
     absent = 0
+    methods: Counter[int] = Counter()
     for record in survey.records:
         if record.unproven:
             absent += 1
             if window.unread_within(record.data_offset_bytes, record.packed_bytes):
                 survey.note("unread", record.data_offset_bytes, f"parts of {record.name} were never read")
+        elif record.whole and record.opaque and not record.flags & ENCRYPTED:
+            methods[record.method] += 1
         elif not record.headless:
             _judge_record(survey, record)
     if absent:
         survey.note("crc-absent", None, f"{absent} records were written without a CRC-32")
+    for method, count in methods.items():
+        what = f"{count} records are packed by method {method}, which is not undone here; their CRC-32 is unchecked"
+        survey.note("method-unknown", None, what)
     if survey.missing_head_bytes:
         survey.note("missing-head", 0, f"the first {survey.missing_head_bytes} bytes of the file are not here")
 
@@ -53,7 +61,7 @@ def _judge_record(survey: Survey, record: Record) -> None:
 
 def record_grade(window: Window, record: Record) -> Grade:
     """Return how far one record's contents are proven."""
-    if record.unproven:
+    if record.unproven or (record.whole and record.opaque):
         unread = window.unread_within(record.data_offset_bytes, record.packed_bytes)
         return Grade.DAMAGED if unread else Grade.CONSISTENT
     return Grade.INTACT if record.computed_crc == record.declared_crc else Grade.DAMAGED

@@ -15,6 +15,7 @@ from signatures._zip import (
     CENTRAL,
     DEFLATED,
     DESCRIPTOR,
+    ENCRYPTED,
     END,
     HAS_DESCRIPTOR,
     LOCAL,
@@ -68,6 +69,11 @@ class Record:
     def lost(self) -> bool:
         """Whether its header is gone and its contents were not found whole without it."""
         return self.headless and self.computed_crc != self.declared_crc
+
+    @property
+    def opaque(self) -> bool:
+        """Whether it is encrypted, or packed by a method that is not undone here: its contents cannot be checked."""
+        return bool(self.flags & ENCRYPTED) or self.method not in (STORED, DEFLATED)
 
     @property
     def unproven(self) -> bool:

@@ -215,7 +215,7 @@ def _inside(reading: _Reading, record_name: str, prefix: str) -> Iterator[Tensor
 
 def _note_lost_names(reading: _Reading, tensors: list[Tensor]) -> None:
     """Tell what can be had of a file without the pickle that names its tensors."""
-    if tensors or reading.pickles:
+    if tensors or reading.pickles or any(record.opaque for record in reading.survey.records):
         return
     root = reading.survey.root or ""
     whole = [

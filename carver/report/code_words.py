@@ -143,6 +143,7 @@ UNCHECKED = CodeGroup(
         "filter-unverified": "data under a compression that carver does not undo",
         "findings-left-out": "there were more findings than are kept",
         "inflate-limit": "more compressed data than is unpacked for one file",
+        "method-unknown": "members are packed by a method that carver does not undo",
         "unknown-dtype": "a tensor is of a type that carver does not know",
         "unknown-field": "the file has fields of a later version of its format",
         "unknown-type": "a tensor is of a type that carver does not know",

@@ -20,7 +20,7 @@ from signatures._zip import (
     read_tail,
     tail_before,
 )
-from signatures._zip_grade import grade_of, judge_records
+from signatures._zip_grade import grade_of, judge_records, record_grade
 from signatures._zip_records import contents_crc, match_descriptor, skim_directory
 from signatures._zip_survey import survey_zip
 from tests.signatures.zip_window import MemorySource, window_on
@@ -170,6 +170,27 @@ def test_an_encrypted_member_cannot_be_checked():
     judge_records(window, survey)
     assert {finding.code for finding in survey.findings} == {"encrypted"}
     assert grade_of(window, survey) == "CONSISTENT"
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_member_packed_by_another_method_is_unchecked_and_no_damage(method):
+    content = zipped({"a/one": b"1" * 500, "a/two": b"2" * 500}, method=method)
+    window = window_on(content)
+    survey = survey_zip(window, root="")
+    judge_records(window, survey)
+    assert [finding.code for finding in survey.findings] == ["method-unknown"]
+    assert "2 records" in survey.findings[0].detail
+    assert grade_of(window, survey) == "CONSISTENT"
+    assert {record_grade(window, record) for record in survey.records} == {"CONSISTENT"}
+
+
+def test_a_method_that_the_directory_does_not_tell_is_damage():
+    content = bytearray(PLAIN)
+    content[8] = 12
+    window = window_on(bytes(content))
+    survey = survey_zip(window, root="")
+    judge_records(window, survey)
+    assert grade_of(window, survey) == "DAMAGED"
 
 
 def test_a_flood_of_signatures_costs_a_bounded_number_of_reads():
