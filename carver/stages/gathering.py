@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import shutil
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -40,6 +41,7 @@ NOTE_HEAD = "This model is not whole, and does not load as it should. These of i
 NOTE_TAIL = """Look for just those in backups, or where the model came from, and put them here under these names.
 A library that fills the gaps with random numbers makes a model that loads and is wrong."""
 LINE_CHARACTERS = 1000
+OF_SEVERAL = re.compile(r"@0x[0-9a-f]+(?:-[0-9]+)?(?=\.)")
 ONE_FILE = {"safetensors": ".safetensors", "pytorch_zip": ".bin", "pytorch_legacy": ".bin"}
 
 
@@ -167,9 +169,11 @@ def _names(model: Model, files: Mapping[str, CarvedFile]) -> Iterator[tuple[str,
         names = _companion_names(files[one.path].facts, one, told if isinstance(told, dict) else ())
         pairs += [(name, one.path) for name in names]
     for name, path in pairs:
-        if name.lower() not in given:
-            given.add(name.lower())
-            yield name, path
+        own = OF_SEVERAL.sub("", name)  # in the case's one folder other models' files may be called the same
+        free = [one for one in dict.fromkeys((own, name)) if one.lower() not in given]
+        if free:
+            given.add(free[0].lower())
+            yield free[0], path
 
 
 def _companion_names(facts: Mapping[str, object], companion: Companion, told: Collection[str]) -> list[str]:

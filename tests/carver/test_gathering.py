@@ -90,6 +90,23 @@ def test_shards_keep_their_names_and_models_of_one_name_get_folders_of_their_own
     }
 
 
+def test_files_that_share_their_names_with_another_models_have_them_in_their_own_folder(tmp_path):
+    shards = [a_file(f"files/m-{n}-of-2@0x9{n}00.safetensors") for n in (1, 2)]
+    index = a_file("files/m.safetensors@0x7c0.index.json", form="weights_index", side=True)
+    paths = tuple(file.path for file in shards)
+    model = one(shards[0], files=paths, companions=(Companion(path=index.path, why="names"),))
+    recovery = a_recovery(tmp_path, [*shards, index], [model])
+    gather_models(example(files=tuple(shards), side_files=(index,), models=recovery.models), tmp_path)
+    names = ("m-1-of-2.safetensors", "m-2-of-2.safetensors", "m.safetensors.index.json")
+    assert linked(tmp_path) == {f"bert/{name}": path for name, path in zip(names, (*paths, index.path), strict=True)}
+
+
+def test_of_two_files_of_one_name_in_one_model_each_is_there(tmp_path):
+    files = [a_file("files/part.bin"), a_file("files/part@0x600.bin")]
+    gather_models(a_recovery(tmp_path, files, [one(files[0], files=tuple(file.path for file in files))]), tmp_path)
+    assert set(linked(tmp_path)) == {"bert/part.bin", "bert/part@0x600.bin", "bert/config.json"}
+
+
 def test_small_files_that_only_lie_near_are_no_reason_for_a_folder(tmp_path):
     file = a_file("files/x.safetensors")
     near = a_file("files/near.json", form="model_json", facts={"kind": "added_tokens.json"}, side=True)
