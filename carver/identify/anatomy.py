@@ -19,6 +19,7 @@ from signatures.tensors import Tensor
 NUMBERS = re.compile(r"[0-9]+")
 LAYER = re.compile(r"(?:^|[./_])(?<!conv_)(?:layers?|h|blk|blocks?|resblocks|encoder_layer)[./_]+([0-9]{1,6})[./_]")
 BUFFERS = re.compile(r"(?:^|[._])(?:position_ids|inv_freq|masked_bias)$|(?:^|\.)state\.[0-9]+\.step$")
+RNG_STATES = ((5056,), (5048,), (16,))  # bytes of torch.get_rng_state(): a processor's, that before 1.6, a GPU's
 MASKS = (".attn.bias", ".attention.bias")  # GPT-2's and its kin's lower triangles of ones
 WHOLE_NUMBERS = frozenset(("int16", "int32", "int64", "uint16", "uint32", "uint64", "bool"))
 PACKING_DTYPES = WHOLE_NUMBERS | {"uint8", "int8"}
@@ -91,8 +92,10 @@ def _layer(name: str) -> int | None:
 
 
 def _is_buffer(tensor: Tensor) -> bool:
-    """Tell what a model computes for itself and saves nevertheless: positions, frequencies, causal masks."""
+    """Tell what is saved and not learnt: positions, frequencies, causal masks, where random numbers were."""
     shape = tensor.shape
+    if tensor.dtype == "uint8" and shape in RNG_STATES and not _is_packed(tensor):
+        return True
     mask = len(shape) == 4 and shape[:2] == (1, 1) and shape[2] == shape[3] and f".{tensor.name}".endswith(MASKS)
     return mask or BUFFERS.search(tensor.name) is not None
 

@@ -8,6 +8,7 @@ from itertools import chain, islice
 
 from carver.identify.hints import INDEX, WITNESSES
 from carver.identify.outline import Outline
+from carver.identify.parts import extent_bit
 from carver.recovery import CarvedFile, Companion, Model
 
 MAX_DISTANCE_BYTES = 16 << 20
@@ -60,6 +61,10 @@ def _contradicts(model: Outline, facts: Mapping[str, object]) -> bool:
     if facts.get("kind") in VOCABULARIES:
         rows = model.vocabulary
         return rows is not None and isinstance(words, int) and not 0 <= rows - words < MAX_PADDING
+    if facts.get("kind") == "adapter_config.json" and model.is_adapter is False:
+        return True
+    if width is not None and model.hidden_size is None and not model.extents & extent_bit(width):
+        return True  # no model is without a norm, a bias or a matrix as wide as it is
     if None in (width, model.hidden_size):
         return isinstance(words, int) and model.vocabulary is not None and words != model.vocabulary
     return width != model.hidden_size or (layers is not None and not has_sizes(model, facts))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import reduce
+from operator import or_
 
 from carver.identify import checkpoints
 from carver.identify.shards import Group
@@ -23,6 +25,8 @@ class Outline:
             nothing.
         step: as of the model; a small file beside it may tell it later.
         step_unit: what is counted: steps and epochs cannot be put in one order.
+        is_adapter: whether it is laid over another model; None where its names tell no family.
+        extents: a bit for each extent of its tensors (`extent_bit`).
         hidden_size: as of the model.
         layers: likewise.
         vocabulary: likewise.
@@ -36,6 +40,8 @@ class Outline:
     build: bytes
     step: int | None
     step_unit: str
+    is_adapter: bool | None
+    extents: int
     hidden_size: int | None
     layers: int
     vocabulary: int | None
@@ -57,6 +63,8 @@ def outline(one: Group, model: Model) -> Outline:
         build=b"".join(part.build for part in one.parts) if tells else b"",
         step=model.step,
         step_unit=told.unit if told is not None else STEPS,
+        is_adapter=_is_adapter(model.family) if model.family else None,
+        extents=reduce(or_, (part.extents for part in one.parts)),
         hidden_size=model.hidden_size,
         layers=model.layers,
         vocabulary=model.vocabulary,
@@ -64,3 +72,7 @@ def outline(one: Group, model: Model) -> Outline:
         index=one.index,
         edges=tuple(edge for layout in layouts for edge in (layout[0].offset_bytes, layout[-1].end_bytes)),
     )
+
+
+def _is_adapter(family: str) -> bool:
+    return "adapter" in family.lower() or "(PEFT)" in family

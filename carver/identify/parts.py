@@ -18,6 +18,7 @@ ELSEWHERE = frozenset(
 LOADED_WHOLE = frozenset(("keras",))  # containers that are one model; a wheel may hold several
 CONTAINERS = LOADED_WHOLE | {"zip_archive"}
 PLAIN_ARRAYS = frozenset(("numpy_array", "npz"))  # models only where a family's names are known
+EXTENT_BITS = 251  # a prime; a transformer has ten different extents
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +33,7 @@ class Part:
         tensor_count: how many there are.
         names_sha256: digest of their names.
         build: digest of names, dtypes and shapes: equal for two versions of one model.
+        extents: a bit for each extent of its tensors (`extent_bit`).
         width: the commonest extent of its weight matrices: a transformer's hidden size; None without matrices.
     """
 
@@ -42,6 +44,7 @@ class Part:
     tensor_count: int
     names_sha256: str
     build: bytes
+    extents: int
     width: int | None
 
     def tensors(self) -> tuple[Tensor, ...]:
@@ -104,6 +107,7 @@ def _part(number: int, file: CarvedFile, files: Sequence[CarvedFile]) -> Part | 
         tensor_count=len(file.tensors),
         names_sha256=names_digest(tensor.name for tensor in file.tensors),
         build=_build(file),
+        extents=_extents(file),
         width=_width(file),
     )
 
@@ -111,6 +115,18 @@ def _part(number: int, file: CarvedFile, files: Sequence[CarvedFile]) -> Part | 
 def _build(file: CarvedFile) -> bytes:
     told = sorted((tensor.name, tensor.dtype, tensor.shape) for tensor in file.tensors)
     return hashlib.sha256(json.dumps([file.format, told]).encode()).digest()
+
+
+def extent_bit(extent: int) -> int:
+    """Return the bit that stands for an extent; others may share it, so only a bit that is not there tells."""
+    return 1 << extent % EXTENT_BITS
+
+
+def _extents(file: CarvedFile) -> int:
+    bits = 0
+    for extent in {extent for tensor in file.tensors for extent in tensor.shape}:
+        bits |= extent_bit(extent)
+    return bits
 
 
 def _width(file: CarvedFile) -> int | None:

@@ -7,7 +7,8 @@ import pytest
 from carver.identify.models import assemble
 from carver.recovery import CarvedFile, Companion, Model
 from carver.report.model_words import notes
-from signatures.tensors import names_digest
+from imaging.extent import span
+from signatures.tensors import Tensor, names_digest
 from signatures.verdict import Grade
 from tests.carver.made_models import WIDTH, WORDS, a_file, llama, tensors
 
@@ -325,6 +326,37 @@ def test_of_each_kind_the_nearest_is_taken_and_none_where_sizes_tell_one():
 )
 def test_what_lies_next_to_a_model_and_tells_other_sizes_is_not_its_own(facts):
     assert only(assemble([a_file("files/a", tensors(llama()))], [small("files/x.json", facts)])).companions == ()
+
+
+ODD = [("x.weight", (8, 8)), ("x.bias", (8,))]
+
+
+@pytest.mark.parametrize(
+    ("specs", "facts", "fits"),
+    [
+        (ODD, {**CONFIG, "hidden_size": 9}, False),
+        (ODD, {**CONFIG, "hidden_size": 8}, True),
+        ([(f"x{size}", (size,)) for size in range(300)], {**CONFIG, "hidden_size": 999}, True),  # all cannot be held
+        (llama(), {"kind": "adapter_config.json"}, False),
+        (ODD, {"kind": "adapter_config.json"}, True),
+        (
+            [("m.q_proj.lora_A.weight", (4, 8)), ("m.q_proj.lora_B.weight", (8, 4))],
+            {"kind": "adapter_config.json"},
+            True,
+        ),
+    ],
+    ids=["no-such-width", "width", "too-many-widths", "no-adapter", "unknown", "adapter"],
+)
+def test_a_configuration_next_to_a_model_that_cannot_be_of_it_is_not_its_own(specs, facts, fits):
+    model = only(assemble([a_file("files/a", tensors(specs))], [small("files/x.json", facts)]))
+    assert len(model.companions) == fits
+
+
+def test_the_state_of_random_numbers_is_no_model_and_takes_no_model_its_small_files():
+    state = Tensor(name="cpu", dtype="uint8", shape=(5056,), layout=(span(0, 5056),))
+    files = [a_file("files/rng", [state], form="pytorch_zip"), a_file("files/a", tensors(llama()), at_bytes=1 << 20)]
+    model = only(assemble(files, [small("files/trainer_state.json", {"kind": "trainer_state.json"}, at_bytes=6000)]))
+    assert (model.files, len(model.companions)) == (("files/a",), 1)
 
 
 def test_small_files_without_a_model_stay_alone():
