@@ -38,6 +38,7 @@ from signatures.tensors import Tensor
 from signatures.verdict import Grade
 
 MAX_NAMED_FILES = 16
+MOST_DATASET_BYTES = 1 << 63  # no library can address more, written or not
 MAX_IMPLICIT_CHUNKS = 1 << 20  # beyond, the room that a dataset may grow into is taken as its own
 
 
@@ -102,6 +103,8 @@ def tensor_of(space: Space, dataset: Dataset) -> Tensor:
         Damage: they cannot be where the dataset says.
     """
     kind = dataset.layout.kind
+    if dataset.size_bytes >= MOST_DATASET_BYTES:
+        raise Damage("data-size", None, f"{dataset.path}: its shape asks for {dataset.size_bytes} bytes")
     if dataset.external:
         space.unproven = True
         files = ", ".join(_external_files(space, dataset))

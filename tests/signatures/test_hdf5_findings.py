@@ -145,6 +145,17 @@ def test_chunks_that_do_not_fit_the_datatype_are_damage():
     assert "chunk-shape" in codes(judge(patch(content, at + 19, b"\x08")))
 
 
+@pytest.mark.parametrize(("rows_bit", "grade"), [(60, Grade.DAMAGED), (20, Grade.CONSISTENT)])
+def test_a_dataset_that_may_grow_is_damaged_where_no_library_could_address_it(rows_bit, grade):
+    content = sample("sb0-extensible-array-plain")
+    (weights,) = judge(content).tensors
+    rows = struct.pack("<QQ", *weights.shape)
+    assert weights.shape[0] < 1 << rows_bit and content.count(rows) == 1
+    verdict = judge(content.replace(rows, struct.pack("<QQ", weights.shape[0] | 1 << rows_bit, weights.shape[1])))
+    assert verdict.grade is grade
+    assert ("data-size" in codes(verdict)) == (grade is Grade.DAMAGED)
+
+
 def test_a_changed_byte_of_a_checked_chunk_is_damage_wherever_it_lies():
     for name in ("sb0-single-checked", "sb3-single-fletcher32", "sb3-btree-2-checked"):
         content = sample(name)
