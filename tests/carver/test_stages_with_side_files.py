@@ -25,7 +25,7 @@ in_process = stages.in_process  # the fixture
 @pytest.fixture(scope="module")
 def disk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("disk") / "disk.img"
-    shards = [weights(tensors) for tensors in NAMES.values()]
+    shards = [weights(tensors, shape=(2, LLAMA["hidden_size"])) for tensors in NAMES.values()]
     lay_out(path, [shards[1], pointer(shards[0]), written(LLAMA), shards[0], index(NAMES, total_bytes=9)])
     return path
 
