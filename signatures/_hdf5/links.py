@@ -12,6 +12,7 @@ from signatures._hdf5.header import LINK, LINK_INFO, SYMBOL_TABLE, ObjectHeader
 from signatures._hdf5.space import Damage, Fields, Space
 from signatures._hdf5.tree1 import Siblings
 
+Table = tuple[int | None, int | None]
 MAX_TREE_DEPTH = 64
 _HARD, _SOFT, _EXTERNAL = 0, 1, 64
 _NO_FREE_BLOCK = 1
@@ -35,7 +36,7 @@ class Link:
     name: bytes
     address: int | None
     kind: int = _HARD
-    table: tuple[int | None, int | None] | None = None
+    table: Table | None = None
 
     @property
     def is_external(self) -> bool:
@@ -48,9 +49,20 @@ def is_group(header: ObjectHeader) -> bool:
     return any(message.kind in (SYMBOL_TABLE, LINK_INFO, LINK) for message in header.messages)
 
 
-def read_links(space: Space, header: ObjectHeader) -> list[Link]:
-    """Return the links of a group, sorted by name; what is broken is reported and left out."""
+def read_links(space: Space, header: ObjectHeader, lost: Table | None = None) -> list[Link]:
+    """Return the links of a group, sorted by name; what is broken is reported and left out.
+
+    Args:
+        space: the file.
+        header: the group's.
+        lost: tree and heap of an old group whose header has lost its own message of them.
+    """
     links: list[Link] = []
+    if lost is not None:
+        try:
+            links.extend(_read_symbol_table(space, *lost))
+        except Damage as damage:
+            space.damage(damage)
     for message in header.messages:
         try:
             fields = Fields(space, message.body, message.at_bytes)

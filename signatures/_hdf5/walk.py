@@ -7,31 +7,25 @@ from dataclasses import dataclass
 
 from signatures._hdf5.datatype import read_datatype
 from signatures._hdf5.header import DATASPACE, DATATYPE, LAYOUT, MODIFIED, MODIFIED_OLD, ObjectHeader, read_header
-from signatures._hdf5.links import Link, is_group, read_links, table_of
+from signatures._hdf5.links import Link, Table, is_group, read_links, table_of
 from signatures._hdf5.shared import read_part
 from signatures._hdf5.space import Damage, Space
 
+TREE = b"TREE\0"  # over the names of a group
 MAX_LINKS = 1 << 22
 MAX_DEPTH = 512
 MAX_PATH_BYTES = 1 << 14
 MAX_NAMES_BYTES = 1 << 28  # all paths together
 
 
-Table = tuple[int | None, int | None]
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoundObject:
-    """An object and the first path on which it was found; "" is the root."""
+    """An object and the first path on which it was found; "" is the root. `links` are a group's names."""
 
     path: str
     header: ObjectHeader
     links: tuple[str, ...]
-
-    @property
-    def is_group(self) -> bool:
-        """Whether it is a group."""
-        return is_group(self.header)
+    is_group: bool
 
 
 def walk(space: Space, root: int, root_table: Table | None = None) -> Iterator[FoundObject]:
@@ -61,9 +55,11 @@ def walk(space: Space, root: int, root_table: Table | None = None) -> Iterator[F
             space.damage(damage)
             space.lost_objects += 1
             continue
-        links = _links(space, header) if is_group(header) else []
+        group, lost = is_group(header), _lost_table(space, link, header)
+        links = _links(space, header, lost) if group or lost else []
         links_left -= len(links)
-        yield FoundObject(path=text(path), header=header, links=tuple(text(link.name) for link in links))
+        names = tuple(text(link.name) for link in links)
+        yield FoundObject(path=text(path), header=header, links=names, is_group=group or lost is not None)
         for link in reversed(links):
             if link.is_external:
                 space.remark("external-link", space.at(address), f"{text(link.name)} leads into another file")
@@ -72,10 +68,19 @@ def walk(space: Space, root: int, root_table: Table | None = None) -> Iterator[F
             stack.append((path, link, depth + 1))
 
 
-def _links(space: Space, header: ObjectHeader) -> list[Link]:
+def _lost_table(space: Space, link: Link, header: ObjectHeader) -> Table | None:
+    """Return the tree and heap that its parent tells of an old group, where the rest of its header is not there."""
+    if link.table is None or header.complete or is_group(header) or header.first(LAYOUT):
+        return None
+    tree = link.table[0]
+    is_there = tree is not None and space.window.read_at(space.at(tree), len(TREE)) == TREE
+    return link.table if is_there else None
+
+
+def _links(space: Space, header: ObjectHeader, lost: Table | None) -> list[Link]:
     """Return a group's links, and remember where some of them are lost."""
     known, space.damaged = space.damaged, False
-    links = read_links(space, header)
+    links = read_links(space, header, lost)
     space.groups_with_lost_names += space.damaged
     space.damaged |= known
     return links

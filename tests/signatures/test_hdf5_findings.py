@@ -1,6 +1,7 @@
 """Every finding and every reason for rejection of HDF5, each brought about by a small operation on a good file."""
 
 import functools
+import io
 import struct
 
 import numpy as np
@@ -332,3 +333,26 @@ def test_what_cannot_be_reached_is_counted_since_it_is_in_no_list_of_tensors():
     lost_names = judge(patch_after(V0, b"SNOD", 0, b"XXXX"))
     assert lost_names.facts["groups_with_lost_names"] == 1
     assert len(lost_names.tensors) < len(whole.tensors)
+
+
+def test_a_cut_old_group_whose_header_goes_on_behind_the_cut_is_read_by_what_its_parent_tells():
+    h5py = pytest.importorskip("h5py")
+    held = io.BytesIO()
+    with h5py.File(held, "w", libver=("earliest", "v108")) as file:
+        for name in ("a", "group/b"):
+            file[name] = np.arange(200, dtype="f4")
+        file["late"] = np.arange(900, dtype="f4")
+        for owner in (file["group"], file):  # attributes that come last move what their header held behind the data
+            owner.attrs["note"] = "x" * 4000
+            owner.attrs["more"] = "x" * 4000
+    whole = held.getvalue()
+    cut = whole[: whole.index(np.arange(900, dtype="f4").tobytes()) + 100]
+    verdict = judge(cut)
+    assert verdict.grade is Grade.TRUNCATED
+    assert {tensor.name: tensor.grade for tensor in verdict.tensors} == {
+        "a": Grade.CONSISTENT,
+        "group/b": Grade.CONSISTENT,
+        "late": Grade.TRUNCATED,
+    }
+    gone = judge(patch(cut, struct.unpack_from("<Q", cut, 80)[0], b"tree"))
+    assert (gone.grade, codes(gone)) == (Grade.REJECTED, {"root-group"})
