@@ -124,7 +124,10 @@ def _children(thing: object) -> Iterator[tuple[object, object]]:
 
 
 def _arguments(call: Node) -> Iterator[tuple[object, object]]:
-    """Yield what a named tuple, a set or a queue was made of, each by its number."""
+    """Yield what a named tuple, a set or a queue was made of, each by its number; a container of TorchScript as it is."""
+    if isinstance(call.head, Global) and call.head.name == "restore_type_tag":  # with its type in words
+        yield None, call.args[0] if call.args else None
+        return
     only = call.args[0] if len(call.args) == 1 else None
     parts = only.items if isinstance(only, Node) and only.kind == "list" else call.args
     yield from enumerate(parts)

@@ -66,6 +66,23 @@ def test_a_scripted_model_has_its_state(net):
     assert verdict.facts["kind"] == "torchscript"
 
 
+class Holder(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.table = {"a": torch.rand(2), "b": torch.rand(3)}
+        self.rows = [torch.rand(4), torch.rand(5)]
+
+    def forward(self, x):
+        return x + self.table["a"].sum() + self.rows[0].sum()
+
+
+def test_tensors_in_a_scripted_models_dicts_and_lists_have_their_keys():
+    holder = Holder()
+    _, pieces = told(held(lambda file: torch.jit.save(torch.jit.script(holder), file)))
+    named = {f"table.{key}": value for key, value in holder.table.items()}
+    assert pieces == raw(named | {f"rows.{at}": value for at, value in enumerate(holder.rows)})
+
+
 def test_a_frozen_models_weights_are_its_constants(net):
     _, pieces = told(held(lambda file: torch.jit.save(torch.jit.freeze(torch.jit.script(net)), file)))
     assert set(raw(net.first.state_dict()).values()) <= set(pieces.values())
