@@ -124,7 +124,7 @@ def _children(thing: object) -> Iterator[tuple[object, object]]:
 
 
 def _arguments(call: Node) -> Iterator[tuple[object, object]]:
-    """Yield what a named tuple, a set or a queue was made of, each by its number; a container of TorchScript as it is."""
+    """Yield what a named tuple, a set or a queue was made of, each by its number, or what TorchScript wraps."""
     if isinstance(call.head, Global) and call.head.name == "restore_type_tag":  # with its type in words
         yield None, call.args[0] if call.args else None
         return
