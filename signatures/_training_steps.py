@@ -1,8 +1,8 @@
 """Training steps: how far a checkpoint says that training was. By the keys of a pickle, and by tensors that count.
 
 Source of the names: torch.optim (`state.0.step`), Lightning (`global_step`), fairseq (`optimizer_history`), mmengine
-(`meta.iter`), DeepSpeed (`global_steps`), Megatron (`iteration`), Keras (`optimizer/vars/0`, `…/iterations:0`),
-TensorFlow (`global_step`, `save_counter`).
+(`meta.iter`), DeepSpeed (`global_steps`), Megatron (`iteration`), nanoGPT (`iter_num`), Keras
+(`optimizer/vars/0`, `…/iterations:0`), TensorFlow (`global_step`, `save_counter`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MAX_COUNT = 1 << 53
 MAX_PAIRS = 1000  # of one dict that are looked at
 COUNTERS: Final = (  # the finest first
     *("global_step", "global_steps", "step", "current_step", "train_step", "num_steps", "iteration", "iterations"),
-    *("iter", "n_iter", "num_updates", "save_counter", "epoch"),
+    *("iter", "n_iter", "iter_num", "num_updates", "save_counter", "epoch"),
 )
 NESTED: Final = ("meta", "extra_state", "train_state", "training_state", "trainer_state", "state", "progress")
 OPTIMIZERS: Final = (

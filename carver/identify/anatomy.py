@@ -19,6 +19,7 @@ from signatures.tensors import Tensor
 NUMBERS = re.compile(r"[0-9]+")
 LAYER = re.compile(r"(?:^|[./_])(?<!conv_)(?:layers?|h|blk|blocks?|resblocks|encoder_layer)[./_]+([0-9]{1,6})[./_]")
 BUFFERS = re.compile(r"(?:^|[._])(?:position_ids|inv_freq|masked_bias)$|(?:^|\.)state\.[0-9]+\.step$")
+METRICS = re.compile(r"^callbacks\.|(?:^|[._])(?:best|loss|acc|accuracy|score)(?:[._0-9]|$)")  # of no dimension
 RNG_STATES = ((5056,), (5048,), (16,))  # bytes of torch.get_rng_state(): a processor's, that before 1.6, a GPU's
 MASKS = (".attn.bias", ".attention.bias")  # GPT-2's and its kin's lower triangles of ones
 WHOLE_NUMBERS = frozenset(("int16", "int32", "int64", "uint16", "uint32", "uint64", "bool"))
@@ -92,8 +93,10 @@ def _layer(name: str) -> int | None:
 
 
 def _is_buffer(tensor: Tensor) -> bool:
-    """Tell what is saved and not learnt: positions, frequencies, causal masks, where random numbers were."""
+    """Tell what is saved and not learnt: positions, masks, how good the model was, where random numbers were."""
     shape = tensor.shape
+    if shape == () and METRICS.search(tensor.name):
+        return True
     if tensor.dtype == "uint8" and shape in RNG_STATES and not _is_packed(tensor):
         return True
     mask = len(shape) == 4 and shape[:2] == (1, 1) and shape[2] == shape[3] and f".{tensor.name}".endswith(MASKS)

@@ -285,6 +285,12 @@ def test_what_a_model_computes_for_itself_is_no_parameter():
     assert examine(tensors(specs), {}).parameters == 24
 
 
+def test_how_good_a_model_was_is_no_parameter_and_a_scale_of_no_dimension_is_one():
+    metrics = ("best_val_loss", "best_acc1", "val.loss", "callbacks.ModelCheckpoint{'monitor': None}.kth_value")
+    told = examine(tensors([*((name, ()) for name in metrics), ("logit_scale", ()), ("loss.weight", (3,))]), {})
+    assert told.parameters == 4
+
+
 def test_layers_of_convolutions_before_a_transformer_are_not_its_layers():
     specs = [*((f"extractor.conv_layers.{n}.w", (4,)) for n in range(7)), ("encoder.layers.1.w", (4,))]
     assert examine(tensors(specs), {}).layers == (1,)

@@ -26,6 +26,7 @@ def a_dict(**pairs: object) -> Node:
         (a_dict(epoch=3, global_step=640), {"global_step": 640, "epoch": 3}),
         (a_dict(step=True, iter="5", epoch=-1, other=7), {}),
         (a_dict(step=1 << 60), {}),
+        (a_dict(iter_num=4000, best_val_loss=2), {"iter_num": 4000}),
         (Node("dict", pairs=[(("step",), 5)]), {}),
         (a_dict(meta=a_dict(epoch=2, iter=900)), {"meta.iter": 900, "meta.epoch": 2}),
         (
