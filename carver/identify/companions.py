@@ -12,6 +12,7 @@ from carver.identify.parts import extent_bit
 from carver.recovery import CarvedFile, Companion, Model
 
 MAX_DISTANCE_BYTES = 16 << 20
+MARKS = 8  # beginnings and ends of models that are looked at on either side of a small file
 MAX_PADDING = 1024  # rows of an embedding beyond the tokenizer's words, made to fit the hardware
 HIDDEN_KEYS = ("hidden_size", "n_embd", "n_embed", "d_model", "dim")
 LAYER_KEYS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
@@ -128,6 +129,8 @@ def _by_place(
 ) -> Iterator[tuple[int, str]]:
     """Give what nothing else tells of to the model that lies nearest to it in the source, of each kind the nearest one.
 
+    Of the few that lie nearest those whose sizes are others are passed over.
+
     Args:
         models: all.
         side_files: those that nothing else tells of.
@@ -141,8 +144,10 @@ def _by_place(
             break
         place = side.layout[0].offset_bytes
         at = bisect_left(marks, (place, -1))
-        distance, number = min((abs(offset - place), number) for offset, number in marks[max(0, at - 1) : at + 1])
+        around = sorted((abs(offset - place), number) for offset, number in marks[max(0, at - MARKS) : at + MARKS])
+        fitting = (one for one in around if not _contradicts(models[one[1]], side.facts))
+        distance, number = next(fitting, (MAX_DISTANCE_BYTES + 1, -1))
         wanted = (number, str(side.facts.get("kind")))
-        if distance <= MAX_DISTANCE_BYTES and wanted not in known and not _contradicts(models[number], side.facts):
+        if distance <= MAX_DISTANCE_BYTES and wanted not in known:
             nearest[wanted] = min(nearest.get(wanted, (distance, side.path)), (distance, side.path))
     yield from ((number, path) for (number, _), (_, path) in nearest.items())

@@ -183,8 +183,8 @@ HARMLESS = CodeGroup(
         "one-of-several": "one of several parts that follow each other",
         "padding": "the filling between tensors is not zero, as writers leave it",
         "tensor-nan": "a tensor holds values that are not numbers: damage, or a training that diverged",
-        "unclosed": "the writer never closed the file: the last of what was written may be missing, and HDF5 may refuse "
-        "to open it until `h5clear -s` was run on a copy",
+        "unclosed": "the writer never closed the file: the last of what was written may be missing, and HDF5 may "
+        "refuse to open it until `h5clear -s` was run on a copy",
         "unlisted-record": "a member of the zip is not in the zip's list: an older version of it, as a rule",
         "unsorted-offsets": "the tensors do not lie in the order of the header",
     },

@@ -359,6 +359,13 @@ def test_the_state_of_random_numbers_is_no_model_and_takes_no_model_its_small_fi
     assert (model.files, len(model.companions)) == (("files/a",), 1)
 
 
+def test_a_configuration_passes_over_the_model_that_it_cannot_be_of():
+    files = [a_file(f"files/{n}", tensors(llama()), at_bytes=n << 22) for n in (1, 2)]
+    files.append(a_file("files/odd", tensors(ODD), at_bytes=0))
+    models = assemble(files, [small("files/config.json", CONFIG, at_bytes=4096)])
+    assert [(model.files[0], bool(model.companions)) for model in models if model.companions] == [("files/1", True)]
+
+
 def test_small_files_without_a_model_stay_alone():
     assert assemble([], [small("files/config.json", CONFIG), index()]) == ()
 
