@@ -17,6 +17,7 @@ MAX_PADDING = 1024  # rows of an embedding beyond the tokenizer's words, made to
 HIDDEN_KEYS = ("hidden_size", "n_embd", "n_embed", "d_model", "dim")
 LAYER_KEYS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
 CONFIGURATIONS = ("config.json", "params.json")
+WHOSE = {"adapter_config.json": True, "config.json": False}  # of an adapter, of a model: never the other's
 VOCABULARIES = ("tokenizer.json", "vocab.json")
 
 
@@ -62,7 +63,7 @@ def _contradicts(model: Outline, facts: Mapping[str, object]) -> bool:
     if facts.get("kind") in VOCABULARIES:
         rows = model.vocabulary
         return rows is not None and isinstance(words, int) and not 0 <= rows - words < MAX_PADDING
-    if facts.get("kind") == "adapter_config.json" and model.is_adapter is False:
+    if WHOSE.get(str(facts.get("kind")), model.is_adapter) is not model.is_adapter:
         return True
     if width is not None and model.hidden_size is None and not model.extents & extent_bit(width):
         return True  # no model is without a norm, a bias or a matrix as wide as it is

@@ -25,7 +25,7 @@ class Outline:
             nothing.
         step: as of the model; a small file beside it may tell it later.
         step_unit: what is counted: steps and epochs cannot be put in one order.
-        is_adapter: whether it is laid over another model; None where its names tell no family.
+        is_adapter: whether its names tell that it is laid over another model.
         extents: a bit for each extent of its tensors (`extent_bit`).
         hidden_size: as of the model.
         layers: likewise.
@@ -40,7 +40,7 @@ class Outline:
     build: bytes
     step: int | None
     step_unit: str
-    is_adapter: bool | None
+    is_adapter: bool
     extents: int
     hidden_size: int | None
     layers: int
@@ -63,7 +63,7 @@ def outline(one: Group, model: Model) -> Outline:
         build=b"".join(part.build for part in one.parts) if tells else b"",
         step=model.step,
         step_unit=told.unit if told is not None else STEPS,
-        is_adapter=_is_adapter(model.family) if model.family else None,
+        is_adapter=_is_adapter(model.family),
         extents=reduce(or_, (part.extents for part in one.parts)),
         hidden_size=model.hidden_size,
         layers=model.layers,

@@ -328,6 +328,7 @@ def test_what_lies_next_to_a_model_and_tells_other_sizes_is_not_its_own(facts):
     assert only(assemble([a_file("files/a", tensors(llama()))], [small("files/x.json", facts)])).companions == ()
 
 
+LORA = [("m.q_proj.lora_A.weight", (4, 8)), ("m.q_proj.lora_B.weight", (8, 4))]
 ODD = [("x.weight", (8, 8)), ("x.bias", (8,))]
 
 
@@ -338,14 +339,11 @@ ODD = [("x.weight", (8, 8)), ("x.bias", (8,))]
         (ODD, {**CONFIG, "hidden_size": 8}, True),
         ([(f"x{size}", (size,)) for size in range(300)], {**CONFIG, "hidden_size": 999}, True),  # all cannot be held
         (llama(), {"kind": "adapter_config.json"}, False),
-        (ODD, {"kind": "adapter_config.json"}, True),
-        (
-            [("m.q_proj.lora_A.weight", (4, 8)), ("m.q_proj.lora_B.weight", (8, 4))],
-            {"kind": "adapter_config.json"},
-            True,
-        ),
+        (ODD, {"kind": "adapter_config.json"}, False),
+        (LORA, {"kind": "adapter_config.json"}, True),
+        (LORA, {**CONFIG, "hidden_size": 8}, False),
     ],
-    ids=["no-such-width", "width", "too-many-widths", "no-adapter", "unknown", "adapter"],
+    ids=["no-such-width", "width", "too-many-widths", "no-adapter", "unknown", "adapter", "not-of-an-adapter"],
 )
 def test_a_configuration_next_to_a_model_that_cannot_be_of_it_is_not_its_own(specs, facts, fits):
     model = only(assemble([a_file("files/a", tensors(specs))], [small("files/x.json", facts)]))
