@@ -6,6 +6,8 @@ import json
 import math
 import re
 from dataclasses import dataclass, field
+from itertools import accumulate
+from operator import mul
 
 import numpy as np
 
@@ -18,6 +20,7 @@ MIN_BYTES_PER_BRACKET = 8  # the tersest entry opens three in some 50 bytes
 BLANKS = b" \t\r\n"
 ENTRY_WORD = b'"data_offsets"'
 MAX_DIMENSION = (1 << 63) - 1
+MAX_PRODUCT = (1 << 64) - 1  # of the first dimensions, too: the reference reader multiplies in order, and checks
 METADATA_KEY = "__metadata__"
 
 # dtype -> (numpy's or ml_dtypes' name, bits an element); safetensors 0.8, tensor.rs
@@ -31,7 +34,7 @@ DTYPES = {
 }  # fmt: skip
 
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\Z)', re.DOTALL)  # possessive: no backtracking on hostile text
-_LONG_NUMBER = re.compile(rb"\d{%d,}" % (MAX_DIGITS + 1))
+_BAD_NUMBER = re.compile(rb"\d{%d,}|-0(?![.\deE])|NaN|Infinity" % (MAX_DIGITS + 1))  # Python's json takes them all
 _CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f]")
 _NO_BRACKETS = bytes(set(range(256)) - set(b"{}[]"))
 
@@ -112,7 +115,7 @@ def _entry_around(text: bytes, at: int) -> Entry | None:
             break
     if quote < 0:
         return None
-    if _LONG_NUMBER.search(text, brace, end):
+    if _BAD_NUMBER.search(text, brace, end):
         return None
     try:
         pair = json.loads((b"{" + key[quote:] + b":" + text[brace : end + 1] + b"}").decode())
@@ -139,7 +142,7 @@ def parse_header(text: bytes) -> Header | str:
         return "header-brackets"
     if skeleton.count(b":") > MAX_KEYS:
         return "header-keys"
-    if _LONG_NUMBER.search(skeleton):
+    if _BAD_NUMBER.search(skeleton):
         return "header-number"
     repeated: list[tuple[str, object]] = []
 
@@ -161,8 +164,11 @@ def parse_header(text: bytes) -> Header | str:
 def _may_repeat(pairs: list[tuple[str, object]]) -> bool:
     """Tell whether an object with these pairs may have a key twice: tensors and metadata may, an entry may not.
 
-    The reference reader keeps the last of equal names, yet reads them all, and knows no dtype but its own.
+    The reference reader keeps the last of equal names, yet reads them all, and knows no dtype but its own. Two blocks
+    of metadata it refuses.
     """
+    if sum(name == METADATA_KEY and not isinstance(value, str) for name, value in pairs) > 1:
+        return False
     for name, value in pairs:
         if isinstance(value, str) or name == METADATA_KEY:
             continue
@@ -195,6 +201,8 @@ def _entry(name: str, value: object) -> Entry | None:
     if not (isinstance(dtype, str) and isinstance(shape, list) and isinstance(offsets, list) and len(offsets) == 2):
         return None
     if not all(type(size) is int and 0 <= size <= MAX_DIMENSION for size in (*shape, *offsets)):
+        return None
+    if len(shape) > 1 and max(accumulate(shape, mul)) > MAX_PRODUCT:
         return None
     return Entry(name=name, dtype=dtype, shape=tuple(shape), begin=offsets[0], end=offsets[1])
 

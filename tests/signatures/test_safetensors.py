@@ -42,6 +42,23 @@ def codes(verdict):
     return [finding.code for finding in verdict.findings]
 
 
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        (b'{"a":{"dtype":"U8","shape":[4],"data_offsets":[-0,4]}}', "header-number"),
+        (b'{"a":{"dtype":"U8","shape":[4],"data_offsets":[0,4],"x":NaN}}', "header-number"),
+        (b'{"a":{"dtype":"U8","shape":[9223372036854775807,9,0],"data_offsets":[0,0]}}', "entry-form"),
+        (b'{"__metadata__":{},"a":{"dtype":"U8","shape":[4],"data_offsets":[0,4]},"__metadata__":{}}', "entry-form"),
+    ],
+)
+def test_what_pythons_json_takes_and_the_reference_reader_does_not_is_refused(text, code):
+    reader = pytest.importorskip("safetensors")
+    content = with_text(text)
+    assert codes(judge(content)) == [code]
+    with pytest.raises(reader.SafetensorError):
+        reader.deserialize(content)
+
+
 @pytest.mark.parametrize("follower", [b"", bytes(5000), np.random.default_rng(1).bytes(5000), PLAIN])
 @pytest.mark.parametrize("name", SAMPLES)
 def test_the_length_is_exact_whatever_follows(name, follower):
