@@ -101,6 +101,7 @@ class Entry:
     size_bytes: int
     name: str
     offset_bytes: int
+    extra_whole: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,6 +151,14 @@ def extra_field(extra: bytes, wanted_id: int) -> bytes | None:
             return extra[at + 4 : at + 4 + size_bytes]
         at += 4 + size_bytes
     return None
+
+
+def _is_whole_extra(extra: bytes) -> bool:
+    """Whether no extra field runs over the end of its entry; Python's zipfile refuses the whole archive then."""
+    at = 0
+    while at + 4 <= len(extra):
+        at += 4 + int.from_bytes(extra[at + 2 : at + 4], "little")
+    return at <= len(extra)
 
 
 def _widen(values: list[int], extra: bytes | None) -> list[int] | None:
@@ -314,6 +323,7 @@ def read_entry(window: Window, position_bytes: int) -> tuple[Entry, int] | None:
         size_bytes=values[0],
         name=decode_name(rest[:name_bytes], flags),
         offset_bytes=values[2],
+        extra_whole=_is_whole_extra(rest[name_bytes:]),
     )
     return entry, position_bytes + CENTRAL_BYTES + name_bytes + extra_bytes + comment_bytes
 
@@ -346,6 +356,7 @@ def read_directory(window: Window, offset_bytes: int, *, tail: Tail | None = Non
         found = read_entry(window, position_bytes)
         if found is not None:
             entries.append(found[0])
+            broken = broken or not found[0].extra_whole
             position_bytes = found[1]
             continue
         if tail is None:

@@ -213,3 +213,22 @@ def test_a_directory_of_other_members_behind_a_lost_beginning_is_no_npz():
     content = zipped({"a.txt": b"x" * 70, "b.npy": b"y" * 70})
     assert codes(judge(FORMAT, gap(content, 0, 30))) == {"not-npz"}
     assert codes(judge(FORMAT, bytes(5000))) == {"not-npz"}
+
+
+def test_an_extra_field_longer_than_its_entry_breaks_the_directory_as_zipfile_says():
+    held, field = io.BytesIO(), b"\x01\x99\x04\0odd."
+    with zipfile.ZipFile(held, "w") as made:
+        for name in ("a.npy", "b.npy"):
+            array = io.BytesIO()
+            np.save(array, np.arange(30))
+            member = zipfile.ZipInfo(name)
+            member.extra = field
+            made.writestr(member, array.getvalue())
+    whole = held.getvalue()
+    assert judge(FORMAT, whole).grade == Grade.INTACT
+    content = patched(whole, whole.rindex(field) + 2, b"\5")
+    with pytest.raises(zipfile.BadZipFile):
+        zipfile.ZipFile(io.BytesIO(content))
+    verdict = judge(FORMAT, content)
+    assert (verdict.grade, codes(verdict)) == (Grade.DAMAGED, {"directory-damaged"})
+    assert [one.grade for one in verdict.tensors] == [Grade.INTACT, Grade.INTACT]
