@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 SECTOR_BYTES = 512
 RUN_BYTES = 4096  # shorter runs of one byte are nobody's business
 TAIL_BYTES = 1 << 16
-PADDING_BYTES = 64  # between tensors
+PADDING_BYTES = 1 << 14  # between tensors, and small ones that are no places: biases, norms
 BAND_ROWS = 4
 WHOLE_BYTES = 1 << 16  # uniform tensors smaller than this are not told
 MAX_ITEM_BYTES = 16
@@ -103,7 +103,7 @@ class Plausibility:
             low, high = max(place.begin, offset_bytes), min(place.end, end_bytes)
             if high > low:
                 inside = data[low - offset_bytes : high - offset_bytes]
-                before = max(offset_bytes, self._places[index - 1].end if index else 0)
+                before = max(offset_bytes, self._places[index - 1].end) if index else low
                 padding = low - before if low - before <= PADDING_BYTES else 0  # a run goes on through it
                 self._take_runs(low - padding, data[low - padding - offset_bytes : high - offset_bytes])
                 if len(self._signatures) < MAX_SIGNATURES:

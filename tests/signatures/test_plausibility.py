@@ -189,6 +189,19 @@ def test_zeros_between_two_sectors_in_the_middle_of_rows_are_lost():
     assert [(one.offset_bytes, one.end_bytes) for one in evidence.lost] == [(102_400, 131_072)]
 
 
+def test_zeros_over_a_small_tensor_between_two_are_one_run_and_lost():
+    content, tensors = file_of(count=2)
+    border, norm = tensors[1].layout[0].offset_bytes, np.ones(256, dtype="<f4").tobytes()
+    content[border:border] = norm
+    small = Tensor(name="norm", dtype="float32", shape=(256,), layout=(span(border, border + len(norm)),))
+    moved = span(border + len(norm), len(content))
+    tensors = (tensors[0], small, Tensor(name="t1", dtype="float32", shape=SHAPE, layout=(moved,)))
+    content[614_400:819_200] = bytes(819_200 - 614_400)
+    evidence = seen(content, tensors)
+    assert codes(evidence) == {"tensor-zero-run"}
+    assert [(one.offset_bytes, one.end_bytes) for one in evidence.lost] == [(614_400, 819_200)]
+
+
 def test_sectors_are_counted_from_the_image_not_from_the_file():
     content, tensors = file_of()
     content[102_400 + 100 : 131_072 + 100] = bytes(131_072 - 102_400)
