@@ -22,6 +22,7 @@ FLOATS = {
     "complex64": (8, 4, 0x80),
     "complex128": (16, 8, 0xF0),
 }
+INTEGERS = ("int8", "uint8", "int32")  # 8-bit weights, and 4-bit ones in their clothes
 QUANTISED = ("q2_", "q3_", "q4_", "q5_", "q6_", "q8_", "iq", "tq", "mxfp", "nvfp", "float8_", "float6_")
 
 
@@ -30,7 +31,8 @@ class Place:
     """One extent of a tensor.
 
     Attributes:
-        lane_bytes: bytes a float; 0 where the numbers are packed and only runs can be judged.
+        lane_bytes: bytes a float; 0 where the numbers are packed or integers.
+        runs: whether runs of one byte mean anything: in tables and masks of integers they do not.
         exponent_low: the exponent's part of a float's second-highest byte; -1 for float16, which has none there.
         item_bytes: bytes an element.
         row_bytes: the lengths of its rows, of rows of rows and so on, in bytes.
@@ -40,6 +42,7 @@ class Place:
     begin: int
     end: int
     lane_bytes: int
+    runs: bool
     exponent_low: int
     item_bytes: int
     row_bytes: tuple[int, ...]
@@ -62,7 +65,8 @@ def _places(tensor: Tensor) -> Iterator[Place]:
     item, lane, low = FLOATS.get(tensor.dtype, (1, 0, 0))
     if lane and math.prod(tensor.shape) * item != tensor.size_bytes:
         return  # deflated, or spread over a larger storage
-    if not lane and not tensor.dtype.startswith(QUANTISED):
+    integers = tensor.dtype in INTEGERS and len(tensor.shape) > 1  # what is no table may be a file in an array
+    if not lane and not integers and not tensor.dtype.startswith(QUANTISED):
         return
     for extent in tensor.layout:
         if extent.size_bytes >= MIN_PLACE_BYTES:
@@ -71,6 +75,7 @@ def _places(tensor: Tensor) -> Iterator[Place]:
                 begin=extent.offset_bytes,
                 end=extent.end_bytes,
                 lane_bytes=lane,
+                runs=not integers,
                 exponent_low=low,
                 item_bytes=item,
                 row_bytes=_rows(tensor, item if math.prod(tensor.shape) * item == tensor.size_bytes else 0),

@@ -284,7 +284,10 @@ def find_crc32c(data: Bytes, size: int, wanted: int, step: int, found: Counts) -
 BLOCK_BYTES = 4096
 # what `survey_blocks` says of a block
 UNCLEAR, UNIFORM, CLEAR, CLEAR_SWAPPED, TEXT, ONE_BYTE, WIDER, OTHER_FLOATS, WILD, WILD_UNCLEAR = range(10)
+PACKED, PACKED_UNIFORM, PACKED_UNCLEAR = range(10, 13)  # and `survey_packed`
 _UNIFORM_CHI2 = 420.0  # of 255 degrees of freedom: mean 255, deviation 23; 7 deviations
+_PACKED_UNIFORM_CHI2 = 340.0  # of all its bytes
+_PACKED_CHI2 = 440.0  # 8-bit weights and packed 4-bit ones have 1000 and more, q5_0 460
 _CLEAR = 4.0  # times the collisions of uniform bytes: float16 weights have 9, float32 16 and more
 _TEXT_VALUES = 12  # a constant has fewer different bytes
 _TEXT_LANE_VALUES = 4  # of an exponent that counts up there are one or two
@@ -567,6 +570,38 @@ def survey_blocks(data: Bytes, phase: int, item: int, exponent_low: int, classes
     return nans
 
 
+@_compiled(numba.types.void, _BYTES, _MUTABLE, _COUNTS_2D)
+def survey_packed(data: Bytes, classes: Bytes, tallies: Counts) -> None:
+    """Say of each block of 4096 bytes of quantised numbers whether all bytes in it are equally frequent.
+
+    Quantised weights are not: a few steps around zero, and the scales between them, are the most. Of a block that is
+    clear in its first quarter no more is read.
+
+    Args:
+        data: uint8, shape (4096 n,), contiguous.
+        classes: uint8, shape (n,), receives PACKED, PACKED_UNIFORM or PACKED_UNCLEAR, ONE_BYTE where there is but one.
+        tallies: int64, shape (2, 256); the first row is scratch, to the second are added the bytes of uniform blocks.
+    """
+    counts = tallies[0]
+    for block in range(classes.shape[0]):
+        start = block * BLOCK_BYTES
+        end = start + BLOCK_BYTES
+        number, squares = _count_lane(data, start, start + BLOCK_BYTES // 4, 1, counts)
+        if squares * 256.0 / number - number < _PACKED_CHI2 or squares == np.uint64(number) * np.uint64(number):
+            number, squares = _count_lane(data, start, end, 1, counts)
+        chi2 = squares * 256.0 / number - number
+        if squares == np.uint64(number) * np.uint64(number) and _is_one_byte(data, start, end):
+            classes[block] = ONE_BYTE
+        elif chi2 > _PACKED_CHI2:
+            classes[block] = PACKED
+        elif chi2 < _PACKED_UNIFORM_CHI2:
+            classes[block] = PACKED_UNIFORM
+            for value in range(256):
+                tallies[1, value] += counts[value]
+        else:
+            classes[block] = PACKED_UNCLEAR
+
+
 _CELL_BYTES = 256  # a run of 511 bytes covers a whole one, wherever it begins
 
 
@@ -622,6 +657,7 @@ _SCRATCH = np.zeros((2, 256), dtype=np.int64)
 lookup3(_EMPTY)  # the first call imports more of numpy and numba
 fletcher32(_EMPTY, 0)
 survey_blocks(_EMPTY, 0, 4, 0x80, np.zeros(0, dtype=np.uint8), _SCRATCH)
+survey_packed(_EMPTY, np.zeros(0, dtype=np.uint8), _SCRATCH)
 crc32c(_EMPTY, 0)
 find_crc32c(_EMPTY, 1, 0, 1, np.zeros(1, dtype=np.int64))
 find_runs(_EMPTY, -1, np.zeros((1, 3), dtype=np.int64))

@@ -6,7 +6,8 @@ bytes are uniform there. Zeros are natural where design puts them (biases, unuse
 rows. A run that begins and ends on a sector's edge in the middle of rows was put there by a drive, not by training.
 
 What changes a grade is only what design hardly explains: see `_Conclusion`. Big-endian numbers, packed quantised ones
-in the clothes of floats, sparse matrices and integer tables look odd and are healthy.
+in the clothes of floats, sparse matrices and integer tables look odd and are healthy. Quantised weights have no
+exponents, but a few steps and scales that are more frequent than others: stretches where none is are told.
 """
 
 from __future__ import annotations
@@ -86,6 +87,7 @@ class Plausibility:
         self._full = False
         self._last = (-1, -1)  # end and byte of what may be a run that goes on
         self._tallies = np.zeros((2, 256), dtype=np.int64)
+        self._packed_tallies = np.zeros((2, 256), dtype=np.int64)
         self._found = np.zeros((MAX_RUNS_A_CALL, 3), dtype=np.int64)
 
     @property
@@ -103,13 +105,13 @@ class Plausibility:
             low, high = max(place.begin, offset_bytes), min(place.end, end_bytes)
             if high > low:
                 inside = data[low - offset_bytes : high - offset_bytes]
+                self._take_blocks(index, place, low, inside)
+            if high > low and place.runs:
                 before = max(offset_bytes, self._places[index - 1].end) if index else low
                 padding = low - before if low - before <= PADDING_BYTES else 0  # a run goes on through it
                 self._take_runs(low - padding, data[low - padding - offset_bytes : high - offset_bytes])
                 if len(self._signatures) < MAX_SIGNATURES:
                     self._signatures += find_signatures(inside, low, -(low + self._shift) % SECTOR_BYTES)
-                if place.lane_bytes:
-                    self._take_blocks(index, place, low, inside)
             index += 1
 
     def _take_runs(self, low: int, data: npt.NDArray[np.uint8]) -> None:
@@ -135,7 +137,7 @@ class Plausibility:
             self._runs.pop()
 
     def _take_blocks(self, index: int, place: Place, low: int, data: npt.NDArray[np.uint8]) -> None:
-        from signatures.kernels import survey_blocks
+        from signatures.kernels import survey_blocks, survey_packed
 
         skip = -(low + self._shift) % BLOCK_BYTES
         blocks = (len(data) - skip) // BLOCK_BYTES
@@ -143,10 +145,13 @@ class Plausibility:
             return
         classes = np.empty(blocks, dtype=np.uint8)
         whole = data[skip : skip + blocks * BLOCK_BYTES]
-        phase = (place.begin - low - skip) % place.lane_bytes
-        nans = survey_blocks(whole, phase, place.lane_bytes, place.exponent_low, classes, self._tallies)
-        if nans:
-            self._nans[index] = self._nans.get(index, 0) + nans
+        if place.lane_bytes:
+            phase = (place.begin - low - skip) % place.lane_bytes
+            nans = survey_blocks(whole, phase, place.lane_bytes, place.exponent_low, classes, self._tallies)
+            if nans:
+                self._nans[index] = self._nans.get(index, 0) + nans
+        else:
+            survey_packed(whole, classes, self._packed_tallies)
         edges = np.flatnonzero(np.diff(classes)) + 1
         for first, stop in zip([0, *edges.tolist()], [*edges.tolist(), blocks], strict=True):
             self._add_span(low + skip + first * BLOCK_BYTES, low + skip + stop * BLOCK_BYTES, int(classes[first]))
@@ -168,6 +173,7 @@ class Plausibility:
             spans=self._spans,
             runs=[run for run in self._runs if not self._is_unread(run)],
             certain=_certainly_random(self._tallies[1]),
+            packed_certain=_certainly_random(self._packed_tallies[1]),
         ).evidence(self._nans, self._signatures)
 
     def _is_unread(self, run: Span) -> bool:
@@ -210,6 +216,8 @@ class _Conclusion:
     more between pages count. A tensor with other runs off the sectors, or with runs one below the other in four rows,
     is sparse by design and is left alone. Lost is, too, what is behind another file's head on a sector's edge inside
     floats: its four bytes are no weight (by chance once in terabytes), so the file lies in pieces or was overwritten.
+    So are stretches of quantised weights where all bytes are equally frequent, beside others where they are not, if
+    there are so many that they are random beyond doubt.
     Only told are floats of half the width or of the other 16 bits, and numbers of all sizes, amid a tensor's weights.
     """
 
@@ -219,13 +227,26 @@ class _Conclusion:
     spans: list[Span]
     runs: list[Span]
     certain: bool
+    packed_certain: bool
     findings: dict[str, list[Finding]] = field(default_factory=dict)
     lost: list[Extent] = field(default_factory=list)
     off_sectors: Counter[int] = field(default_factory=Counter)
     banded: set[int] = field(default_factory=set)
 
     def evidence(self, nans: dict[int, int], signatures: Iterable[tuple[int, str]]) -> Evidence:
-        from signatures.kernels import CLEAR, CLEAR_SWAPPED, OTHER_FLOATS, TEXT, UNIFORM, WIDER, WILD, WILD_UNCLEAR
+        from signatures.kernels import (
+            CLEAR,
+            CLEAR_SWAPPED,
+            OTHER_FLOATS,
+            PACKED,
+            PACKED_UNCLEAR,
+            PACKED_UNIFORM,
+            TEXT,
+            UNIFORM,
+            WIDER,
+            WILD,
+            WILD_UNCLEAR,
+        )
 
         sizes: dict[int, int] = {}
         for number, one in enumerate(self.spans):
@@ -240,6 +261,8 @@ class _Conclusion:
         self._tell_stretches(
             (WILD, WILD_UNCLEAR), "tensor-other-contents", "holds numbers of all sizes, as no weights are"
         )
+        random = "is as random as encrypted or compressed bytes, next to quantised weights that are not"
+        self._tell_stretches((PACKED_UNIFORM,), "tensor-uniform-block", random, lost=self.packed_certain)
         self.banded = self._bands()
         self.off_sectors.update(home for run in self.runs if (home := self._home_off_sectors(run)) is not None)
         for run in self.runs:
@@ -251,9 +274,10 @@ class _Conclusion:
         for index, count in nans.items():
             place = self.places[index]
             self._note("tensor-nan", place.begin, f"{place.name}: {count} values are not a number")
-        surveyed = sum(sizes.values())
+        packed = sum(sizes.get(kind, 0) for kind in (PACKED, PACKED_UNIFORM, PACKED_UNCLEAR))
+        surveyed = sum(sizes.values()) - packed
         clear = sizes.get(CLEAR, 0) + sizes.get(CLEAR_SWAPPED, 0)
-        self._tell_share(sizes.get(UNIFORM, 0), surveyed)
+        self._tell_share(sizes.get(UNIFORM, 0) + sizes.get(PACKED_UNIFORM, 0), surveyed + packed)
         told = [finding for several in self.findings.values() for finding in several]
         return Evidence(
             findings=tuple(told),
@@ -285,20 +309,20 @@ class _Conclusion:
             what = "is as random as encrypted or compressed bytes" + (", next to weights that are not" if torn else "")
             self._tell(one, "tensor-uniform-block", what, lost=torn or self.certain)
 
-    def _tell_stretches(self, kinds: tuple[int, ...], code: str, what: str) -> None:
+    def _tell_stretches(self, kinds: tuple[int, ...], code: str, what: str, *, lost: bool = False) -> None:
         """Tell what begins or ends amid a tensor's weights; the statistics see it, and prove nothing."""
         for one in stretches(self.spans, kinds):
             if self._torn_stretch(one):
                 whole = Span(self.spans[one.first].start, self.spans[one.last].end, kinds[0])
-                self._tell(whole, code, what, lost=False)
+                self._tell(whole, code, what, lost=lost)
 
     def _torn_stretch(self, one: Stretch) -> bool:
-        from signatures.kernels import CLEAR, CLEAR_SWAPPED
+        from signatures.kernels import CLEAR, CLEAR_SWAPPED, PACKED
 
         for number, step in ((one.first, -1), (one.last, 1)):
             near = beside(self.spans, number, step)
             place = self._inside(self.spans[number].start if step < 0 else self.spans[number].end)
-            if near is None or place is None or near.kind not in (CLEAR, CLEAR_SWAPPED):
+            if near is None or place is None or near.kind not in (CLEAR, CLEAR_SWAPPED, PACKED):
                 continue
             weights = near.end - BESIDE_BYTES if step < 0 else near.start + BESIDE_BYTES
             if place.begin <= weights <= place.end:
@@ -432,7 +456,7 @@ class _Conclusion:
             return
         share = f"{uniform / surveyed:.0%}" if surveyed else "an unknown share"
         detail = (
-            f"{share} of its floats are random bytes where weights never are: encrypted in place, overwritten, or "
+            f"{share} of its numbers are random bytes where weights never are: encrypted in place, overwritten, or "
             "packed; what was there is not in this file any more, look for an older copy"
         )
         self._note("random-weights", self.findings["tensor-uniform-block"][0].offset_bytes or 0, detail)

@@ -159,7 +159,7 @@ def test_a_stripe_of_random_bytes_in_weights_is_told_with_its_share_and_lost(dty
     assert evidence.lost.total_bytes == 16384
     assert not evidence.plausible
     (share,) = (finding for finding in evidence.findings if finding.code == "random-weights")
-    assert "% of its floats" in share.detail
+    assert "% of its numbers" in share.detail
 
 
 def test_random_bytes_that_begin_in_the_middle_of_a_block_are_found_as_well():
@@ -173,7 +173,7 @@ def test_random_bytes_in_a_whole_file_of_a_megabyte_are_lost_and_in_a_small_tens
     large[1000:] = random_bytes(len(large) - 1000)
     evidence = seen(large, tensors)
     assert evidence.lost
-    assert "100% of its floats" in evidence.findings[-1].detail
+    assert "100% of its numbers" in evidence.findings[-1].detail
     small, tensors = file_of(count=1, shape=(90, 300))
     small[1000:] = random_bytes(len(small) - 1000)
     evidence = seen(small, tensors)
@@ -346,7 +346,7 @@ def test_integers_masks_packed_and_proven_tensors_are_not_judged():
         assert seen(content, (tensor,)).findings == ()
 
 
-def test_quantised_blocks_are_judged_by_their_runs_only():
+def test_quantised_blocks_as_even_as_random_bytes_throughout_are_judged_by_their_runs_only():
     content = bytearray(random_bytes(1 << 18))
     tensor = Tensor(name="q", dtype="q4_k", shape=(455, 1024), layout=(span(0, 455 * 576),))
     assert not seen(content, (tensor,)).findings
