@@ -90,7 +90,10 @@ def _has_directory(survey: Survey) -> bool:
 
 
 def _array(window: Window, survey: Survey, record: Record) -> Tensor:
-    """Describe one member as a tensor; a member without an array header is told and kept as bytes."""
+    """Describe one member as a tensor; a member without an array header is told, and bytes as numpy loads it.
+
+    Of what is damaged or unchecked neither type nor shape is known: as bytes, one parameter was counted as four.
+    """
     grade = record_grade(window, record)
     head = _head(window, record)
     if head is None and not record.lost:  # of such it is told already
@@ -102,10 +105,11 @@ def _array(window: Window, survey: Survey, record: Record) -> Tensor:
         what = f"{record.name} has {record.size_bytes} bytes, its header wants {head.size_bytes}"
         survey.note("array-size-mismatch", record.data_offset_bytes, what)
         grade = Grade.DAMAGED
+    dtype, shape = ("uint8", (record.size_bytes,)) if grade is Grade.INTACT else ("unknown", ())
     return Tensor(
         name=record.name.removesuffix(SUFFIX),
-        dtype=head.dtype if head else "uint8",
-        shape=head.shape if head else (record.size_bytes,),
+        dtype=head.dtype if head else dtype,
+        shape=head.shape if head else shape,
         layout=_layout(record, head),
         grade=grade.value,
     )

@@ -232,3 +232,21 @@ def test_an_extra_field_longer_than_its_entry_breaks_the_directory_as_zipfile_sa
     verdict = judge(FORMAT, content)
     assert (verdict.grade, codes(verdict)) == (Grade.DAMAGED, {"directory-damaged"})
     assert [one.grade for one in verdict.tensors] == [Grade.INTACT, Grade.INTACT]
+
+
+def test_of_an_array_whose_header_is_damaged_neither_type_nor_shape_is_told():
+    held = io.BytesIO()
+    np.savez(held, lost=np.arange(900, dtype="<f4"), whole=np.arange(9, dtype="<f4"))
+    at = held.getvalue().index(b"\x93NUMPY")
+    verdict = judge(FORMAT, patched(held.getvalue(), at, bytes(64)))
+    assert codes(verdict) == {"array-header", "crc-mismatch"}
+    assert truth(verdict) == [("lost", "unknown", ()), ("whole", "float32", (9,))]
+    assert verdict.tensors[0].size_bytes == 900 * 4 + 128
+
+
+def test_of_an_array_that_cannot_be_unpacked_neither_type_nor_shape_is_told():
+    array = io.BytesIO()
+    np.save(array, np.arange(900))
+    verdict = judge(FORMAT, zipped({"a.npy": array.getvalue()}, method=zipfile.ZIP_LZMA))
+    assert verdict.grade is Grade.CONSISTENT
+    assert truth(verdict) == [("a", "unknown", ())]
