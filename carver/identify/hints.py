@@ -6,6 +6,7 @@ being the one that is named, and its length, where one is named. Whoever could m
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
@@ -110,8 +111,14 @@ def proven(verdict: Verdict, sha256: str, size_bytes: int, hints: Hints) -> Verd
         grade=Grade.INTACT,
         data_evidence=DataEvidence.HASH,
         findings=(finding, *(f for f in verdict.findings if f.code not in CONTESTED_CODES)),
-        tensors=tuple(replace(tensor, grade=Grade.INTACT.value) for tensor in verdict.tensors),
+        tensors=tuple(map(_proven_tensor, verdict.tensors)),
     )
+
+
+def _proven_tensor(tensor: Tensor) -> Tensor:
+    """Return a tensor of a proven file; one that has no bytes in it, as ONNX's external data, is not proven with it."""
+    elsewhere = not tensor.layout and math.prod(tensor.shape) > 0
+    return replace(tensor, grade=(Grade.CONSISTENT if elsewhere else Grade.INTACT).value)
 
 
 def may_be_called(name: str, form: str) -> bool:

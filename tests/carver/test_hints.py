@@ -42,6 +42,15 @@ def test_equal_hash_and_length_prove_a_file_whatever_was_thought_of_it():
     assert "0x200" in verdict.findings[0].detail
 
 
+def test_a_hash_proves_no_tensor_whose_bytes_lie_in_another_file():
+    tensors = (Tensor(name="elsewhere", dtype="float32", shape=(9,), layout=(), grade="CONSISTENT"),)
+    tensors += (Tensor(name="empty", dtype="float32", shape=(0,), layout=(), grade="CONSISTENT"),)
+    outer = Verdict(grade=Grade.CONSISTENT, size_bytes=1, tensors=tensors)
+    verdict = proven(outer, DIGEST, 1, gather([told_pointer(DIGEST, 1)]))
+    assert verdict.grade is Grade.INTACT
+    assert [tensor.grade for tensor in verdict.tensors] == ["CONSISTENT", "INTACT"]
+
+
 def test_a_pointer_of_another_length_or_hash_proves_nothing():
     other = hashlib.sha256(b"b").hexdigest()
     hints = gather([told_pointer(DIGEST, 2), told_pointer(other, 1)])
