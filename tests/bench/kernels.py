@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from signatures.kernels import crc32c, find_crc32c, find_runs, fletcher32, lookup3, survey_blocks
+from signatures.kernels import crc32c, find_crc32c, find_runs, fletcher32, lookup3, survey_blocks, survey_packed
 
 ROUNDS = 7
 
@@ -35,6 +35,7 @@ def measure(size_mib: int) -> dict[str, float]:
     count = (size_mib << 20) // 4
     weights = np.random.default_rng(1).normal(scale=0.02, size=count).astype("<f4")
     data, half = weights.view(np.uint8), weights.astype("<f2").view(np.uint8)
+    steps = np.clip(weights * 2000, -127, 127).astype(np.int8).view(np.uint8)
     raw = data.tobytes()
     noise = np.random.default_rng(2).integers(0, 256, len(data), dtype=np.uint8)
     tallies, runs = np.zeros((2, 256), dtype=np.int64), np.zeros((4096, 3), dtype=np.int64)
@@ -52,6 +53,10 @@ def measure(size_mib: int) -> dict[str, float]:
         "blocks of float16 weights": (
             lambda: survey_blocks(half, 0, 2, -1, classes[: len(half) // 4096], tallies),
             len(half),
+        ),
+        "blocks of 8-bit weights": (
+            lambda: survey_packed(steps, classes[: len(steps) // 4096], tallies),
+            len(steps),
         ),
         "blocks of random bytes": (lambda: survey_blocks(noise, 0, 4, 0x80, classes, tallies), len(noise)),
     }
