@@ -8,10 +8,9 @@ import os
 import tomllib
 from pathlib import Path
 
-from carver.output import output_error
+from carver.output import write_whole
 from carver.recovery import CaseMetadata
 from imaging.errors import InputError
-from imaging.ownership import give_to_caller
 
 MAX_BYTES = 1 << 20
 KEYS = tuple(field.name for field in dataclasses.fields(CaseMetadata))
@@ -83,17 +82,12 @@ def write_template(path: Path, metadata: CaseMetadata) -> bool:
         Whether it was written.
 
     Raises:
-        OutputError: it cannot be written.
+        OutputError: it cannot be written; nothing of it stays then, and the next run writes it.
     """
     values = {key: _quoted(getattr(metadata, key), multiline=key == "notes") for key in KEYS}
-    try:
-        with path.open("x", encoding="utf-8", errors="replace", newline="\n") as file:
-            file.write(TEMPLATE.format(**values))
-    except FileExistsError:
+    if os.path.lexists(path):
         return False
-    except OSError as fault:
-        raise output_error(path, fault) from fault
-    give_to_caller(path)
+    write_whole(path, TEMPLATE.format(**values).encode(errors="replace"))
     return True
 
 

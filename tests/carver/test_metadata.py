@@ -1,3 +1,4 @@
+import errno
 from unittest import mock
 
 import pytest
@@ -6,7 +7,7 @@ from hypothesis import strategies as st
 
 from carver.metadata import KEYS, load, merge, write_template
 from carver.recovery import CaseMetadata
-from imaging.errors import InputError, OutputError
+from imaging.errors import DestinationFullError, InputError, OutputError
 
 texts = st.text(st.characters(exclude_categories=["Cs"]))
 
@@ -36,6 +37,20 @@ def test_a_template_never_overwrites(tmp_path):
 def test_a_template_that_cannot_be_written_is_an_output_error(tmp_path):
     with pytest.raises(OutputError):
         write_template(tmp_path / "none" / "case.toml", CaseMetadata())
+
+
+def test_a_template_that_found_no_room_leaves_no_half_of_it_to_be_read(tmp_path, monkeypatch):
+    path = tmp_path / "case.toml"
+
+    def full(_descriptor):
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(DestinationFullError, match="run the same command again"):
+        write_template(path, CaseMetadata(case="mine"))
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.undo()
+    assert write_template(path, CaseMetadata(case="mine"))
 
 
 def test_a_name_that_is_no_text_is_written_with_a_replacement(tmp_path):
