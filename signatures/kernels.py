@@ -579,7 +579,7 @@ def survey_packed(data: Bytes, classes: Bytes, tallies: Counts) -> None:
 
     Args:
         data: uint8, shape (4096 n,), contiguous.
-        classes: uint8, shape (n,), receives PACKED, PACKED_UNIFORM or PACKED_UNCLEAR, ONE_BYTE where there is but one.
+        classes: uint8, shape (n,), receives PACKED, PACKED_UNIFORM or PACKED_UNCLEAR, which is also what one byte is.
         tallies: int64, shape (2, 256); the first row is scratch, to the second are added the bytes of uniform blocks.
     """
     counts = tallies[0]
@@ -590,16 +590,13 @@ def survey_packed(data: Bytes, classes: Bytes, tallies: Counts) -> None:
         if squares * 256.0 / number - number < _PACKED_CHI2 or squares == np.uint64(number) * np.uint64(number):
             number, squares = _count_lane(data, start, end, 1, counts)
         chi2 = squares * 256.0 / number - number
-        if squares == np.uint64(number) * np.uint64(number) and _is_one_byte(data, start, end):
-            classes[block] = ONE_BYTE
-        elif chi2 > _PACKED_CHI2:
-            classes[block] = PACKED
-        elif chi2 < _PACKED_UNIFORM_CHI2:
+        classes[block] = PACKED_UNCLEAR
+        if chi2 < _PACKED_UNIFORM_CHI2:
             classes[block] = PACKED_UNIFORM
             for value in range(256):
                 tallies[1, value] += counts[value]
-        else:
-            classes[block] = PACKED_UNCLEAR
+        elif chi2 > _PACKED_CHI2 and squares < np.uint64(number) * np.uint64(number):
+            classes[block] = PACKED
 
 
 _CELL_BYTES = 256  # a run of 511 bytes covers a whole one, wherever it begins

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from imaging.extent import span
-from signatures.kernels import ONE_BYTE, PACKED, PACKED_UNCLEAR, PACKED_UNIFORM, survey_packed
+from signatures.kernels import PACKED, PACKED_UNCLEAR, PACKED_UNIFORM, survey_packed
 from signatures.plausibility import Plausibility
 from signatures.tensors import Tensor
 
@@ -103,5 +103,5 @@ def test_blocks_are_even_uneven_between_or_of_one_byte():
     data = np.concatenate([noise, between, skewed, np.full(4096, 9, dtype=np.uint8)])
     classes, tallies = np.empty(5, dtype=np.uint8), np.zeros((2, 256), dtype=np.int64)
     survey_packed(data, classes, tallies)
-    assert classes.tolist() == [PACKED_UNIFORM, PACKED_UNIFORM, PACKED_UNCLEAR, PACKED, ONE_BYTE]
+    assert classes.tolist() == [PACKED_UNIFORM, PACKED_UNIFORM, PACKED_UNCLEAR, PACKED, PACKED_UNCLEAR]
     assert tallies[1].sum() == 8192
