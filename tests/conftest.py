@@ -16,6 +16,11 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """A long content goes by its length: it may hold the time of its making, and xdist wants the same names twice."""
+    return f"{len(val)}-bytes" if isinstance(val, bytes) and len(val) > 8 else None
+
+
 @pytest.fixture(scope="session")
 def demo_drive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with drive.img, damage.map and truth.json."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -101,3 +102,8 @@ def test_knowing_the_formats_takes_no_compiler() -> None:
     program = "import sys, signatures\nprint(len(signatures.formats()) > 4, 'numba' in sys.modules)"
     shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert shown.stdout == "True False\n"
+
+
+@pytest.mark.parametrize("content", [os.urandom(32)])
+def test_a_test_is_named_alike_in_every_process(content: bytes, request: pytest.FixtureRequest) -> None:
+    assert request.node.callspec.id == f"{len(content)}-bytes"
