@@ -10,7 +10,16 @@ from collections.abc import Callable
 from typing import Any
 
 import numba
+import numpy as np
+import numpy.typing as npt
 from numba.core import event
+
+Bytes = npt.NDArray[np.uint8]
+Counts = npt.NDArray[np.int64]
+BYTES = numba.types.Array(numba.types.uint8, 1, "C", readonly=True)  # a writable array passes as well
+MUTABLE = numba.types.Array(numba.types.uint8, 1, "C")
+COUNTS = numba.types.Array(numba.types.int64, 1, "C")
+COUNTS_2D = numba.types.Array(numba.types.int64, 2, "C")
 
 log = logging.getLogger(__name__)
 

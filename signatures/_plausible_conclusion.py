@@ -68,7 +68,7 @@ class Conclusion:
     banded: set[int] = field(default_factory=set)
 
     def evidence(self, nans: dict[int, int], signatures: Iterable[tuple[int, str]]) -> Evidence:
-        from signatures.kernels import (
+        from signatures.kernels.surveys import (
             CLEAR,
             CLEAR_SWAPPED,
             OTHER_FLOATS,
@@ -151,7 +151,7 @@ class Conclusion:
                 self._tell(whole, code, what, lost=lost)
 
     def _torn_stretch(self, one: Stretch) -> bool:
-        from signatures.kernels import CLEAR, CLEAR_SWAPPED, PACKED
+        from signatures.kernels.surveys import CLEAR, CLEAR_SWAPPED, PACKED
 
         for number, step in ((one.first, -1), (one.last, 1)):
             near = beside(self.spans, number, step)
@@ -179,7 +179,7 @@ class Conclusion:
         return self._torn_block(number, -1) or self._torn_block(number, 1)
 
     def _torn_block(self, number: int, step: int) -> bool:
-        from signatures.kernels import CLEAR, CLEAR_SWAPPED, OTHER_FLOATS, UNCLEAR, WILD, WILD_UNCLEAR
+        from signatures.kernels.surveys import CLEAR, CLEAR_SWAPPED, OTHER_FLOATS, UNCLEAR, WILD, WILD_UNCLEAR
 
         here = self.spans[number]
         edge = here.start if step < 0 else here.end

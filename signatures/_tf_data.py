@@ -70,7 +70,7 @@ def _string_head(entry: BundleEntry) -> bytes:
 
 def crc32c_of(pieces: Iterable[bytes], so_far: int = 0) -> int:
     """Return the CRC-32C of all pieces, one behind the other."""
-    from signatures.kernels import crc32c
+    from signatures.kernels.checksums import crc32c
 
     for piece in pieces:
         so_far = crc32c(np.frombuffer(piece, dtype=np.uint8), so_far)
@@ -95,7 +95,7 @@ def find_data(source: Source, probes: Sequence[BundleEntry], low: int, high: int
 
 def _places(data: npt.NDArray[np.uint8], probe: BundleEntry) -> npt.NDArray[np.int64]:
     """Return at which sectors a tensor seems to lie: numbers with its checksum, strings with the length's."""
-    from signatures.kernels import find_crc32c
+    from signatures.kernels.checksums import find_crc32c
 
     head = _string_head(probe)
     if not head:

@@ -88,7 +88,7 @@ class Plausibility:
             index += 1
 
     def _take_runs(self, low: int, data: npt.NDArray[np.uint8]) -> None:
-        from signatures.kernels import find_runs
+        from signatures.kernels.surveys import find_runs
 
         end, byte = self._last
         count = find_runs(data, byte if end == low else -1, self._found)
@@ -110,7 +110,7 @@ class Plausibility:
             self._runs.pop()
 
     def _take_blocks(self, index: int, place: Place, low: int, data: npt.NDArray[np.uint8]) -> None:
-        from signatures.kernels import survey_blocks, survey_packed
+        from signatures.kernels.surveys import survey_blocks, survey_packed
 
         skip = -(low + self._shift) % BLOCK_BYTES
         blocks = (len(data) - skip) // BLOCK_BYTES

@@ -27,7 +27,13 @@ MAY_USE = {  # rooms of `carver`
     "recover.py": {"report", "stages", "identify"},
     "__main__.py": {"cli"},
 }
-ONLY_HERE_NUMBA = {"carver/bus_errors.py", "carver/kernels.py", "signatures/_compiling.py", "signatures/kernels.py"}
+ONLY_HERE_NUMBA = {
+    "carver/bus_errors.py",
+    "carver/kernels.py",
+    "signatures/_compiling.py",
+    "signatures/kernels/checksums.py",
+    "signatures/kernels/surveys.py",
+}
 MODULES = sorted(path for name in PACKAGES for path in (ROOT / name).rglob("*.py"))
 ENGINE = [path for path in MODULES if path.is_relative_to(ROOT / "carver")]
 

@@ -59,5 +59,4 @@ def log_to_stderr(*, verbose: bool) -> None:
     handler.setFormatter(_VisibleFormatter("carver: %(message)s"))
     logging.basicConfig(level=logging.DEBUG if verbose else logging.WARNING, handlers=[handler])
     logging.getLogger("numba").setLevel(logging.WARNING)  # it tells of every step of its compiler
-    for compiled in ("carver.kernels", "signatures.kernels"):
-        logging.getLogger(compiled).setLevel(logging.INFO)  # why the first run takes some seconds more
+    logging.getLogger("signatures._compiling").setLevel(logging.INFO)  # why the first run takes some seconds more

@@ -111,7 +111,7 @@ def prove_chunk(space: Space, at_bytes: int, size_bytes: int, steps: Sequence[Fi
 
 def _compare_fletcher(stored: _Stored) -> bool:
     """Compare a chunk's Fletcher-32; False where it is zero, as over bytes that were wiped together with it."""
-    from signatures.kernels import fletcher32  # numba takes most of a second to load
+    from signatures.kernels.checksums import fletcher32  # numba takes most of a second to load
 
     if stored.size_bytes < _FLETCHER_BYTES:
         raise Damage("chunk-size", stored.at_bytes, "a chunk with no room for its checksum")

@@ -182,7 +182,7 @@ def lookup3(content: bytes) -> int:
 
 
 def _kernel() -> Callable[[object], int]:
-    from signatures.kernels import lookup3 as kernel  # numba takes most of a second to load
+    from signatures.kernels.checksums import lookup3 as kernel  # numba takes most of a second to load
 
     return kernel  # type: ignore[no-any-return,unused-ignore]
 

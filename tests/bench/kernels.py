@@ -15,7 +15,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from signatures.kernels import crc32c, find_crc32c, find_runs, fletcher32, lookup3, survey_blocks, survey_packed
+from signatures.kernels.checksums import crc32c, find_crc32c, fletcher32, lookup3
+from signatures.kernels.surveys import find_runs, survey_blocks, survey_packed
 
 ROUNDS = 7
 

@@ -13,7 +13,7 @@ from imaging.window import Window
 from signatures import hdf5
 from signatures._hdf5 import datatype, walk
 from signatures._hdf5 import space as hdf5_space
-from signatures.kernels import lookup3
+from signatures.kernels.checksums import lookup3
 from signatures.verdict import Grade
 from tests.signatures.test_hdf5 import SAMPLES, codes, judge
 

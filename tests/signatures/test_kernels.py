@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from fixtures.formats.tf_checkpoint_index import crc32c as crc32c_twin
-from signatures import kernels
-from signatures.kernels import crc32c, find_crc32c, fletcher32, lookup3
+from signatures.kernels import checksums
+from signatures.kernels.checksums import crc32c, find_crc32c, fletcher32, lookup3
 
 LOW_32 = 0xFFFFFFFF
 
@@ -109,7 +109,7 @@ def test_crc32c_agrees_with_its_plain_twin_by_the_instruction_and_by_tables():
         tail = data[size // 8 * 8 :]
         by_tables = 0xFFFFFFFF
         for at in range(0, size - len(tail), 8):
-            by_tables = kernels._eight_by_tables(
+            by_tables = checksums._eight_by_tables(
                 np.uint64(by_tables), np.uint64(int.from_bytes(data[at : at + 8], "little"))
             )
         assert crc32c(array(tail), int(by_tables) ^ 0xFFFFFFFF) == crc32c_twin(data)
@@ -138,13 +138,15 @@ WITHOUT_A_PLACE = {"NUMBA_CACHE_DIR": "/proc/nowhere", "NUMBA_CACHE_LOCATOR_CLAS
 
 
 @pytest.mark.parametrize("place", [{"NUMBA_CACHE_DIR": "KEPT"}, WITHOUT_A_PLACE], ids=["kept", "nowhere"])
-def test_kernels_compile_with_and_without_a_place_to_keep_them_and_say_so(tmp_path, place):
+def test_the_command_line_tells_of_compiling_where_it_can_be_kept_and_where_not(tmp_path, place):
     program = (
-        "import logging\nlogging.basicConfig(level=logging.INFO)\nfrom signatures.kernels import lookup3, np\n"
+        "from carver.cli.complaints import log_to_stderr\nlog_to_stderr(verbose=False)\n"
+        "from signatures.kernels.checksums import lookup3, np\n"
         "print(hex(lookup3(np.frombuffer(b'Four score and seven years ago', dtype=np.uint8))))"
     )
     chosen = {name: value.replace("KEPT", str(tmp_path)) for name, value in place.items()}
     command = [sys.executable, "-c", program]
     done = subprocess.run(command, env=os.environ | chosen, capture_output=True, text=True, check=True)
     assert done.stdout == "0x17770551\n"
-    assert done.stderr.count("compiling the checks") == 1
+    assert done.stderr.count("carver: compiling the checks") == 1
+    assert done.stderr.count("carver: compiling the statistics") == 1

@@ -9,7 +9,7 @@ import pytest
 
 from imaging.extent import ExtentSet, span
 from imaging.window import Window
-from signatures.kernels import (
+from signatures.kernels.surveys import (
     CLEAR,
     CLEAR_SWAPPED,
     ONE_BYTE,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from imaging.extent import span
-from signatures.kernels import PACKED, PACKED_UNCLEAR, PACKED_UNIFORM, survey_packed
+from signatures.kernels.surveys import PACKED, PACKED_UNCLEAR, PACKED_UNIFORM, survey_packed
 from signatures.plausibility import Plausibility
 from signatures.tensors import Tensor
 
