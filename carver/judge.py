@@ -27,8 +27,8 @@ def judge(source: Source, candidate: Candidate, formats: Mapping[str, Format]) -
     try:
         verdict = formats[candidate.format].validate(window)
         return with_unread(window, verdict)
-    except BudgetExceeded:
-        return undecided("budget", "it asks for more reads than a file of its kind needs")
+    except BudgetExceeded as fault:
+        return undecided("budget", str(fault))
     except ReadFault as fault:
         return undecided("read-fault", str(fault))
     except MemoryError:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from signatures._pickle_globals import Global, is_allowed, may_become_allowed
-from signatures._pickle_opcodes import MAX_PICKLE_BYTES, opcodes
+from signatures._pickle_opcodes import MAX_PICKLE_BYTES, OverlongError, opcodes
 
 MAX_GLOBALS = 1000
 
@@ -57,6 +57,7 @@ class Pickle:
         size_bytes: how far it was read.
         reads: every name it would import.
         unsafe: those outside the allow-list, in order, as "module.name".
+        overlong: there is more of it than is read.
     """
 
     value: Any
@@ -64,13 +65,14 @@ class Pickle:
     size_bytes: int
     globals_seen: tuple[str, ...]
     unsafe: tuple[str, ...]
+    overlong: bool = False
 
 
 def read_pickle(raw: bytes) -> Pickle:
     """Run the opcodes of one pickle on an inert stack. Never imports, never calls; bounded; never raises."""
     machine = _Machine()
     size_bytes = at_bytes = frame_end = 0
-    broken = False
+    broken = overlong = False
     try:
         for name, argument, end_bytes in opcodes(raw[:MAX_PICKLE_BYTES]):
             if at_bytes < frame_end and (frame_end < end_bytes or name == "FRAME"):
@@ -91,6 +93,9 @@ def read_pickle(raw: bytes) -> Pickle:
             except (ValueError, IndexError, KeyError):
                 broken = True  # for us; a loader might go on
                 machine.note_import(name, argument)
+    except OverlongError:
+        overlong = True
+        machine.name(None, None)  # what the rest imports, nobody knows
     except (ValueError, IndexError, KeyError):
         machine.complete = False
         machine.note_cut_import(raw[at_bytes:MAX_PICKLE_BYTES])
@@ -100,6 +105,7 @@ def read_pickle(raw: bytes) -> Pickle:
         size_bytes=size_bytes,
         globals_seen=tuple(machine.seen),
         unsafe=tuple(machine.unsafe),
+        overlong=overlong,
     )
 
 

@@ -7,13 +7,17 @@ import struct
 from collections.abc import Iterator
 from typing import Any, Final
 
-MAX_OPCODES = 5_000_000
+MAX_OPCODES = 20_000_000  # of a list of numbers, one each
 MAX_DIGITS = 4000  # Python itself refuses more
 MAX_PICKLE_BYTES = 256 << 20
 
 
+class OverlongError(ValueError):
+    """A pickle has more opcodes than are read."""
+
+
 def opcodes(raw: bytes) -> Iterator[tuple[str, Any, int]]:
-    """Yield (name, argument, end) of at most `MAX_OPCODES` opcodes; stops where the bytes end.
+    """Yield (name, argument, end) of each opcode; stops where the bytes end.
 
     Lenient where Python's own disassembler is strict (quotes, escapes, encodings), so that a pickle that still loads
     cannot hide what it imports behind an argument that only the disassembler refuses.
@@ -21,6 +25,7 @@ def opcodes(raw: bytes) -> Iterator[tuple[str, Any, int]]:
     Raises:
         KeyError: a byte is no opcode.
         ValueError, IndexError: an argument is cut short.
+        OverlongError: there are more than `MAX_OPCODES`.
     """
     at = 0
     for _ in range(MAX_OPCODES):
@@ -29,6 +34,7 @@ def opcodes(raw: bytes) -> Iterator[tuple[str, Any, int]]:
         name, kind = _OPCODES[raw[at]]
         argument, at = _argument(raw, at + 1, kind) if kind else (None, at + 1)
         yield name, argument, at
+    raise OverlongError(f"more than {MAX_OPCODES:,} opcodes")
 
 
 def _argument(raw: bytes, at: int, kind: str) -> tuple[Any, int]:

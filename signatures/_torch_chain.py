@@ -13,7 +13,7 @@ from itertools import islice
 from imaging.window import Window
 from signatures._pickle import read_pickle
 from signatures._torch_layout import predicted_size
-from signatures._torch_pickle import tensors_of
+from signatures._torch_pickle import TensorsOf
 from signatures._zip import (
     CENTRAL,
     END,
@@ -187,5 +187,5 @@ def size_of_object(window: Window, *, max_storages: int = MAX_STORAGES) -> int |
 
 
 def _storages(raw: bytes) -> dict[str, int]:
-    stored = tensors_of(read_pickle(raw).value)
+    stored = TensorsOf(read_pickle(raw).value)
     return {f"{ROOT}/data/{one.storage_key}": one.storage_bytes for one in stored if one.storage_bytes is not None}

@@ -11,6 +11,7 @@ from signatures._pickle_globals import Global
 
 MAX_DEPTH = 256  # a pickler of Python gives up not far beyond
 MAX_VISITS = 2_000_000
+LEAVES_A_VISIT = 32  # numbers and texts, of which a list may have millions
 MAX_TENSORS = 1_000_000
 MAX_RANK = 64
 MAX_KEY_CHARACTERS = 4096
@@ -83,25 +84,48 @@ class StoredTensor:
     size_bytes: int
 
 
-def tensors_of(value: object) -> Iterator[StoredTensor]:
-    """Yield every tensor below `value`, by its path of keys and attributes; bounded in depth, visits and number.
+class TensorsOf:
+    """Every tensor below a pickled value, by its path of keys and attributes; bounded in depth, visits and number.
 
     What an object is itself a part of, as a layer that knows its model, is not met again below it.
+
+    Attributes:
+        cut: known once all were asked for: whether a bound was met, so that there may be others.
     """
-    visits = 0
-    found = 0
-    pending: list[tuple[tuple[str, ...], Any, tuple[Any, ...]]] = [((), value, ())]
-    while pending and visits < MAX_VISITS and found < MAX_TENSORS:
-        path, thing, above = pending.pop()
-        visits += 1
-        tensor = _tensor(".".join(path), thing)
-        if tensor is not None:
-            found += 1
-            yield tensor
-        if len(above) < MAX_DEPTH:
+
+    def __init__(self, value: object) -> None:
+        self._value = value
+        self.cut = False
+
+    def __iter__(self) -> Iterator[StoredTensor]:
+        visits = 0
+        found = 0
+        pending: list[tuple[tuple[str, ...], Any, tuple[Any, ...]]] = [((), self._value, ())]
+        while pending:
+            if visits >= MAX_VISITS or found == MAX_TENSORS:
+                self.cut = True
+                return
+            path, thing, above = pending.pop()
+            visits += 1
+            tensor = _tensor(".".join(path), thing)
+            if tensor is not None:
+                found += 1
+                yield tensor
             above = (*above, thing)
-            below = [(key, child) for key, child in _children(thing) if not any(child is one for one in above)]
+            below = []
+            for number, (key, child) in enumerate(_children(thing), start=1):
+                visits += number % LEAVES_A_VISIT == 0
+                if _may_hold(child, above):
+                    below.append((key, child))
+            if len(above) > MAX_DEPTH:
+                self.cut = self.cut or bool(below)
+                continue
             pending.extend((_join(path, key), child, above) for key, child in reversed(below))
+
+
+def _may_hold(thing: object, above: tuple[object, ...]) -> bool:
+    """Tell whether it is a tensor or may have some below."""
+    return isinstance(thing, Node | tuple) and not any(thing is one for one in above)
 
 
 def _join(path: tuple[str, ...], key: object) -> tuple[str, ...]:

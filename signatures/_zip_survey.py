@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TypeAlias
 
+from imaging.errors import BudgetExceeded
 from imaging.window import Window
 from signatures._zip import (
     CENTRAL,
@@ -106,6 +107,10 @@ def survey_zip(window: Window, *, root: str | None = None, sizes_told: SizesTold
         window: the file.
         root: the folder all records share; None takes it from the first record ("" : records of any name belong).
         sizes_told: see `Survey`.
+
+    Raises:
+        BudgetExceeded: there are more records than are kept.
+        ReadFault: from the window.
     """
     survey = Survey(root=root, sizes_told=sizes_told)
     _hop(window, survey)
@@ -135,12 +140,14 @@ def _drop_foreign(survey: Survey) -> None:
 
 def _hop(window: Window, survey: Survey) -> None:
     position_bytes = 0
-    while len(survey.records) < MAX_RECORDS:
+    while True:
         survey.stopped_bytes = position_bytes
         header = read_local_header(window, position_bytes)
         if header is not None and _belongs(survey, header.name):
             if survey.root is None:
                 survey.root = root_of(header.name)
+            if len(survey.records) == MAX_RECORDS:
+                raise BudgetExceeded(f"the zip has more than {MAX_RECORDS:,} members")
             record = _record(window, survey, header)
             survey.records.append(record)
             survey.names.add(record.name)

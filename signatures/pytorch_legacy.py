@@ -18,7 +18,7 @@ from signatures._pickle import Node, Pickle, read_pickle
 from signatures._pickle_globals import Global
 from signatures._pickle_span import pickle_at
 from signatures._torch_legacy import Front, Storage, keys_of, read_front, storages_of
-from signatures._torch_pickle import StoredTensor, tensors_of
+from signatures._torch_pickle import StoredTensor, TensorsOf
 from signatures._training_steps import in_order, pickled_counters, tensor_counters
 from signatures.format import Format, Pattern
 from signatures.tensors import Tensor
@@ -29,7 +29,7 @@ NUMEL_BYTES = 8
 MAX_FINDINGS = 16
 MAX_UNSAFE = 64
 UNDECIDED_CODES = frozenset(("pickle-length", "storage-unknown"))
-HARMLESS_CODES = frozenset(("unsafe-global",))
+HARMLESS_CODES = frozenset(("unsafe-global", "tensors-unlisted"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,7 +145,8 @@ def _place_storages(reading: _Reading, keys: list[str]) -> None:
 
 
 def _tensors(reading: _Reading) -> Iterator[Tensor]:
-    for stored in tensors_of(reading.pickle.value):
+    named = TensorsOf(reading.pickle.value)
+    for stored in named:
         if stored.storage_key is None:  # its shape is all there is
             yield Tensor(name=stored.name, dtype=stored.dtype, shape=stored.shape, layout=())
             continue
@@ -154,6 +155,9 @@ def _tensors(reading: _Reading) -> Iterator[Tensor]:
             reading.note("tensor-past-storage", place.begin, f"{stored.name[:200]} is longer than its storage")
             place = None
         yield _tensor(reading, stored, place)
+    if named.cut:
+        detail = "the object holds more than is looked at: there may be other tensors in it"
+        reading.note("tensors-unlisted", 0, detail)
 
 
 def _tensor(reading: _Reading, stored: StoredTensor, place: _Place | None) -> Tensor:

@@ -16,7 +16,7 @@ from imaging.window import Window
 from signatures._pickle import Pickle, read_pickle
 from signatures._pickle_opcodes import MAX_PICKLE_BYTES
 from signatures._torch_layout import TAIL_BYTES, predicted_size
-from signatures._torch_pickle import StoredTensor, tensors_of
+from signatures._torch_pickle import StoredTensor, TensorsOf
 from signatures._torch_pt2 import MAX_TABLE_BYTES, pickled_of_table, tensors_of_table
 from signatures._torch_starts import PATTERNS, torch_starts
 from signatures._training_steps import in_order, pickled_counters, tensor_counters
@@ -36,7 +36,7 @@ TORCH_FOLDERS = ("data/", "constants/", "archive_format", ".data/")
 PT2_FOLDERS = ("data/weights", "data/constants")  # each with a table that names its records
 PACKAGE_FOLDER = ".data"  # of torch.package: 0.storage, 1.storage, …
 TORCH_DAMAGE_CODES = frozenset(("record-missing", "storage-size-mismatch", "serialization-id-mismatch"))
-TORCH_CAPPING_CODES = frozenset(("pickle-cut", "pickle-unread"))
+TORCH_CAPPING_CODES = frozenset(("pickle-cut", "pickle-length", "pickle-unread", "tensors-unlisted"))
 
 
 @dataclass(slots=True)
@@ -116,7 +116,7 @@ def _storage_sizes(read: dict[int, Pickle], window: Window, record: Record) -> M
     if pickle is None:
         return {}
     folder = root_of(record.name) + "/data/"
-    stored = tensors_of(pickle.value)
+    stored = TensorsOf(pickle.value)
     return {f"{folder}{one.storage_key}": one.storage_bytes for one in stored if one.storage_bytes is not None}
 
 
@@ -141,9 +141,15 @@ def _tensors(reading: _Reading) -> list[Tensor]:
             reading.note("pickle-unread", record.offset_bytes, f"{pickle_name} could not be read")
             continue
         reading.pickles[pickle_name] = pickle
-        if not pickle.complete:
+        if pickle.overlong:
+            reading.note("pickle-length", record.data_offset_bytes, f"{pickle_name} is longer than is read")
+        elif not pickle.complete:
             reading.note("pickle-cut", record.data_offset_bytes, f"{pickle_name} breaks off; its names may be partial")
-        tensors.extend(_placed(reading, record, stored, folder, prefix) for stored in tensors_of(pickle.value))
+        named = TensorsOf(pickle.value)
+        tensors.extend(_placed(reading, record, stored, folder, prefix) for stored in named)
+        if named.cut:
+            detail = f"{pickle_name} holds more objects than are looked at: there may be other tensors in it"
+            reading.note("tensors-unlisted", record.data_offset_bytes, detail)
     tensors.extend(_exported(reading))
     _read_other_pickles(reading)
     for pickle_name, pickle in reading.pickles.items():

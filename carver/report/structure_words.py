@@ -116,12 +116,13 @@ PICKLE = {
     "numel-mismatch": "a storage has not the number of elements that the model tells",
     "not-metadata": "the pickle is not the metadata of a checkpoint",
     "pickle-broken": "the pickle, which names the tensors, is broken",
-    "pickle-length": "the pickle is longer than any",
+    "pickle-length": "the pickle, which names the tensors, is longer than is read",
     "pickle-unread": "the pickle, which names the tensors, could not be read",
     "protocol-version": "the head tells no known version",
     "storage-unknown": "a storage is of an unknown type, so what follows it cannot be found",
     "sys-info": "the head does not tell the system that wrote it",
     "tensor-past-storage": "a tensor is longer than its storage",
+    "tensors-unlisted": "the file names more than is looked at; there may be other tensors in it",
 }
 MESSAGES = {
     "blob-offset": "a weight lies at a place that cannot be",

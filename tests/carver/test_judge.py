@@ -44,7 +44,7 @@ def a_verdict(grade: Grade, *tensors: Tensor) -> Verdict:
 @pytest.mark.parametrize(
     ("error", "code", "told"),
     [
-        (BudgetExceeded("x"), "budget", "more reads"),
+        (BudgetExceeded("more than a million"), "budget", "a million"),
         (ReadFault("bad sector at 0x10", offset_bytes=16, size_bytes=1), "read-fault", "bad sector at 0x10"),
         (MemoryError(), "memory", "memory limit"),
         (KeyError("shape"), "validator-failed", "KeyError: 'shape'"),

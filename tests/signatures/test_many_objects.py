@@ -1,0 +1,96 @@
+"""Files of very many members, tensors and other objects: either all are told, or it is told that not all are."""
+
+from __future__ import annotations
+
+import io
+import struct
+
+import numpy as np
+import pytest
+
+from fixtures.formats.pytorch_legacy import assemble, layer
+from fixtures.formats.pytorch_zip import Member, Weight, pickle_of, write_archive
+from imaging.errors import BudgetExceeded
+from signatures import _pickle_opcodes, _torch_pickle, _zip_survey, npz, pytorch_legacy, pytorch_zip
+from signatures.verdict import Grade
+from tests.signatures.zip_window import codes, judge
+
+MANY = 110_000
+WEIGHT = [Weight(name="w", dtype="float32", shape=(1,), storage=0)]
+
+
+def text(value: str) -> bytes:
+    return b"X" + struct.pack("<I", len(value)) + value.encode()
+
+
+def after_a_history(numbers: int, pushed: bytes = b"K\x07") -> bytes:
+    """A checkpoint as people save it: a list of that many values, and the model behind it."""
+    model = pickle_of(WEIGHT, {0: 1})[2:-1]
+    pickled = b"\x80\x02}(" + text("loss") + b"](" + pushed * numbers + b"e" + text("model") + model + b"u."
+    return write_archive("run", [Member(name="data.pkl", data=pickled), Member(name="data/0", data=b"1234")])
+
+
+def list_of(count: int) -> bytes:
+    weights = [Weight(name=f"w{number}", dtype="float32", shape=(1,), storage=number) for number in range(count)]
+    pickled = pickle_of(weights, dict.fromkeys(range(count), 1))
+    stored = [Member(name=f"data/{number}", data=struct.pack("<f", number)) for number in range(count)]
+    return write_archive("many", [Member(name="data.pkl", data=pickled), *stored])
+
+
+def test_a_long_list_of_numbers_hides_no_tensor(monkeypatch):
+    monkeypatch.setattr(_torch_pickle, "MAX_VISITS", 1000)
+    verdict = judge(pytorch_zip.FORMAT, after_a_history(20_000))
+    assert (verdict.grade, verdict.findings) == (Grade.INTACT, ())
+    assert [tensor.name for tensor in verdict.tensors] == ["model.w"]
+
+
+@pytest.mark.parametrize("pushed", [b"K\x07", b"K\x07\x85"], ids=["numbers", "tuples"])
+def test_tensors_that_are_not_reached_are_told_of(monkeypatch, pushed):
+    monkeypatch.setattr(_torch_pickle, "MAX_VISITS", 1000)
+    verdict = judge(pytorch_zip.FORMAT, after_a_history(40_000, pushed))
+    assert (verdict.grade, codes(verdict)) == (Grade.CONSISTENT, {"tensors-unlisted"})
+
+
+def test_more_tensors_than_are_listed_are_told_of(monkeypatch):
+    monkeypatch.setattr(_torch_pickle, "MAX_TENSORS", 2)
+    verdict = judge(pytorch_zip.FORMAT, list_of(3))
+    assert (verdict.grade, codes(verdict), len(verdict.tensors)) == (Grade.CONSISTENT, {"tensors-unlisted"}, 2)
+    verdict = judge(pytorch_legacy.FORMAT, assemble(np.random.default_rng(4), layer()))
+    assert (verdict.grade, codes(verdict), len(verdict.tensors)) == (Grade.CONSISTENT, {"tensors-unlisted"}, 2)
+
+
+def test_nesting_deeper_than_is_followed_is_told_of(monkeypatch):
+    monkeypatch.setattr(_torch_pickle, "MAX_DEPTH", 1)
+    assert codes(judge(pytorch_zip.FORMAT, after_a_history(3))) == {"tensors-unlisted"}
+
+
+def test_a_pickle_longer_than_is_read_is_not_called_cut(monkeypatch):
+    monkeypatch.setattr(_pickle_opcodes, "MAX_OPCODES", 60)
+    verdict = judge(pytorch_zip.FORMAT, after_a_history(100))
+    assert (verdict.grade, codes(verdict)) == (Grade.CONSISTENT, {"pickle-length", "unsafe-global"})
+    verdict = judge(pytorch_legacy.FORMAT, assemble(np.random.default_rng(4), layer()))
+    assert (verdict.grade, codes(verdict)) == (Grade.UNDECIDED, {"pickle-length", "unsafe-global"})
+
+
+def test_a_zip_of_more_members_than_are_kept_is_left_undecided(monkeypatch):
+    monkeypatch.setattr(_zip_survey, "MAX_RECORDS", 3)
+    assert judge(pytorch_zip.FORMAT, list_of(2)).grade is Grade.INTACT
+    with pytest.raises(BudgetExceeded, match="3 members"):
+        judge(pytorch_zip.FORMAT, list_of(3))
+
+
+@pytest.mark.long
+def test_a_list_of_very_many_small_tensors_is_whole():
+    content = list_of(MANY)
+    verdict = judge(pytorch_zip.FORMAT, content)
+    assert (verdict.grade, verdict.size_bytes, verdict.findings) == (Grade.INTACT, len(content), ())
+    assert len(verdict.tensors) == MANY
+
+
+@pytest.mark.long
+def test_an_archive_of_very_many_arrays_is_whole():
+    held = io.BytesIO()
+    np.savez(held, **{f"a{number}": np.full(3, number) for number in range(MANY)})
+    verdict = judge(npz.FORMAT, held.getvalue())
+    assert (verdict.grade, verdict.size_bytes, verdict.findings) == (Grade.INTACT, len(held.getvalue()), ())
+    assert len(verdict.tensors) == MANY
