@@ -80,8 +80,14 @@ def validate(window: Window) -> Verdict:
         tensors=tensors,
         facts={"arrays": len(tensors), "compressed": any(record.method for record in survey.records)},
         data_evidence=DataEvidence.CHECKSUM if grade is Grade.INTACT else DataEvidence.NONE,
-        explained=explained(window, survey),
+        explained=_explained(window, survey, grade),
     )
+
+
+def _explained(window: Window, survey: Survey, grade: Grade) -> tuple[int, ...]:
+    """Return where no candidate starts: of a good archive, at its arrays neither, which are its tensors."""
+    own = explained(window, survey)
+    return (*own, *(record.data_offset_bytes for record in survey.records)) if grade.good else own
 
 
 def _has_directory(survey: Survey) -> bool:

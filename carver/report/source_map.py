@@ -82,6 +82,9 @@ def map_source(recovery: Recovery) -> SourceMap:
     cells = -(-size_bytes // cell_bytes)
     summary = summarise(recovery)
     unread = recovery.source.unread
+    first_files = _first_files(summary.standing, cell_bytes, cells)
+    shown = {number for numbers in first_files for number in numbers}
+    paths = {number: recovery.files[number].path for number in sorted(shown)}  # read once: one may lie in every cell
     return SourceMap(
         size_bytes=size_bytes,
         cell_bytes=cell_bytes,
@@ -96,10 +99,7 @@ def map_source(recovery: Recovery) -> SourceMap:
             )
             for kind in {kind for _, _, kind in unread}
         },
-        names=tuple(
-            tuple(recovery.files[number].path for number in numbers)
-            for numbers in _first_files(summary.standing, cell_bytes, cells)
-        ),
+        names=tuple(tuple(paths[number] for number in numbers) for numbers in first_files),
     )
 
 

@@ -56,6 +56,21 @@ def test_a_cell_shows_its_worst_grade():
     assert cells.names[0] == ("a", "b")
 
 
+class Asked(tuple):
+    """Files that count how often one is read by its number: from disk, with all its tensors."""
+
+    def __getitem__(self, number):
+        self.times = [*getattr(self, "times", ()), number]
+        return super().__getitem__(number)
+
+
+def test_a_file_that_lies_in_every_cell_is_read_once():
+    files = Asked((carved("a", Grade.INTACT, runs((0, 64 * MIB))),))
+    cells = mapped(64 * MIB, files=files)
+    assert cells.cells > 100 and set(cells.names) == {("a",)}
+    assert files.times == [0]
+
+
 def test_children_are_left_to_their_containers():
     box = carved("a", Grade.INTACT, runs((0, 2048)))
     inner = carved("b", Grade.DAMAGED, runs((512, 512)), parent="a")

@@ -250,3 +250,15 @@ def test_of_an_array_that_cannot_be_unpacked_neither_type_nor_shape_is_told():
     verdict = judge(FORMAT, zipped({"a.npy": array.getvalue()}, method=zipfile.ZIP_LZMA))
     assert verdict.grade is Grade.CONSISTENT
     assert truth(verdict) == [("a", "unknown", ())]
+
+
+def test_arrays_in_a_good_archive_are_no_files_of_their_own_and_in_a_damaged_one_they_are():
+    held = io.BytesIO()
+    np.savez(held, a=np.arange(5.0), b=np.arange(6.0))
+    content = held.getvalue()
+    places = {at for at in range(len(content)) if content.startswith(b"\x93NUMPY", at)}
+    assert len(places) == 2
+    assert places <= set(judge(FORMAT, content).explained)
+    damaged = judge(FORMAT, patched(content, max(places) + 130, b"\xff"))
+    assert damaged.grade is Grade.DAMAGED
+    assert not places & set(damaged.explained)
