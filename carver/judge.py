@@ -11,7 +11,7 @@ from carver.candidates import Candidate
 from imaging.errors import BudgetExceeded, ReadFault
 from imaging.extent import ExtentSet
 from imaging.source import Source
-from imaging.window import Window
+from imaging.window import Budget, Window
 from signatures.format import Format
 from signatures.tensors import Tensor
 from signatures.verdict import Finding, Grade, Verdict
@@ -19,11 +19,12 @@ from signatures.verdict import Finding, Grade, Verdict
 log = logging.getLogger(__name__)
 
 TRACE_LINES = 6
+MAX_STEPS = 40_000_000  # reads; a distributed checkpoint takes some 75 an object, and may have 100,000 and more
 
 
 def judge(source: Source, candidate: Candidate, formats: Mapping[str, Format]) -> Verdict:
     """Judge one candidate; whatever its bytes do to the validator, the answer is a verdict."""
-    window = Window(source, candidate.layout)
+    window = Window(source, candidate.layout, budget=Budget(steps_left=MAX_STEPS))
     try:
         verdict = formats[candidate.format].validate(window)
         return with_unread(window, verdict)

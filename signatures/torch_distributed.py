@@ -33,7 +33,6 @@ from signatures.format import Format, Pattern
 from signatures.tensors import Tensor
 from signatures.verdict import DataEvidence, Finding, Grade, Verdict, rejected
 
-MAX_ITEMS = 100_000
 MAX_FINDINGS = 100
 MAX_HEADLESS = 100  # at the file's start
 MAX_HEADER_REST_BYTES = 128  # the lengths, the first record's name and its padding
@@ -135,7 +134,7 @@ def validate(window: Window) -> Verdict:
     """
     chain = _Chain()
     place = object_at(window, 0)
-    while place is not None and chain.items < MAX_ITEMS:
+    while place is not None:
         end_bytes = place.end_bytes or window.size_bytes
         verdict = pytorch_zip.validate(window.part(place.start_bytes, end_bytes - place.start_bytes))
         if verdict.grade not in JUDGED or not verdict.size_bytes or _is_next_file(place, verdict):

@@ -8,12 +8,16 @@ import struct
 import numpy as np
 import pytest
 
+from carver.candidates import Candidate
+from carver.judge import judge as judge_candidate
 from fixtures.formats.pytorch_legacy import assemble, layer
 from fixtures.formats.pytorch_zip import Member, Weight, pickle_of, write_archive
+from fixtures.formats.torch_distributed import write_tensor
 from imaging.errors import BudgetExceeded
-from signatures import _pickle_opcodes, _torch_pickle, _zip_survey, npz, pytorch_legacy, pytorch_zip
+from imaging.extent import span
+from signatures import _pickle_opcodes, _torch_pickle, _zip_survey, npz, pytorch_legacy, pytorch_zip, torch_distributed
 from signatures.verdict import Grade
-from tests.signatures.zip_window import codes, judge
+from tests.signatures.zip_window import MemorySource, codes, judge
 
 MANY = 110_000
 WEIGHT = [Weight(name="w", dtype="float32", shape=(1,), storage=0)]
@@ -93,4 +97,13 @@ def test_an_archive_of_very_many_arrays_is_whole():
     np.savez(held, **{f"a{number}": np.full(3, number) for number in range(MANY)})
     verdict = judge(npz.FORMAT, held.getvalue())
     assert (verdict.grade, verdict.size_bytes, verdict.findings) == (Grade.INTACT, len(held.getvalue()), ())
+    assert len(verdict.tensors) == MANY
+
+
+@pytest.mark.long
+def test_a_distributed_checkpoint_of_very_many_objects_is_whole():
+    content = b"".join(write_tensor(np.full(4, float(number))) for number in range(MANY))
+    candidate = Candidate(format="torch_distributed", layout=(span(0, len(content)),), hits=())
+    verdict = judge_candidate(MemorySource(content), candidate, {"torch_distributed": torch_distributed.FORMAT})
+    assert (verdict.grade, verdict.size_bytes, verdict.findings) == (Grade.INTACT, len(content), ())
     assert len(verdict.tensors) == MANY
