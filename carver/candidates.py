@@ -18,7 +18,7 @@ import numpy as np
 
 from carver.automaton import PatternTable
 from carver.scan import Hits
-from imaging.errors import ReadFault
+from imaging.errors import BudgetExceeded, ReadFault
 from imaging.extent import Layout, span
 from imaging.source import Source
 from signatures.format import Format, Pattern, SectorProbe
@@ -138,7 +138,7 @@ def _layouts(source: Source, offset_bytes: int, entry: Pattern | SectorProbe, de
         return []
     try:
         return list(islice(declared.layouts(source, offset_bytes, entry), MAX_STARTS))
-    except ReadFault as fault:
+    except (BudgetExceeded, ReadFault) as fault:
         log.warning("%s: hit %s at %#x dropped: %s", declared.name, entry.name, offset_bytes, fault)
         return []
 
@@ -153,7 +153,7 @@ def _starts(source: Source, offset_bytes: int, entry: Pattern | SectorProbe, dec
     if declared.starts is not None:
         try:
             found = list(islice(declared.starts(source, offset_bytes, entry), MAX_STARTS))
-        except ReadFault as fault:
+        except (BudgetExceeded, ReadFault) as fault:
             log.warning("%s: hit %s at %#x dropped: %s", declared.name, entry.name, offset_bytes, fault)
             return []
     return [s for s in found if 0 <= s < source.size_bytes and s % entry.alignment_bytes == 0]

@@ -35,6 +35,7 @@ LOOK_BYTES = 32
 MAX_LOOKS = 20_000
 MAX_INNER_LEVELS = 2
 MAX_INNER_ZIPS = 64  # opened in all
+MAX_INNER_ENTRIES = 100_000  # of all of them
 MAX_INNER_DIRECTORY_BYTES = 1 << 20
 MAX_END_BYTES = END_BYTES + 0xFFFF  # with the longest comment
 
@@ -114,14 +115,15 @@ def _is_weights(window: Window, entry: Entry) -> bool:
 
 def _holds_weight_zip(window: Window, directory: Directory) -> bool:
     """Tell whether a stored member is a zip that stores weights or is of a weight format, or holds such a zip."""
-    waiting, opened = [(window, directory, 1)], 0
+    waiting, opened, listed_entries = [(window, directory, 1)], 0, 0
     for outer, listed, level in waiting:  # grows as it is walked
         for entry in _stored(listed)[:MAX_LOOKS]:
             inner = _inner_zip(outer, entry)
             if inner is None:
                 continue
             opened += 1
-            if opened > MAX_INNER_ZIPS:
+            listed_entries += len(inner[1].entries)
+            if opened > MAX_INNER_ZIPS or listed_entries > MAX_INNER_ENTRIES:
                 return False
             if _is_own_format(inner[1]) or _weights(*inner):
                 return True

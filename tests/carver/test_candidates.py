@@ -10,7 +10,7 @@ from carver import candidates as room
 from carver.automaton import build
 from carver.candidates import Candidate, candidates
 from carver.scan import HIT_DTYPE, scan
-from imaging.errors import ReadFault
+from imaging.errors import BudgetExceeded, ReadFault
 from imaging.extent import span
 from imaging.source import RawImage
 from signatures.format import ANY, Pattern, SectorProbe
@@ -126,10 +126,13 @@ def test_starts_without_end_are_cut_off():
     assert starts(told([(1000, "head")], endless)) == [0]
 
 
-def test_a_read_fault_near_a_hit_drops_the_hit_with_a_line(caplog):
+@pytest.mark.parametrize(
+    "fault", [ReadFault("bad sector", offset_bytes=1000, size_bytes=4), BudgetExceeded("too many reads")]
+)
+def test_a_hit_near_which_nothing_can_be_told_is_dropped_with_a_line(caplog, fault):
     def reading(source, at, pattern):
         if at == 1000:
-            raise ReadFault("bad sector", offset_bytes=at, size_bytes=4)
+            raise fault
         yield at
 
     with caplog.at_level(logging.WARNING):

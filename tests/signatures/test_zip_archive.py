@@ -116,9 +116,12 @@ def test_many_zips_inside_and_long_directories_are_opened_up_to_a_bound(monkeypa
     plain, weights = pack({"a.txt": (b"words" * 50, DEFLATED)}), pack({"w.safetensors": (safetensors_like(1), STORED)})
     content = pack({f"{n}.zip": (plain, STORED) for n in range(4)} | {"w.zip": (weights, STORED)})
     assert judge(FORMAT, content).grade == Grade.INTACT
-    with monkeypatch.context() as patch:
-        patch.setattr(zip_archive, "MAX_INNER_ZIPS", 4)
-        assert codes(judge(FORMAT, content)) == {"no-stored-weights"}
+    for bound in ("MAX_INNER_ZIPS", "MAX_INNER_ENTRIES"):  # a file in each
+        with monkeypatch.context() as patch:
+            patch.setattr(zip_archive, bound, 5)
+            assert judge(FORMAT, content).grade == Grade.INTACT
+            patch.setattr(zip_archive, bound, 4)
+            assert codes(judge(FORMAT, content)) == {"no-stored-weights"}
     monkeypatch.setattr(zip_archive, "MAX_INNER_DIRECTORY_BYTES", 50)
     assert codes(judge(FORMAT, content)) == {"no-stored-weights"}
 
