@@ -1,4 +1,4 @@
-"""A long run of mutated inputs through the validators.
+"""A long run of mutated inputs through the validators, and through what looks for their starts.
 
     python -m tests.fuzz.run FORMAT INPUTS [SEED]       our own mutations; FORMAT,FORMAT,… one after the other
     python -m tests.fuzz.run --atheris FORMAT INPUTS [SEED]    atheris, guided by coverage, where it is installed
@@ -24,9 +24,11 @@ import tempfile
 import time
 import traceback
 from collections import Counter
+from itertools import islice
 from pathlib import Path
 
 import signatures
+from carver.candidates import MAX_STARTS
 from carver.verdict_json import verdict_to_json
 from imaging.errors import BudgetExceeded
 from imaging.extent import span
@@ -40,6 +42,7 @@ MAX_SEED_BYTES = 1 << 16
 FEW_SEEDS = 1  # where all are larger
 TELL_EVERY = 10_000
 SMALL_SEED_BYTES = 1 << 10  # of atheris: what an input costs goes with its size, and coverage wants many
+MAX_HITS = 4  # of one pattern
 KEEP = os.environ.get("CARVER_KEEP", "")
 
 
@@ -92,12 +95,27 @@ def seeds_of(name: str, most_bytes: int = MAX_SEED_BYTES) -> list[bytes]:
     return [raw for raw in contents if len(raw) <= most_bytes] or sorted(contents, key=len)[:FEW_SEEDS]
 
 
+def seek_starts(form: Format, content: bytes) -> None:
+    """Ask for the starts and layouts that the first hits of each pattern tell, as the engine does."""
+    source = Memory(content)
+    for pattern in form.patterns:
+        at, left = content.find(pattern.bytes), MAX_HITS
+        while at >= 0 and left:
+            for asked in (form.starts, form.layouts):
+                try:
+                    list(islice(asked(source, at, pattern), MAX_STARTS) if asked is not None else ())
+                except BudgetExceeded:
+                    continue
+            at, left = content.find(pattern.bytes, at + 1), left - 1
+
+
 def judged(form: Format, content: bytes) -> str:
     """Return the grade, or "budget".
 
     Raises:
-        Exception: whatever the validator does wrong.
+        Exception: whatever the validator, or what looks for starts, does wrong.
     """
+    seek_starts(form, content)
     try:
         verdict = form.validate(Window(Memory(content), (span(0, len(content)),)))
     except BudgetExceeded:
