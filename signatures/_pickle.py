@@ -13,6 +13,7 @@ from signatures._pickle_globals import Global, is_allowed, may_become_allowed
 from signatures._pickle_opcodes import MAX_PICKLE_BYTES, OverlongError, opcodes
 
 MAX_GLOBALS = 1000
+MAX_ARGUMENTS = 8  # of a call that makes a dict, which takes one
 
 
 class Mark:
@@ -341,7 +342,7 @@ _ACTIONS: Final[dict[str, Callable[[_Machine, Any], None]]] = {
 def each_pair(node: Node) -> Iterator[tuple[Any, Any]]:
     """Yield the (key, value) pairs of a dict-like node, those of an OrderedDict built from pairs included."""
     yield from node.pairs
-    for argument in node.args:
+    for argument in node.args[:MAX_ARGUMENTS]:
         if isinstance(argument, Node) and argument.kind == "list":
             for pair in argument.items:
                 parts = pair.items if isinstance(pair, Node) and pair.kind == "list" else pair  # Python 2 has lists

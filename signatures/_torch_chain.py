@@ -37,6 +37,7 @@ MAX_PICKLE_BYTES = 1 << 20  # of one tensor or one small object
 MAX_SMALL_RECORDS = 8  # before the storages
 MAX_STORAGES = 1000
 MAX_SMALL_BYTES = 4096
+MAX_VISITS = 100_000  # of objects in such a pickle
 MIN_LOOK_BYTES = 64 << 20  # behind what may be the end of a file; behind a long one as much as it is long
 MIN_SURE_LOOK_BYTES = 1 << 30  # the same where the file must go on: the next end may be that of a large tensor
 MAX_LOST_BYTES = 64 << 20  # without any structure: more may be room between two files
@@ -187,5 +188,5 @@ def size_of_object(window: Window, *, max_storages: int = MAX_STORAGES) -> int |
 
 
 def _storages(raw: bytes) -> dict[str, int]:
-    stored = TensorsOf(read_pickle(raw).value)
+    stored = TensorsOf(read_pickle(raw).value, max_visits=MAX_VISITS)
     return {f"{ROOT}/data/{one.storage_key}": one.storage_bytes for one in stored if one.storage_bytes is not None}

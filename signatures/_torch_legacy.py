@@ -15,7 +15,6 @@ MAGIC_NUMBER: Final = 0x1950A86A20F9469CFC6C  # torch.serialization
 PROTOCOL_VERSION: Final = 1001
 PROTO: Final = 0x80  # a pickle's first opcode, then its protocol
 PROTOCOLS: Final = (2, 3, 4, 5)
-MAX_VISITS: Final = 4_000_000
 MAX_ELEMENTS: Final = 1 << 56
 
 
@@ -71,12 +70,12 @@ def _text_pairs(value: object) -> list[tuple[str, Any]]:
 
 
 def storages_of(value: object) -> tuple[dict[str, Storage], list[str]]:
-    """Return every storage below `value` by its key, and the source files of whole modules; bounded in visits."""
+    """Return every storage below `value` by its key, and whole modules' source files; each object is visited once."""
     storages: dict[str, Storage] = {}
     sources: dict[str, None] = {}
     seen: set[int] = set()
     pending: list[Any] = [value]
-    while pending and len(seen) < MAX_VISITS:
+    while pending:
         thing = pending.pop()
         if not isinstance(thing, tuple | Node | Persistent) or id(thing) in seen:
             continue

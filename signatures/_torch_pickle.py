@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -93,8 +93,9 @@ class TensorsOf:
         cut: known once all were asked for: whether a bound was met, so that there may be others.
     """
 
-    def __init__(self, value: object) -> None:
+    def __init__(self, value: object, *, max_visits: int | None = None) -> None:
         self._value = value
+        self._max_visits = MAX_VISITS if max_visits is None else max_visits
         self.cut = False
 
     def __iter__(self) -> Iterator[StoredTensor]:
@@ -102,7 +103,7 @@ class TensorsOf:
         found = 0
         pending: list[tuple[tuple[str, ...], Any, tuple[Any, ...]]] = [((), self._value, ())]
         while pending:
-            if visits >= MAX_VISITS or found == MAX_TENSORS:
+            if visits >= self._max_visits or found == MAX_TENSORS:
                 self.cut = True
                 return
             path, thing, above = pending.pop()
@@ -112,9 +113,12 @@ class TensorsOf:
                 found += 1
                 yield tensor
             above = (*above, thing)
-            below = []
+            below: list[tuple[object, Any]] = []
             for number, (key, child) in enumerate(_children(thing), start=1):
                 visits += number % LEAVES_A_VISIT == 0
+                if visits + len(pending) + len(below) >= self._max_visits:
+                    self.cut = True
+                    return
                 if _may_hold(child, above):
                     below.append((key, child))
             if len(above) > MAX_DEPTH:
@@ -141,8 +145,7 @@ def _children(thing: object) -> Iterator[tuple[object, object]]:
         if isinstance(thing.head, Global) and thing.head.name.startswith("_rebuild_"):
             yield from _rebuilt(thing.head.name, thing.args)
             return
-        pairs = list(each_pair(thing))
-        yield from pairs or _arguments(thing)
+        yield from _or_else(each_pair(thing), _arguments(thing))
         yield from enumerate(thing.items)
         yield from _attributes(thing.state)
 
@@ -160,8 +163,18 @@ def _arguments(call: Node) -> Iterator[tuple[object, object]]:
 def _attributes(state: object) -> Iterator[tuple[object, object]]:
     """Yield what BUILD gives an object: attributes by their names, in dicts; anything else by its number."""
     for index, part in enumerate(state if isinstance(state, tuple) else (state,)):
-        pairs = list(each_pair(part)) if isinstance(part, Node) else []
-        yield from pairs or [(index, part)]
+        yield from _or_else(each_pair(part) if isinstance(part, Node) else iter(()), ((index, part),))
+
+
+def _or_else(
+    pairs: Iterator[tuple[object, object]], others: Iterable[tuple[object, object]]
+) -> Iterator[tuple[object, object]]:
+    first = next(pairs, None)
+    if first is None:
+        yield from others
+    else:
+        yield first
+        yield from pairs
 
 
 def _rebuilt(name: str, args: tuple[Any, ...]) -> Iterator[tuple[object, object]]:

@@ -30,7 +30,8 @@ ZIP64_EXTRA_ID = 1
 
 MAX_NAME_BYTES = 4096
 MAX_RECORDS = 1_000_000  # a list of small tensors has some 100,000
-MAX_DIRECTORY_BYTES = 64 << 20
+MAX_DIRECTORY_BYTES = 256 << 20
+MAX_ENTRIES_AT_A_HIT = 100_000  # that decide whether a file is to be judged
 SCAN_BYTES = 1 << 20
 
 _local = struct.Struct("<4s3H4I2H")
@@ -341,18 +342,21 @@ def find_bytes(window: Window, needle: bytes, offset_bytes: int, end_bytes: int)
     return end_bytes
 
 
-def read_directory(window: Window, offset_bytes: int, *, tail: Tail | None = None) -> Directory:
+def read_directory(
+    window: Window, offset_bytes: int, *, tail: Tail | None = None, max_entries: int = MAX_RECORDS
+) -> Directory:
     """Read central entries from `offset_bytes` on, and the tail after them; damaged entries are stepped over.
 
     Args:
         window: the file.
         offset_bytes: where the directory begins.
         tail: the tail, where it was found first; then entries are looked for up to it.
+        max_entries: the rest is left out.
     """
     entries: list[Entry] = []
     position_bytes, broken = offset_bytes, False
     limit_bytes = min(tail.offset_bytes if tail else window.size_bytes, offset_bytes + MAX_DIRECTORY_BYTES)
-    while position_bytes < limit_bytes and len(entries) < MAX_RECORDS:
+    while position_bytes < limit_bytes and len(entries) < max_entries:
         found = read_entry(window, position_bytes)
         if found is not None:
             entries.append(found[0])

@@ -72,7 +72,7 @@ def grade_of(window: Window, survey: Survey) -> Grade:
     directory = survey.directory
     if directory is None or directory.tail is None or directory.tail.end_bytes > window.size_bytes:
         return Grade.DAMAGED if survey.missing_head_bytes else Grade.TRUNCATED
-    codes = {finding.code for finding in survey.findings}
+    codes = survey.codes
     if codes & DAMAGE_CODES:
         return Grade.DAMAGED
     return Grade.CONSISTENT if codes & CAPPING_CODES else Grade.INTACT

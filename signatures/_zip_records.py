@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from imaging.errors import BudgetExceeded
 from imaging.window import Window
 from signatures._zip import (
     CENTRAL,
@@ -259,9 +260,14 @@ def record_contents(window: Window, record: Record, *, limit_bytes: int) -> byte
 
 
 def skim_directory(window: Window) -> Directory | None:
-    """Hop over the records without looking at their contents and return the directory; None when the chain breaks."""
+    """Hop over the records without looking at their contents and return the directory; None when the chain breaks.
+
+    Raises:
+        BudgetExceeded: there are more records than are kept.
+        ReadFault: from the window.
+    """
     position_bytes = 0
-    for _ in range(MAX_RECORDS):
+    for _ in range(MAX_RECORDS + 1):
         header = read_local_header(window, position_bytes)
         if header is None:
             break
@@ -277,4 +283,6 @@ def skim_directory(window: Window) -> Directory | None:
             raw = window.read_at(position_bytes, WIDE_DESCRIPTOR_BYTES)
             met = match_descriptor(raw, header.packed_bytes, header) if raw.startswith(DESCRIPTOR) else None
             position_bytes += met[2] if met else 0
+    else:
+        raise BudgetExceeded(f"the zip has more than {MAX_RECORDS:,} members")
     return read_directory(window, position_bytes)

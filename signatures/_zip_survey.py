@@ -66,6 +66,8 @@ class Survey:
         missing_head_bytes: how much of the file lies before the window.
         stopped_bytes: where hopping ended.
         displaced_bytes: how much further on than it should the directory lies, of a file in pieces.
+        findings: the first ones.
+        codes: of all of them.
     """
 
     root: str | None
@@ -83,6 +85,7 @@ class Survey:
     stopped_bytes: int = 0
     displaced_bytes: int = 0
     findings: list[Finding] = field(default_factory=list)
+    codes: set[str] = field(default_factory=set)
 
     def foreign_from(self, offset_bytes: int) -> None:
         """Note that another file begins there."""
@@ -90,7 +93,8 @@ class Survey:
             self.foreign_bytes = offset_bytes
 
     def note(self, code: str, offset_bytes: int | None, detail: str) -> None:
-        """Add a finding; past `MAX_FINDINGS` only the first ones are kept."""
+        """Add a finding; past `MAX_FINDINGS` only its code is kept."""
+        self.codes.add(code)
         if len(self.findings) < MAX_FINDINGS:
             self.findings.append(Finding(code=code, offset_bytes=offset_bytes, detail=detail))
 
@@ -302,8 +306,9 @@ def _tail_ahead(window: Window, offset_bytes: int) -> Tail | None:
     Another zip's whole tail ends the search: nothing of another stands between a directory and its own tail.
     """
     end_bytes = min(offset_bytes + MAX_DIRECTORY_BYTES, window.size_bytes)
-    for at_bytes, signature in islice(marks(window, offset_bytes, end_bytes), MAX_MARKS):
-        tail = read_tail(window, at_bytes) if signature in (ZIP64_END, END) else None
+    ends = (at for at, signature in marks(window, offset_bytes, end_bytes) if signature in (ZIP64_END, END))
+    for at_bytes in islice(ends, MAX_MARKS):
+        tail = read_tail(window, at_bytes)
         if tail is not None and (tail.whole or tail.start_bytes == 0):
             return read_own_tail(window, at_bytes)
     return None

@@ -17,6 +17,7 @@ from signatures._zip import (
     DESCRIPTOR,
     END,
     LOCAL,
+    MAX_ENTRIES_AT_A_HIT,
     NARROW_DESCRIPTOR_BYTES,
     STORED,
     WIDE_DESCRIPTOR_BYTES,
@@ -69,10 +70,12 @@ def validate(window: Window) -> Verdict:
         return rejected("not-npz", detail="members that are no arrays")
     judge_records(window, survey)
     last = {record.name: record for record in survey.records}  # what numpy reads of several with one name
-    tensors = tuple(_array(window, survey, one) for one in survey.records if last[one.name] is one)
+    arrays = [(one, _head(window, one)) for one in survey.records if last[one.name] is one]
+    tensors = tuple(_array(window, survey, one, head) for one, head in arrays)
     grade = grade_of(window, survey)
-    if grade.good and any(finding.code == "array-size-mismatch" for finding in survey.findings):
+    if grade.good and "array-size-mismatch" in survey.codes:
         grade = Grade.DAMAGED
+    inside = [one.data_offset_bytes for one, head in arrays if head is not None] if grade.good else []
     return Verdict(
         grade=grade,
         size_bytes=size_of(window, survey),
@@ -80,14 +83,8 @@ def validate(window: Window) -> Verdict:
         tensors=tensors,
         facts={"arrays": len(tensors), "compressed": any(record.method for record in survey.records)},
         data_evidence=DataEvidence.CHECKSUM if grade is Grade.INTACT else DataEvidence.NONE,
-        explained=_explained(window, survey, grade),
+        explained=(*explained(window, survey), *inside),  # a good archive's arrays are tensors, no files
     )
-
-
-def _explained(window: Window, survey: Survey, grade: Grade) -> tuple[int, ...]:
-    """Return where no candidate starts: of a good archive, at its arrays neither, which are its tensors."""
-    own = explained(window, survey)
-    return (*own, *(record.data_offset_bytes for record in survey.records)) if grade.good else own
 
 
 def _has_directory(survey: Survey) -> bool:
@@ -95,13 +92,12 @@ def _has_directory(survey: Survey) -> bool:
     return bool(survey.records) and survey.directory is not None and survey.directory.tail is not None
 
 
-def _array(window: Window, survey: Survey, record: Record) -> Tensor:
+def _array(window: Window, survey: Survey, record: Record, head: ArrayHeader | None) -> Tensor:
     """Describe one member as a tensor; a member without an array header is told, and bytes as numpy loads it.
 
     Of what is damaged or unchecked neither type nor shape is known: as bytes, one parameter was counted as four.
     """
     grade = record_grade(window, record)
-    head = _head(window, record)
     if head is None and not record.lost:  # of such it is told already
         survey.note("array-header", record.data_offset_bytes, f"{record.name} has no NumPy array header")
     if head is not None and head.dtype == "object":
@@ -172,7 +168,7 @@ def _from_end(window: Window, hit_bytes: int) -> Iterable[int]:
     first = read_entry(inside, tail.directory_offset_bytes)  # most zips are told apart by this look
     if first is None or not first[0].name.endswith(SUFFIX):
         return ()
-    entries = read_directory(inside, tail.directory_offset_bytes).entries
+    entries = read_directory(inside, tail.directory_offset_bytes, max_entries=MAX_ENTRIES_AT_A_HIT).entries
     return (tail.start_bytes,) if all(entry.name.endswith(SUFFIX) for entry in entries) else ()
 
 

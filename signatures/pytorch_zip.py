@@ -116,8 +116,9 @@ def _storage_sizes(read: dict[int, Pickle], window: Window, record: Record) -> M
     if pickle is None:
         return {}
     folder = root_of(record.name) + "/data/"
-    stored = TensorsOf(pickle.value)
-    return {f"{folder}{one.storage_key}": one.storage_bytes for one in stored if one.storage_bytes is not None}
+    named = TensorsOf(pickle.value)
+    sizes = {f"{folder}{one.storage_key}": one.storage_bytes for one in named if one.storage_bytes is not None}
+    return {} if named.cut or pickle.overlong else sizes  # of some only, they would tell a file too short
 
 
 def _read_record(read: dict[int, Pickle], window: Window, record: Record) -> Pickle | None:
@@ -209,6 +210,9 @@ def _inside(reading: _Reading, record_name: str, prefix: str) -> Iterator[Tensor
     for name in unsafe if isinstance(unsafe, list) else ():
         reading.note("unsafe-global", None, f"loading {record_name} would import {name}")
         reading.unsafe.add(name)
+    for finding in inner.findings:
+        if finding.code in TORCH_CAPPING_CODES:
+            reading.note(finding.code, record.data_offset_bytes, f"{record_name}: {finding.detail}"[:400])
     for tensor in inner.tensors:
         layout = tuple(
             Extent(offset_bytes=extent.offset_bytes + record.data_offset_bytes, size_bytes=extent.size_bytes)
@@ -312,7 +316,7 @@ def _note_followers(reading: _Reading) -> None:
 
 def _grade(reading: _Reading) -> Grade:
     grade = grade_of(reading.window, reading.survey)
-    codes = {finding.code for finding in reading.survey.findings}
+    codes = reading.survey.codes
     if grade.good and codes & TORCH_DAMAGE_CODES:
         return Grade.DAMAGED
     return Grade.CONSISTENT if grade is Grade.INTACT and codes & TORCH_CAPPING_CODES else grade

@@ -47,7 +47,7 @@ def validate(window: Window) -> Verdict:
     findings: list[Finding] = []
     grade = Grade.CONSISTENT
     if fault or not pickle.complete:
-        grade = Grade.TRUNCATED if fault == "pickle-cut" else Grade.DAMAGED
+        grade = {"pickle-cut": Grade.TRUNCATED, "pickle-length": Grade.UNDECIDED}.get(fault, Grade.DAMAGED)
         detail = "the pickle does not reach its end"
         findings.append(Finding(code=fault or "pickle-broken", offset_bytes=len(raw), detail=detail))
     unsafe = [name for name in pickle.unsafe if name not in HARMLESS][:MAX_UNSAFE]

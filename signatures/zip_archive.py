@@ -16,6 +16,7 @@ from signatures._zip import (
     END,
     END_BYTES,
     LOCAL,
+    MAX_ENTRIES_AT_A_HIT,
     STORED,
     Directory,
     Entry,
@@ -154,7 +155,7 @@ def archive_starts(source: Source, hit_bytes: int, pattern: Pattern) -> Iterable
     if tail is None:
         return ()
     inside = window.part(tail.start_bytes, tail.end_bytes - tail.start_bytes)
-    directory = read_directory(inside, tail.directory_offset_bytes)
+    directory = read_directory(inside, tail.directory_offset_bytes, max_entries=MAX_ENTRIES_AT_A_HIT)
     return (tail.start_bytes,) if _refusal(inside, directory) is None else ()
 
 

@@ -156,7 +156,7 @@ FAILED = CodeGroup(
     "the library of its kind. Where a validator failed or died, that is an error of carver: please report it with the "
     "finding's text.",
     means={
-        "budget": "the examination asked for more reads than a file of its kind needs",
+        "budget": "the examination came to a limit: more reads, or more parts, than a file of its kind has",
         "memory": "the examination ran out of its limit on memory",
         "timeout": "the examination ran out of its limit on time",
         "too-many-objects": "the file has more objects, or deeper ones, than any should; the rest was left out",

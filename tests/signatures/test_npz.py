@@ -262,3 +262,20 @@ def test_arrays_in_a_good_archive_are_no_files_of_their_own_and_in_a_damaged_one
     damaged = judge(FORMAT, patched(content, max(places) + 130, b"\xff"))
     assert damaged.grade is Grade.DAMAGED
     assert not places & set(damaged.explained)
+
+
+def test_what_is_no_tensor_of_a_good_archive_stays_a_file():
+    array = io.BytesIO()
+    np.save(array, np.arange(5.0))
+    held = io.BytesIO()
+    with warnings.catch_warnings(), zipfile.ZipFile(held, "w") as archive:
+        warnings.simplefilter("ignore")  # two of one name
+        archive.writestr("a.npy", array.getvalue())
+        archive.writestr("a.npy", array.getvalue())
+        archive.writestr("b.npy", b"GGUF" + bytes(100))
+    content = held.getvalue()
+    verdict = judge(FORMAT, content)
+    first = content.index(b"\x93NUMPY")
+    assert verdict.grade is Grade.INTACT
+    assert not {first, content.index(b"GGUF")} & set(verdict.explained)
+    assert content.index(b"\x93NUMPY", first + 1) in verdict.explained
