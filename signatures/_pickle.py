@@ -56,7 +56,7 @@ class Pickle:
         value: the object on top of the stack at its end (None when there is none).
         complete: STOP was reached without a break.
         size_bytes: how far it was read.
-        reads: every name it would import.
+        globals_seen: the names it would import, the first ones.
         unsafe: those outside the allow-list, in order, as "module.name".
         overlong: there is more of it than is read.
     """

@@ -13,7 +13,7 @@ from itertools import islice
 from imaging.window import Window
 from signatures._pickle import read_pickle
 from signatures._torch_layout import predicted_size
-from signatures._torch_pickle import TensorsOf
+from signatures._torch_pickle import storage_sizes
 from signatures._zip import (
     CENTRAL,
     END,
@@ -177,7 +177,8 @@ def size_of_object(window: Window, *, max_storages: int = MAX_STORAGES) -> int |
         if not record.whole:
             return 0
         if not records:
-            sizes = _storages(record_contents(window, record, limit_bytes=MAX_PICKLE_BYTES) or b"")
+            raw = record_contents(window, record, limit_bytes=MAX_PICKLE_BYTES) or b""
+            sizes = storage_sizes(read_pickle(raw).value, f"{ROOT}/data", max_visits=MAX_VISITS)
         records.append(record)
         at_bytes = record.end_bytes
         header = read_local_header(window, at_bytes)
@@ -185,8 +186,3 @@ def size_of_object(window: Window, *, max_storages: int = MAX_STORAGES) -> int |
         return (predicted_size(ROOT, records, sizes) or 0) if len(sizes) <= max_storages else None
     tail = read_directory(window, at_bytes).tail
     return tail.end_bytes if tail is not None else 0
-
-
-def _storages(raw: bytes) -> dict[str, int]:
-    stored = TensorsOf(read_pickle(raw).value, max_visits=MAX_VISITS)
-    return {f"{ROOT}/data/{one.storage_key}": one.storage_bytes for one in stored if one.storage_bytes is not None}

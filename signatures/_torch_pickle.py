@@ -127,6 +127,16 @@ class TensorsOf:
             pending.extend((_join(path, key), child, above) for key, child in reversed(below))
 
 
+def storage_sizes(value: object, folder: str, *, max_visits: int | None = None) -> dict[str, int]:
+    """Return how many bytes each storage below `value` has, by the name of its record.
+
+    None of them where a bound was met: of some only, they would tell a file too short.
+    """
+    named = TensorsOf(value, max_visits=max_visits)
+    sizes = {f"{folder}/{one.storage_key}": one.storage_bytes for one in named if one.storage_bytes is not None}
+    return {} if named.cut else sizes
+
+
 def _may_hold(thing: object, above: tuple[object, ...]) -> bool:
     """Tell whether it is a tensor or may have some below."""
     return isinstance(thing, Node | tuple) and not any(thing is one for one in above)

@@ -16,7 +16,7 @@ from imaging.window import Window
 from signatures._pickle import Pickle, read_pickle
 from signatures._pickle_opcodes import MAX_PICKLE_BYTES
 from signatures._torch_layout import TAIL_BYTES, predicted_size
-from signatures._torch_pickle import StoredTensor, TensorsOf
+from signatures._torch_pickle import StoredTensor, TensorsOf, storage_sizes
 from signatures._torch_pt2 import MAX_TABLE_BYTES, pickled_of_table, tensors_of_table
 from signatures._torch_starts import PATTERNS, torch_starts
 from signatures._training_steps import in_order, pickled_counters, tensor_counters
@@ -113,12 +113,9 @@ def _storage_sizes(read: dict[int, Pickle], window: Window, record: Record) -> M
     if not record.name.endswith("/data.pkl"):
         return {}
     pickle = _read_record(read, window, record)
-    if pickle is None:
+    if pickle is None or pickle.overlong:
         return {}
-    folder = root_of(record.name) + "/data/"
-    named = TensorsOf(pickle.value)
-    sizes = {f"{folder}{one.storage_key}": one.storage_bytes for one in named if one.storage_bytes is not None}
-    return {} if named.cut or pickle.overlong else sizes  # of some only, they would tell a file too short
+    return storage_sizes(pickle.value, f"{root_of(record.name)}/data")
 
 
 def _read_record(read: dict[int, Pickle], window: Window, record: Record) -> Pickle | None:

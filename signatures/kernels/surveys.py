@@ -9,7 +9,7 @@ from signatures._compiling import BYTES, COUNTS_2D, MUTABLE, Bytes, Compiler, Co
 
 _compiled = Compiler("the statistics")
 
-BLOCK_BYTES = 4096
+BLOCK_BYTES = 4096  # compiled in, and the same as in `_plausible_stretches`
 # what `survey_blocks` says of a block
 UNCLEAR, UNIFORM, CLEAR, CLEAR_SWAPPED, TEXT, ONE_BYTE, WIDER, OTHER_FLOATS, WILD, WILD_UNCLEAR = range(10)
 PACKED, PACKED_UNIFORM, PACKED_UNCLEAR = range(10, 13)  # and `survey_packed`

@@ -20,6 +20,7 @@ from imaging.errors import BudgetExceeded
 from imaging.extent import span
 from signatures import (
     _pickle_opcodes,
+    _torch_chain,
     _torch_pickle,
     _zip_records,
     _zip_survey,
@@ -31,8 +32,9 @@ from signatures import (
     zip_archive,
 )
 from signatures._pickle import read_pickle
+from signatures._torch_chain import size_of_object
 from signatures.verdict import Grade
-from tests.signatures.zip_window import MemorySource, codes, judge
+from tests.signatures.zip_window import MemorySource, codes, judge, window_on
 
 MANY = 110_000
 WEIGHT = [Weight(name="w", dtype="float32", shape=(1,), storage=0)]
@@ -107,6 +109,22 @@ def test_tensors_that_are_not_listed_make_no_file_shorter(monkeypatch):
     verdict = judge(pytorch_zip.FORMAT, content)
     assert (verdict.grade, verdict.size_bytes) == (Grade.CONSISTENT, len(content))
     assert codes(verdict) == {"tensors-unlisted"}
+
+
+def test_an_objects_size_is_told_by_all_its_storages_or_not_at_all(monkeypatch):
+    weights = [Weight(name=f"w{number}", dtype="float32", shape=(1250,), storage=number) for number in range(3)]
+    first, others = (pickle_of(some, dict.fromkeys(range(3), 1250))[2:-1] for some in (weights[:1], weights[1:]))
+    pickled = b"\x80\x02}(" + text("model") + first + text("optimizer") + others + b"u."
+    members = [Member(name="data.pkl", data=pickled)]
+    members += [Member(name=".format_version", data=b"1"), Member(name="byteorder", data=b"little")]
+    members += [Member(name=f"data/{number}", data=bytes(5000)) for number in range(3)]
+    content = write_archive("archive", [*members, Member(name="version", data=b"3\n")], serialization_id=True)
+    assert size_of_object(window_on(content)) == len(content)
+    told = set()
+    for visits in range(20):
+        monkeypatch.setattr(_torch_chain, "MAX_VISITS", visits)
+        told.add(size_of_object(window_on(content)))
+    assert told == {0, len(content)}
 
 
 def test_what_a_torch_zip_inside_leaves_out_is_told(monkeypatch):

@@ -9,6 +9,8 @@ import pytest
 
 from imaging.extent import ExtentSet, span
 from imaging.window import Window
+from signatures._plausible_stretches import BLOCK_BYTES
+from signatures.kernels import surveys
 from signatures.kernels.surveys import (
     CLEAR,
     CLEAR_SWAPPED,
@@ -375,3 +377,7 @@ def test_zeros_that_were_never_read_are_told_by_others():
     looked = Plausibility(tensors, unread=ExtentSet([span(102_400, 131_072)]))
     looked.take(0, bytes(content))
     assert looked.conclude().findings == ()
+
+
+def test_blocks_are_as_long_where_they_are_surveyed_as_where_they_are_told_of():
+    assert surveys.BLOCK_BYTES == BLOCK_BYTES
